@@ -1,0 +1,1 @@
+//! Adapters to the systems of our users: authentication, secrets, keys, sinks.

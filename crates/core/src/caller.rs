@@ -1,0 +1,100 @@
+//! Who is asking, and how that was proven.
+
+use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
+use core::fmt;
+
+use crate::{Digest, Timestamp};
+
+/// Whether a person, a program or nobody known is asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallerKind {
+    /// Nobody proved anything. Reaches a server only where policy says so.
+    Anonymous,
+    /// A program with its own credential.
+    Service,
+    /// A person, by way of an identity provider.
+    User,
+}
+
+/// How the identity was proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing was presented, and the listener allows that.
+    Anonymous,
+    /// An API key of ours.
+    ApiKey {
+        /// The public part of the key.
+        key_id: String,
+    },
+    /// A signed token (RFC 7519, RFC 9068).
+    Jwt {
+        /// `iss`, as the token has it.
+        issuer: String,
+        /// SHA-256 of the token: names it in the ledger without carrying it.
+        token: Digest,
+    },
+}
+
+/// Which servers a credential reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every server, now and later.
+    All,
+    /// Only these.
+    Only(BTreeSet<String>),
+}
+
+impl Scope {
+    /// Whether `server` is within the scope.
+    #[must_use]
+    pub fn reaches(&self, server: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(server),
+        }
+    }
+}
+
+/// Who is asking: identity, how it was proven, and what policy may read about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Stable id, unique across ways of proof: `key:ID`, `jwt:ISSUER#SUBJECT` or `anonymous`.
+    pub id: Arc<str>,
+    /// Person, program or unknown.
+    pub kind: CallerKind,
+    /// How it was proven.
+    pub proof: Proof,
+    /// Roles in force for this request, sorted and without repeats.
+    pub roles: Arc<[String]>,
+    /// Servers that the credential itself reaches; policy may allow less, never more.
+    pub servers: Scope,
+    /// OAuth scopes of the token, sorted; empty for API keys.
+    pub scopes: Vec<String>,
+    /// Claims that configuration lets policy read, as one JSON object.
+    pub claims: Option<Arc<serde_json::Map<String, serde_json::Value>>>,
+    /// When the proof stops being valid, if it does.
+    pub expires: Option<Timestamp>,
+}
+
+impl Caller {
+    /// The caller who presented nothing.
+    #[must_use]
+    pub fn anonymous(roles: Arc<[String]>) -> Self {
+        Self {
+            id: "anonymous".into(),
+            kind: CallerKind::Anonymous,
+            proof: Proof::Anonymous,
+            roles,
+            servers: Scope::All,
+            scopes: Vec::new(),
+            claims: None,
+            expires: None,
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id)
+    }
+}

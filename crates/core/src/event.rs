@@ -1,0 +1,67 @@
+//! The event classes of the ledger. A name is stable for ever; what an entry carries beside it is versioned.
+
+macro_rules! events {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal),+ $(,)?) => {
+        /// What a ledger entry is about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Event { $($(#[doc = $doc])+ $variant),+ }
+
+        impl Event {
+            /// Every event class, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The stable name, the `event` member of an entry.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// What it means, for the reference page.
+            #[must_use]
+            pub const fn doc(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+)),+ }
+            }
+        }
+    };
+}
+
+events! {
+    /// A message passed every check and is about to be forwarded.
+    CallIntent = "call.intent",
+    /// What became of a forwarded message; `intent` is the index of its intent.
+    CallOutcome = "call.outcome",
+    /// A message was refused; `code` says why.
+    CallRefused = "call.refused",
+    /// A question from a server to a client was passed on or refused.
+    ServerRequest = "server.request",
+    /// The gateway started.
+    GatewayStarted = "gateway.started",
+    /// The gateway stopped in order.
+    GatewayStopped = "gateway.stopped",
+    /// The ledger was opened after an unclean end; says what was recovered.
+    LedgerRecovered = "ledger.recovered",
+    /// Rules were compiled and put in force; carries their digest.
+    ConfigChanged = "config.changed",
+    /// A changed configuration was refused; the old rules stay.
+    ConfigRefused = "config.refused",
+    /// An API key was created.
+    KeyCreated = "key.created",
+    /// An API key was revoked.
+    KeyRevoked = "key.revoked",
+    /// A server was added at run time.
+    ServerAdded = "server.added",
+    /// A server was removed at run time.
+    ServerRemoved = "server.removed",
+    /// A definition was pinned on first use.
+    DefinitionPinned = "definition.pinned",
+    /// A pinned definition changed upstream and is quarantined.
+    DefinitionChanged = "definition.changed",
+    /// A definition vanished upstream.
+    DefinitionVanished = "definition.vanished",
+    /// A person approved a definition.
+    DefinitionApproved = "definition.approved",
+    /// A person rejected a definition.
+    DefinitionRejected = "definition.rejected",
+    /// Somebody tried to use the admin API and was refused.
+    AdminRefused = "admin.refused",
+}

@@ -1,0 +1,60 @@
+//! What a detector saw, and what policy obliges us to do about it. Detectors only report.
+
+use alloc::{collections::BTreeMap, string::String};
+
+use crate::Digest;
+
+/// Which way a message travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// From the caller to a server: arguments.
+    Inward,
+    /// From a server to the caller: results, errors, notifications, questions, definitions.
+    Outward,
+}
+
+/// How bad it is, lowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth counting.
+    Info,
+    /// Worth a look.
+    Low,
+    /// Likely unwanted.
+    Medium,
+    /// Likely an attack or a leak.
+    High,
+}
+
+/// What is done about a finding, mildest first, so that the greatest of several wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Treatment {
+    /// Let it through; the finding is recorded.
+    Pass,
+    /// Replace the matched text by a placeholder.
+    Mask,
+    /// Refuse the message.
+    Refuse,
+}
+
+/// Something a detector saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The detector's catalogue name, for example `payment_card`.
+    pub kind: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where: a JSON pointer (RFC 6901) into the message.
+    pub place: String,
+    /// SHA-256 of the matched text, so that two sightings can be compared without keeping the text.
+    pub evidence: Digest,
+    /// What was done about it.
+    pub treatment: Treatment,
+}
+
+/// What a permit demands beyond "yes". New members stop the build where they must be honoured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Obligations {
+    /// Detector name to the least treatment of what it finds in answers (`@mask`, `@refuse` on a policy).
+    pub answers: BTreeMap<String, Treatment>,
+}

@@ -1,0 +1,1 @@
+//! All that a stranger must verify offline: entries, Merkle tree, checkpoints, manifests.

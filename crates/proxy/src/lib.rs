@@ -1,0 +1,1 @@
+//! The data plane: the pipeline of proofs every message goes through.

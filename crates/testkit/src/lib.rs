@@ -1,0 +1,1 @@
+//! Worlds, hostile peers and runners for tests.
