@@ -105,7 +105,7 @@ mod tests {
         let text = digest.to_string();
         assert_eq!(text, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(text.parse(), Ok(digest));
-        for bad in ["", "sha256:", "ba78", &text.to_uppercase(), &text[..70]] {
+        for bad in ["", "sha256:", "ba78", &text.to_uppercase(), text.trim_end_matches("ad")] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }
