@@ -10,6 +10,8 @@ use crate::Code;
 pub struct Refusal {
     /// The row of the table of codes.
     pub code: Code,
+    /// The code the caller sees, where it must not learn the real one: what is hidden looks absent.
+    pub shown: Code,
     /// What the caller is told; starts as the code's public sentence.
     pub public: Cow<'static, str>,
     /// What the operator is told, in log and ledger. May name servers, tools and rules; never secrets.
@@ -24,7 +26,22 @@ impl Refusal {
     /// A refusal with the code's own public sentence and a private detail.
     #[must_use]
     pub fn new(code: Code, private: impl Into<String>) -> Self {
-        Self { code, public: Cow::Borrowed(code.sentence()), private: private.into(), data: None, retry_after_s: None }
+        Self {
+            code,
+            shown: code,
+            public: Cow::Borrowed(code.sentence()),
+            private: private.into(),
+            data: None,
+            retry_after_s: None,
+        }
+    }
+
+    /// The same refusal, looking like `code` to the caller; ledger and log keep the real one.
+    #[must_use]
+    pub fn shown_as(mut self, code: Code) -> Self {
+        self.shown = code;
+        self.public = Cow::Borrowed(code.sentence());
+        self
     }
 
     /// The same refusal, telling the caller `public` instead of the code's sentence.
