@@ -1,0 +1,117 @@
+//! What a call costs. One program in several roles, so that the bench needs nothing that is not built here:
+//! `upstream`, `floor` and `load` are the counterparts, `compare` runs them beside the gateway, `stages` counts
+//! instructions.
+
+mod account;
+mod floor;
+mod load;
+mod payload;
+mod upstream;
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+use payload::Era;
+
+#[derive(Parser)]
+#[command(about = "What a call costs, end to end and stage by stage")]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// An MCP server on loopback that costs next to nothing.
+    Upstream {
+        /// Port; 0 takes a free one.
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+    },
+    /// A bare hyper reverse proxy on loopback.
+    Floor {
+        /// Port; 0 takes a free one.
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+        /// Where to forward.
+        #[arg(long)]
+        upstream: String,
+    },
+    /// Calls a server and prints what it saw.
+    Load(LoadOptions),
+}
+
+#[derive(clap::Args)]
+struct LoadOptions {
+    /// Where; plain http.
+    #[arg(long)]
+    url: String,
+    /// Bearer token.
+    #[arg(long)]
+    token: Option<String>,
+    /// Revision to speak.
+    #[arg(long, value_enum, default_value = "legacy")]
+    era: Era,
+    /// Connections, each with its own session.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Bytes of text in an answer.
+    #[arg(long, default_value_t = 1_024)]
+    size: usize,
+    /// Seconds.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Calls a second; without it every connection calls as fast as it is answered.
+    #[arg(long)]
+    rate: Option<u32>,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().role {
+        Role::Upstream { port } => single()?.block_on(upstream::serve(port)),
+        Role::Floor { port, upstream } => one_worker()?.block_on(async move {
+            // On the worker, as the gateway's connections are; the main thread only waits.
+            tokio::spawn(async move { floor::serve(port, &upstream).await }).await?
+        }),
+        Role::Load(options) => single()?.block_on(load(options)),
+    }
+}
+
+/// A runtime without worker threads, for the counterparts.
+fn single() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")
+}
+
+/// The runtime of the gateway with `PORTCULLIS_WORKERS=1`, so that the ratio shows the gateway's work and not
+/// the flavour of the runtime.
+fn one_worker() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().context("no runtime")
+}
+
+async fn load(options: LoadOptions) -> Result<()> {
+    let target = load::Target { url: options.url.parse()?, token: options.token, era: options.era };
+    let mut lanes = load::open(&target, options.connections).await?;
+    let time = Duration::try_from_secs_f64(options.seconds)?;
+    let outcome = match options.rate {
+        Some(rate) => load::paced(&mut lanes, options.size, rate, time).await?,
+        None => load::closed(&mut lanes, options.size, time).await?,
+    };
+    load::close(lanes).await?;
+    say(&format!(
+        "{} calls, {:.0}/s, p50 {:.0} µs, p99 {:.0} µs",
+        outcome.calls(),
+        outcome.rate(),
+        outcome.quantile_us(0.5),
+        outcome.quantile_us(0.99)
+    ))
+}
+
+/// One line on standard output.
+fn say(line: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush().context("cannot write to standard output")
+}
