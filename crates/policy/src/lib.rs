@@ -1,1 +1,19 @@
-//! Who may do what: Cedar policies compiled, decided and explained.
+//! Who may do what: roles and Cedar policies compiled, decided and explained.
+//!
+//! Deny by default: nothing is allowed that no policy permits, `forbid` wins over `permit`, and a policy that fails
+//! to evaluate refuses (Cedar alone would skip it).
+#![no_std]
+
+extern crate alloc;
+
+mod bundle;
+mod decide;
+mod explain;
+mod permit;
+mod source;
+
+pub use bundle::{Policies, PolicyError};
+pub use decide::{Arguments, RequestContext};
+pub use explain::{Explanation, PolicyView, WhyNot};
+pub use permit::{Decision, Denial, Permit};
+pub use source::{Effect, Pattern, PatternError, PolicySource, Role, Rule, builtin_roles};
