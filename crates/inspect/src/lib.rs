@@ -1,1 +1,17 @@
-//! What goes in and what comes out: detectors, redactors and the verdict.
+//! What goes in and what comes out: detectors report, the verdict decides, masking replaces.
+//!
+//! [`Inspector::quick`] reads the raw JSON text and says "certainly nothing" without decoding anything;
+//! only when it cannot say that are the strings decoded and given to [`Inspector::scan`].
+#![no_std]
+
+extern crate alloc;
+
+mod inspector;
+mod settings;
+mod verdict;
+mod window;
+
+pub use inspector::{Inspector, Match};
+pub use settings::{DetectorSettings, InspectError, InspectSettings};
+pub use verdict::{Verdict, mask, verdict};
+pub use window::Window;

@@ -1,0 +1,54 @@
+//! Which detectors run and what is done about what they find.
+
+use alloc::{collections::BTreeMap, string::String};
+
+use portcullis_core::{Direction, Treatment, kind::KindError};
+
+/// What is done about the finds of one detector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DetectorSettings {
+    /// Whether it runs at all.
+    pub enabled: bool,
+    /// In what callers send.
+    pub arguments: Treatment,
+    /// In what servers answer.
+    pub answers: Treatment,
+}
+
+impl DetectorSettings {
+    /// The treatment in one direction.
+    #[must_use]
+    pub const fn treatment(&self, direction: Direction) -> Treatment {
+        match direction {
+            Direction::Inward => self.arguments,
+            Direction::Outward => self.answers,
+        }
+    }
+}
+
+/// The settings of every detector, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InspectSettings {
+    /// Detector name to its settings; a detector that is not named keeps its own defaults.
+    pub detectors: BTreeMap<String, DetectorSettings>,
+}
+
+impl Default for InspectSettings {
+    fn default() -> Self {
+        Self { detectors: BTreeMap::new() }
+    }
+}
+
+/// The detectors cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InspectError {
+    /// The settings name a detector that does not exist.
+    #[error("there is no detector `{name}`")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// A detector cannot be built.
+    #[error(transparent)]
+    Build(#[from] KindError),
+}

@@ -1,0 +1,57 @@
+//! From findings and obligations to what is done: one pure function.
+
+use alloc::string::String;
+
+use portcullis_core::{Direction, Obligations, Treatment};
+
+use crate::Match;
+
+/// What is done with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Let it through unchanged.
+    Pass,
+    /// Let it through with the matched texts replaced ([`mask`]).
+    Mask,
+    /// Refuse it.
+    Refuse,
+}
+
+/// Raises each finding's treatment to what `obligations` demand of answers, and returns the greatest.
+pub fn verdict(direction: Direction, matches: &mut [Match], obligations: &Obligations) -> Verdict {
+    let Obligations { answers } = obligations;
+    let mut greatest = Treatment::Pass;
+    for Match { finding, range: _, replacement: _ } in matches {
+        if direction == Direction::Outward
+            && let Some(least) = answers.get(finding.kind)
+        {
+            finding.treatment = finding.treatment.max(*least);
+        }
+        greatest = greatest.max(finding.treatment);
+    }
+    match greatest {
+        Treatment::Pass => Verdict::Pass,
+        Treatment::Mask => Verdict::Mask,
+        Treatment::Refuse => Verdict::Refuse,
+    }
+}
+
+/// `text` with every match replaced whose treatment is not `Pass`. The matches are those of this text, in any order;
+/// where two overlap, the union goes and the placeholder of the first stays.
+#[must_use]
+pub fn mask(text: &str, matches: &[Match]) -> String {
+    let mut cuts: alloc::vec::Vec<&Match> =
+        matches.iter().filter(|found| found.finding.treatment != Treatment::Pass).collect();
+    cuts.sort_by_key(|found| (found.range.start, core::cmp::Reverse(found.range.end)));
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for found in cuts {
+        if found.range.start >= done {
+            out.push_str(text.get(done..found.range.start).unwrap_or_default());
+            out.push_str(&found.replacement);
+        }
+        done = done.max(found.range.end);
+    }
+    out.push_str(text.get(done..).unwrap_or_default());
+    out
+}

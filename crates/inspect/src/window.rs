@@ -1,0 +1,57 @@
+//! The end of what a stream said before, so that a pattern cut across two events is still seen.
+
+use alloc::{collections::VecDeque, string::String};
+
+/// The last bytes of the texts of one stream, by place. Bounded in bytes and in places.
+#[derive(Clone, Debug)]
+pub struct Window {
+    tails: VecDeque<(String, String)>,
+    bytes_max: usize,
+}
+
+impl Window {
+    /// Bytes kept of each text unless told otherwise.
+    pub const BYTES: usize = 256;
+    /// Places remembered at once; the longest idle is forgotten first.
+    pub const PLACES: usize = 16;
+
+    /// An empty window that keeps at most `bytes_max` bytes of each text.
+    #[must_use]
+    pub const fn new(bytes_max: usize) -> Self {
+        Self { tails: VecDeque::new(), bytes_max }
+    }
+
+    /// The end of the text before at `place`.
+    pub(crate) fn tail(&self, place: &str) -> &str {
+        self.tails.iter().find(|(known, _)| known == place).map_or("", |(_, tail)| tail)
+    }
+
+    /// Remembers the end of the tail at `place` followed by `text`.
+    pub(crate) fn push(&mut self, place: &str, text: &str) {
+        let known = self.tails.iter().position(|(known, _)| known == place);
+        let (place, mut tail) = match known.and_then(|index| self.tails.remove(index)) {
+            Some(entry) => entry,
+            None => {
+                if self.tails.len() >= Self::PLACES {
+                    self.tails.pop_front();
+                }
+                (String::from(place), String::new())
+            }
+        };
+        tail.push_str(end_of(text, self.bytes_max));
+        let kept = end_of(&tail, self.bytes_max).into();
+        self.tails.push_back((place, kept));
+    }
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::new(Self::BYTES)
+    }
+}
+
+/// The longest end of `text` of at most `bytes_max` bytes that begins at a character.
+fn end_of(text: &str, bytes_max: usize) -> &str {
+    let from = text.len().saturating_sub(bytes_max);
+    (from..=text.len()).find_map(|start| text.get(start..)).unwrap_or_default()
+}
