@@ -3,12 +3,16 @@
 //! instructions.
 
 mod account;
+mod compare;
 mod floor;
 mod load;
 mod payload;
+mod report;
+mod servers;
 mod upstream;
 
 use std::io::Write as _;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -40,6 +44,8 @@ enum Role {
         #[arg(long)]
         upstream: String,
     },
+    /// Measures direct, floor and gateway side by side, builds the gateway first.
+    Compare(compare::Options),
     /// Calls a server and prints what it saw.
     Load(LoadOptions),
 }
@@ -69,15 +75,21 @@ struct LoadOptions {
     rate: Option<u32>,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     match Arguments::parse().role {
-        Role::Upstream { port } => single()?.block_on(upstream::serve(port)),
+        Role::Upstream { port } => single()?.block_on(upstream::serve(port))?,
         Role::Floor { port, upstream } => one_worker()?.block_on(async move {
             // On the worker, as the gateway's connections are; the main thread only waits.
             tokio::spawn(async move { floor::serve(port, &upstream).await }).await?
-        }),
-        Role::Load(options) => single()?.block_on(load(options)),
+        })?,
+        Role::Compare(options) => {
+            if !compare::run(&options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Role::Load(options) => single()?.block_on(load(options))?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A runtime without worker threads, for the counterparts.
