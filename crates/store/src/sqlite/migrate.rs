@@ -1,0 +1,54 @@
+//! The schema and its versions. A migration is never edited once released; the next one is a new file.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::StoreError;
+
+/// Marks the file as ours (`PRAGMA application_id`): "Ptcl".
+const APPLICATION_ID: u32 = 0x5074_636c;
+
+/// Number, name and statements of each migration, in order without gaps.
+const MIGRATIONS: &[(u32, &str, &str)] = &[(1, "first", include_str!("../migrations/0001_first.sql"))];
+
+/// Refuses a database that another program made.
+pub(super) fn check_ours(connection: &Connection) -> Result<(), StoreError> {
+    let id: u32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if id == APPLICATION_ID || (id == 0 && tables == 0) { Ok(()) } else { Err(StoreError::NotOurs) }
+}
+
+/// Applies what is missing, all in one transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migrations (
+             version INTEGER NOT NULL PRIMARY KEY,
+             name    TEXT    NOT NULL
+         ) STRICT;",
+    )?;
+    let found: u32 =
+        transaction.query_row("SELECT coalesce(max(version), 0) FROM migrations", [], |row| row.get(0))?;
+    let known = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    for (version, name, sql) in MIGRATIONS.iter().filter(|(version, ..)| *version > found) {
+        transaction.execute_batch(sql)?;
+        transaction.execute("INSERT INTO migrations (version, name) VALUES (?1, ?2)", (version, name))?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MIGRATIONS;
+
+    #[test]
+    fn migrations_are_numbered_from_one_without_gaps() {
+        for (index, (version, ..)) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(usize::try_from(*version).ok(), Some(index + 1));
+        }
+    }
+}
