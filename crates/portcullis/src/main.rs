@@ -1,2 +1,7 @@
 //! The security gateway for the Model Context Protocol.
-fn main() {}
+mod config;
+
+fn main() {
+    let _ = config::Config::load(None, &config::Overrides::default());
+    let _ = (config::schema(), config::markdown());
+}

@@ -1,0 +1,169 @@
+//! `portcullis.yaml`: read once, checked whole, all mistakes reported at once with line, key and hint.
+//!
+//! The text becomes a tree that remembers places (`yaml`), the tree becomes typed sections through one table per
+//! section (`decode`, `sections`, `server`, `values`), and `safety` refuses what would expose the gateway. The same
+//! tables make the JSON schema and the reference page (`reference`).
+
+mod decode;
+mod mapping;
+mod mistake;
+mod reference;
+mod safety;
+mod sections;
+mod server;
+#[cfg(test)]
+mod tests;
+mod values;
+mod yaml;
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use portcullis_core::Digest;
+
+use self::{
+    decode::{Setting, Walk},
+    yaml::Node,
+};
+pub(crate) use self::{
+    mistake::{ConfigMistake, Place},
+    reference::{markdown, schema},
+    sections::{Algorithm, JwtKind, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
+    server::{Egress, Isolation, Server, ServerRequest, Trust, Upstream},
+    values::Reference,
+};
+
+/// The file that is read when none is named.
+pub(crate) const DEFAULT_FILE: &str = "portcullis.yaml";
+
+/// The configuration: settings with defaults filled in, and where they came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The file; `None` where there is none and everything is at its default.
+    pub(crate) path: Option<PathBuf>,
+    /// Folder that relative paths start from.
+    pub(crate) base: PathBuf,
+    /// Digest of the file's text: names the configuration in force in logs and ledger.
+    pub(crate) digest: Digest,
+    /// What it says.
+    pub(crate) settings: Settings,
+}
+
+/// What the command line says instead of the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    /// `--data`
+    pub(crate) data: Option<PathBuf>,
+    /// `--listen`
+    pub(crate) listen: Option<SocketAddr>,
+    /// `--admin-listen`
+    pub(crate) admin: Option<SocketAddr>,
+    /// `--tls-cert`, `--tls-key`
+    pub(crate) tls: Option<Tls>,
+    /// `--log-format`
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+impl Overrides {
+    fn apply(&self, settings: &mut Settings) {
+        let Self { data, listen, admin, tls, log_format } = self.clone();
+        if data.is_some() {
+            settings.data = data;
+        }
+        if let Some(address) = listen {
+            settings.listen.address = address;
+        }
+        if let Some(address) = admin {
+            settings.admin.address = address;
+        }
+        if tls.is_some() {
+            settings.listen.tls = tls;
+        }
+        if let Some(format) = log_format {
+            settings.log.format = format;
+        }
+    }
+}
+
+impl Config {
+    /// Reads `path`; without one, `portcullis.yaml` in the current folder where it exists, or else the defaults. The
+    /// same function serves `run`, `check` and every reload.
+    ///
+    /// # Errors
+    /// Every mistake in the file, and every setting that would expose the gateway.
+    pub(crate) fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, Vec<ConfigMistake>> {
+        let implied = Path::new(DEFAULT_FILE);
+        let path = path.or_else(|| implied.exists().then_some(implied));
+        let Some(path) = path else { return Self::parse("", None, overrides) };
+        let unreadable = |reason: String| {
+            vec![
+                ConfigMistake::new(Place::START, "", reason, "name the file with --config")
+                    .in_file(path.display().to_string()),
+            ]
+        };
+        let bytes = read_bounded(path).map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|_| unreadable(String::from("not UTF-8 text")))?;
+        Self::parse(&text, Some(path), overrides)
+    }
+
+    /// Reads `text` as the contents of `path`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn parse(
+        text: &str,
+        path: Option<&Path>,
+        overrides: &Overrides,
+    ) -> Result<Self, Vec<ConfigMistake>> {
+        let base = path.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
+        let root = yaml::parse(text)?;
+        let mut walk = Walk::new(base.clone(), role_names(&root));
+        let settings = Settings::read(&root, &mut walk);
+        let mut mistakes = core::mem::take(&mut walk.mistakes);
+        match settings {
+            Some(mut settings) => {
+                overrides.apply(&mut settings);
+                mistakes.extend(safety::mistakes(&settings, &root));
+                if mistakes.is_empty() {
+                    let path = path.map(Path::to_path_buf);
+                    return Ok(Self { path, base, digest: Digest::of(text.as_bytes()), settings });
+                }
+            }
+            None => {
+                // What can be read is still judged, so that one typing error does not hide an open door.
+                if let Some(mut partial) = safety::readable(&root, &walk) {
+                    overrides.apply(&mut partial);
+                    mistakes.extend(safety::mistakes(&partial, &root));
+                }
+            }
+        }
+        mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        mistakes.dedup();
+        Err(mistakes)
+    }
+
+    /// Folder for database, ledger and generated secrets.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.settings.data.clone().unwrap_or_else(|| self.base.join("portcullis-data"))
+    }
+}
+
+/// Reads a file of at most a few megabytes; a device or a pipe cannot make this endless.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(4_194_304).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The roles that may be named: built in, or declared in this file.
+fn role_names(root: &Node) -> BTreeSet<String> {
+    let declared = match root.get("roles").map(|(_, node)| &node.value) {
+        Some(yaml::Value::Map(pairs)) => pairs.iter().map(|(key, _)| key.text.clone()).collect(),
+        Some(yaml::Value::List(_) | yaml::Value::Null | yaml::Value::Scalar { .. }) | None => Vec::new(),
+    };
+    portcullis_policy::builtin_roles().into_iter().map(|role| role.name).chain(declared).collect()
+}

@@ -1,0 +1,523 @@
+//! One description of every setting, from which decoding, the JSON schema and the reference page are made: the
+//! [`Setting`] trait for values, the `section!` and `choice!` tables for mappings and enumerations.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+};
+
+use serde_json::json;
+use url::Url;
+
+use super::{
+    mistake::ConfigMistake,
+    yaml::{Key, Node, Value},
+};
+
+/// The form of a setting, for the schema and the reference page.
+#[derive(Clone, Debug)]
+pub(crate) enum Shape {
+    Boolean,
+    Choice(Vec<(&'static str, &'static str)>),
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    List(Box<Shape>),
+    Map(Box<Shape>),
+    Section(SectionShape),
+    /// Text; the name says of what kind.
+    Text(&'static str),
+}
+
+/// The form of a mapping with fixed keys.
+#[derive(Clone, Debug)]
+pub(crate) struct SectionShape {
+    pub(crate) name: &'static str,
+    pub(crate) doc: &'static str,
+    pub(crate) fields: Vec<FieldShape>,
+}
+
+/// One key of a section.
+#[derive(Clone, Debug)]
+pub(crate) struct FieldShape {
+    pub(crate) key: &'static str,
+    pub(crate) doc: &'static str,
+    pub(crate) shape: Shape,
+    pub(crate) required: bool,
+    pub(crate) default: Option<serde_json::Value>,
+}
+
+/// A value that can stand in the configuration.
+pub(crate) trait Setting: Sized {
+    /// Its form.
+    fn shape() -> Shape;
+
+    /// Reads it; `None` when a mistake was reported.
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self>;
+
+    /// What its absence means; `None` where it is required.
+    fn absent() -> Option<Self> {
+        None
+    }
+
+    /// How the value is written, for defaults in the schema and the reference page.
+    fn json(&self) -> Option<serde_json::Value> {
+        None
+    }
+}
+
+/// Where reading stands, and the mistakes so far.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    path: Vec<String>,
+    last_key: Option<String>,
+    pub(crate) mistakes: Vec<ConfigMistake>,
+    /// Folder that relative paths start from.
+    pub(crate) base: PathBuf,
+    /// Roles that may be named.
+    pub(crate) roles: BTreeSet<String>,
+}
+
+impl Walk {
+    /// At the top of a file in `base` whose values may name `roles`.
+    pub(crate) fn new(base: PathBuf, roles: BTreeSet<String>) -> Self {
+        Self { base, roles, ..Self::default() }
+    }
+
+    /// The key that was entered last.
+    pub(crate) fn last_key(&self) -> Option<String> {
+        self.last_key.clone()
+    }
+
+    /// The key path of where reading stands.
+    pub(crate) fn path(&self) -> String {
+        self.path.concat()
+    }
+
+    /// Reports a mistake at `node`.
+    pub(crate) fn report(&mut self, node: &Node, message: impl Into<String>, hint: impl Into<String>) {
+        self.mistakes.push(ConfigMistake::new(node.at, self.path(), message, hint));
+    }
+
+    /// Reads `inside` with `step` added to the path.
+    pub(crate) fn enter<T>(&mut self, step: String, inside: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(step);
+        let out = inside(self);
+        self.path.pop();
+        out
+    }
+
+    /// Reads `inside` at `key` of a mapping.
+    pub(crate) fn key<T>(&mut self, key: &str, inside: impl FnOnce(&mut Self) -> T) -> T {
+        self.last_key = Some(key.to_owned());
+        let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        let key = if plain { key.to_owned() } else { format!("{key:?}") };
+        let step = if self.path.is_empty() { key } else { format!(".{key}") };
+        self.enter(step, inside)
+    }
+
+    /// The pairs of a mapping.
+    pub(crate) fn pairs<'n>(&mut self, node: &'n Node) -> Option<&'n [(Key, Node)]> {
+        match &node.value {
+            Value::Map(pairs) => Some(pairs),
+            Value::Null => Some(&[]),
+            Value::List(_) | Value::Scalar { .. } => {
+                self.expected(node, "a mapping", "write `key: value` lines, indented below");
+                None
+            }
+        }
+    }
+
+    /// Reports keys that are none of `known`.
+    pub(crate) fn only_keys(&mut self, node: &Node, known: &[&str]) -> bool {
+        let Some(pairs) = self.pairs(node) else { return false };
+        let before = self.mistakes.len();
+        for (key, _) in pairs {
+            if !known.contains(&key.text.as_str()) {
+                let hint = nearest(&key.text, known).map_or_else(
+                    || format!("known keys: {}", known.join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                let at = Node { at: key.at, value: Value::Null };
+                self.key(&key.text, |walk| walk.report(&at, "unknown key", hint));
+            }
+        }
+        before == self.mistakes.len()
+    }
+
+    /// Reads the value under `key`, or what its absence means.
+    pub(crate) fn field<T: Setting>(&mut self, node: &Node, key: &str, default: Option<T>) -> Option<T> {
+        match node.get(key) {
+            Some((_, value)) if value.value != Value::Null => self.key(key, |walk| T::read(value, walk)),
+            Some(_) | None => {
+                let absent = default.or_else(T::absent);
+                if absent.is_none() {
+                    self.key(key, |walk| walk.report(node, "missing", "this key is required here"));
+                }
+                absent
+            }
+        }
+    }
+
+    /// The text of a scalar.
+    pub(crate) fn scalar<'n>(&mut self, node: &'n Node, what: &str, hint: &str) -> Option<&'n str> {
+        match &node.value {
+            Value::Scalar { text, .. } => Some(text),
+            Value::List(_) | Value::Map(_) | Value::Null => {
+                self.expected(node, what, hint);
+                None
+            }
+        }
+    }
+
+    /// Reports a value of the wrong kind.
+    pub(crate) fn expected(&mut self, node: &Node, what: &str, hint: &str) {
+        self.report(node, format!("expected {what}, found {}", node.describe()), hint);
+    }
+}
+
+/// The known word most like `word`, where one is close.
+pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    if word.len() > 64 {
+        return None;
+    }
+    known
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(word.len()) / 4)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+impl Setting for bool {
+    fn shape() -> Shape {
+        Shape::Boolean
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        match &node.value {
+            Value::Scalar { text, plain: true } if matches!(text.as_str(), "true" | "True" | "TRUE") => {
+                Some(true)
+            }
+            Value::Scalar { text, plain: true } if matches!(text.as_str(), "false" | "False" | "FALSE") => {
+                Some(false)
+            }
+            Value::List(_) | Value::Map(_) | Value::Null | Value::Scalar { .. } => {
+                walk.expected(node, "`true` or `false`", "write `true` or `false`, without quotes");
+                None
+            }
+        }
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        Some(json!(self))
+    }
+}
+
+/// A whole number within bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounded<const MIN: u64, const MAX: u64>(pub(crate) u64);
+
+impl<const MIN: u64, const MAX: u64> Setting for Bounded<MIN, MAX> {
+    fn shape() -> Shape {
+        Shape::Integer { min: MIN, max: MAX }
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        integer(node, walk, MIN, MAX).map(Self)
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        Some(json!(self.0))
+    }
+}
+
+/// Reads a whole number of `min..=max`.
+pub(crate) fn integer(node: &Node, walk: &mut Walk, min: u64, max: u64) -> Option<u64> {
+    let hint = format!("write a whole number from {min} to {max}");
+    let Value::Scalar { text, plain: true } = &node.value else {
+        walk.expected(node, "a whole number", &hint);
+        return None;
+    };
+    // YAML readers agree on digits alone; `1_000`, `0x10` and `1e3` mean different things to different ones.
+    match text.parse::<u64>() {
+        Ok(value) if (min..=max).contains(&value) => Some(value),
+        Ok(value) => {
+            walk.report(node, format!("{value} is out of range"), hint);
+            None
+        }
+        Err(_) => {
+            walk.report(node, format!("`{text}` is not a whole number"), hint);
+            None
+        }
+    }
+}
+
+impl Setting for String {
+    fn shape() -> Shape {
+        Shape::Text("text")
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        match &node.value {
+            Value::Scalar { text, plain } if !*plain || node.describe() == "text" => {
+                if text.chars().any(char::is_control) {
+                    walk.report(
+                        node,
+                        "contains a control character",
+                        "remove line breaks, tabs and other control characters",
+                    );
+                    return None;
+                }
+                Some(text.clone())
+            }
+            Value::List(_) | Value::Map(_) | Value::Null | Value::Scalar { .. } => {
+                walk.expected(
+                    node,
+                    "text",
+                    "write text; put it in quotes where it looks like a number or a boolean",
+                );
+                None
+            }
+        }
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        Some(json!(self))
+    }
+}
+
+impl Setting for PathBuf {
+    fn shape() -> Shape {
+        Shape::Text("path")
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let text = String::read(node, walk)?;
+        if text.is_empty() {
+            walk.report(node, "the path is empty", "write a path, relative to this file or absolute");
+            return None;
+        }
+        Some(walk.base.join(text))
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        Some(json!(self))
+    }
+}
+
+impl Setting for SocketAddr {
+    fn shape() -> Shape {
+        Shape::Text("address")
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let hint = "write an IP address and a port, like `127.0.0.1:7300` or `[::1]:7300`";
+        let text = walk.scalar(node, "an address", hint)?;
+        let address = text.replacen("localhost:", "127.0.0.1:", 1).parse().ok();
+        if address.is_none() {
+            walk.report(node, format!("`{text}` is not an address"), hint);
+        }
+        address
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        Some(json!(self.to_string()))
+    }
+}
+
+impl Setting for Url {
+    fn shape() -> Shape {
+        Shape::Text("url")
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let hint = "write a whole URL, like `https://tools.example/mcp`";
+        let text = walk.scalar(node, "a URL", hint)?;
+        match Self::parse(text) {
+            Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+                walk.report(
+                    node,
+                    format!("the scheme `{}` is not supported", url.scheme()),
+                    "use `https://` or `http://`",
+                );
+                None
+            }
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                walk.report(
+                    node,
+                    "a URL must not carry a user name or password",
+                    "put credentials into `headers`, as `env:NAME` or `file:PATH`",
+                );
+                None
+            }
+            Ok(url) if url.fragment().is_some() => {
+                walk.report(node, "a URL must not carry a fragment here", "remove the `#…`");
+                None
+            }
+            Ok(url) => Some(url),
+            Err(error) => {
+                walk.report(node, format!("not a URL: {error}"), hint);
+                None
+            }
+        }
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    fn shape() -> Shape {
+        T::shape()
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        T::read(node, walk).map(Some)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        self.as_ref().and_then(T::json)
+    }
+}
+
+impl<T: Setting> Setting for Vec<T> {
+    fn shape() -> Shape {
+        Shape::List(Box::new(T::shape()))
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let Value::List(items) = &node.value else {
+            walk.expected(node, "a list", "write `[first, second]`, or one `- item` per line");
+            return None;
+        };
+        let read: Vec<Option<T>> = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| walk.enter(format!("[{index}]"), |walk| T::read(item, walk)))
+            .collect();
+        read.into_iter().collect()
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::new())
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        self.iter().map(T::json).collect::<Option<Vec<_>>>().map(serde_json::Value::Array)
+    }
+}
+
+impl<T: Setting> Setting for BTreeMap<String, T> {
+    fn shape() -> Shape {
+        Shape::Map(Box::new(T::shape()))
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let read: Vec<Option<(String, T)>> = walk
+            .pairs(node)?
+            .iter()
+            .map(|(key, value)| {
+                walk.key(&key.text, |walk| T::read(value, walk)).map(|value| (key.text.clone(), value))
+            })
+            .collect();
+        read.into_iter().collect()
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::new())
+    }
+}
+
+/// Declares a section: the type, how it is read, its schema and its documentation, in one table.
+macro_rules! section {
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $fdoc:literal])+ $field:ident: $type:ty $(= $default:expr)?;)+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, PartialEq)]
+        pub(crate) struct $name { $($(#[doc = $fdoc])+ pub(crate) $field: $type),+ }
+
+        impl $crate::config::decode::Setting for $name {
+            fn shape() -> $crate::config::decode::Shape {
+                use $crate::config::decode::{FieldShape, SectionShape, Setting, Shape};
+                Shape::Section(SectionShape {
+                    name: stringify!($name),
+                    doc: concat!($($doc, "\n"),+),
+                    fields: vec![$({
+                        let default = section!(@default $type $(, $default)?).or_else(<$type as Setting>::absent);
+                        FieldShape {
+                            key: stringify!($field),
+                            doc: concat!($($fdoc, "\n"),+),
+                            shape: <$type as Setting>::shape(),
+                            required: default.is_none(),
+                            default: default.as_ref().and_then(Setting::json),
+                        }
+                    }),+],
+                })
+            }
+
+            fn read(node: &$crate::config::yaml::Node, walk: &mut $crate::config::decode::Walk) -> Option<Self> {
+                let known = walk.only_keys(node, &[$(stringify!($field)),+]);
+                if !matches!(node.value, $crate::config::yaml::Value::Map(_)) {
+                    return None;
+                }
+                $(let $field = walk.field(node, stringify!($field), section!(@default $type $(, $default)?));)+
+                let read = Self { $($field: $field?),+ };
+                known.then_some(read)
+            }
+
+            fn absent() -> Option<Self> {
+                Self::read(&$crate::config::yaml::Node::empty(), &mut $crate::config::decode::Walk::default())
+            }
+        }
+    };
+    (@default $type:ty) => { None::<$type> };
+    (@default $type:ty, $default:expr) => { Some::<$type>($default) };
+}
+
+/// Declares an enumeration: the type, its words and their documentation, in one table.
+macro_rules! choice {
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $vdoc:literal])+ $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum $name { $($(#[doc = $vdoc])+ $variant),+ }
+
+        impl $name {
+            /// The word for it in the configuration.
+            pub(crate) const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl $crate::config::decode::Setting for $name {
+            fn shape() -> $crate::config::decode::Shape {
+                $crate::config::decode::Shape::Choice(vec![$(($word, concat!($($vdoc),+))),+])
+            }
+
+            fn read(node: &$crate::config::yaml::Node, walk: &mut $crate::config::decode::Walk) -> Option<Self> {
+                let words = [$($word),+];
+                $crate::config::decode::one_of(node, walk, &words, &[$(Self::$variant),+])
+            }
+
+            fn json(&self) -> Option<serde_json::Value> {
+                Some(serde_json::Value::from(self.word()))
+            }
+        }
+    };
+}
+
+pub(crate) use {choice, section};
+
+/// Reads one of `words`, as the value at the same position.
+pub(crate) fn one_of<T: Copy>(node: &Node, walk: &mut Walk, words: &[&str], values: &[T]) -> Option<T> {
+    let all = format!("one of: {}", words.join(", "));
+    let text = walk.scalar(node, &format!("one word of {}", words.join(", ")), &all)?;
+    let found = words.iter().zip(values).find(|(word, _)| **word == text).map(|(_, value)| *value);
+    if found.is_none() {
+        let hint = nearest(text, words).map_or(all, |near| format!("did you mean `{near}`?"));
+        walk.report(node, format!("`{text}` is not known here"), hint);
+    }
+    found
+}

@@ -1,0 +1,123 @@
+//! From settings to what the other crates take.
+
+use std::path::{Path, PathBuf};
+
+use portcullis_core::TargetKind;
+use portcullis_policy as policy;
+
+use super::{
+    Config, ConfigMistake, Place, Rule,
+    values::{DetectorName, PatternText},
+};
+
+/// Files that one `policies` entry may name.
+const POLICY_FILES_MAX: usize = 1_000;
+/// Bytes of one policy file.
+const POLICY_BYTES_MAX: u64 = 1_048_576;
+
+impl Config {
+    /// Roles and policy files, ready to be compiled. Reads the files.
+    ///
+    /// # Errors
+    /// Every file or folder that cannot be read.
+    pub(crate) fn policy_source(&self) -> Result<policy::PolicySource, Vec<ConfigMistake>> {
+        let declared = &self.settings.roles;
+        let mut roles: Vec<policy::Role> =
+            policy::builtin_roles().into_iter().filter(|role| !declared.contains_key(&role.name)).collect();
+        for (name, role) in declared {
+            let permits = role.allow.iter().flat_map(|rule| rules(policy::Effect::Permit, rule));
+            let forbids = role.deny.iter().flat_map(|rule| rules(policy::Effect::Forbid, rule));
+            let rules = permits.chain(forbids).collect();
+            roles.push(policy::Role { name: name.clone(), doc: role.description.clone(), rules });
+        }
+        let mut cedar = Vec::new();
+        let mut mistakes = Vec::new();
+        for (index, path) in self.settings.policies.iter().enumerate() {
+            let read = policy_files(path).and_then(|files| {
+                files
+                    .iter()
+                    .map(|file| Ok((file.display().to_string(), policy_text(file)?)))
+                    .collect::<Result<Vec<_>, String>>()
+            });
+            match read {
+                Ok(texts) => cedar.extend(texts),
+                Err(reason) => {
+                    let key = format!("policies[{index}]");
+                    mistakes.push(ConfigMistake::new(
+                        Place::START,
+                        key,
+                        reason,
+                        "name a `.cedar` file, or a folder of them",
+                    ));
+                }
+            }
+        }
+        if mistakes.is_empty() { Ok(policy::PolicySource { roles, cedar }) } else { Err(mistakes) }
+    }
+}
+
+/// The files that one entry stands for, sorted so that the digest of the rules does not depend on the disk.
+fn policy_files(path: &Path) -> Result<Vec<PathBuf>, String> {
+    let cannot = |error: std::io::Error| format!("`{}` cannot be read: {error}", path.display());
+    if !std::fs::metadata(path).map_err(cannot)?.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(cannot)? {
+        let file = entry.map_err(cannot)?.path();
+        if file.extension().is_some_and(|extension| extension == "cedar") {
+            files.push(file);
+        }
+        if files.len() > POLICY_FILES_MAX {
+            return Err(format!("`{}` has more than {POLICY_FILES_MAX} policy files", path.display()));
+        }
+    }
+    files.sort();
+    if files.is_empty() { Err(format!("`{}` has no `.cedar` file", path.display())) } else { Ok(files) }
+}
+
+fn policy_text(path: &Path) -> Result<String, String> {
+    use std::io::Read as _;
+    let cannot = |error: std::io::Error| format!("`{}` cannot be read: {error}", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    file.take(POLICY_BYTES_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
+    if text.len() as u64 > POLICY_BYTES_MAX {
+        return Err(format!("`{}` has more than {POLICY_BYTES_MAX} bytes", path.display()));
+    }
+    Ok(text)
+}
+
+/// One rule as written is one rule per kind of thing that it names.
+fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
+    let Rule { actions, servers, tools, prompts, resources, mask, refuse } = rule;
+    let one = |kinds: &[TargetKind], items: &[PatternText]| policy::Rule {
+        effect,
+        actions: actions.clone(),
+        servers: patterns(servers),
+        items: patterns(items),
+        kinds: kinds.to_vec(),
+        mask: names(mask),
+        refuse: names(refuse),
+    };
+    let groups: [(&[TargetKind], &[PatternText]); 3] = [
+        (&[TargetKind::Tool], tools),
+        (&[TargetKind::Prompt], prompts),
+        (&[TargetKind::Resource, TargetKind::Template], resources),
+    ];
+    let named: Vec<policy::Rule> = groups
+        .iter()
+        .filter(|(_, items)| !items.is_empty())
+        .map(|(kinds, items)| one(kinds, items))
+        .collect();
+    if named.is_empty() { vec![one(&[], &[])] } else { named }
+}
+
+/// Patterns were checked when they were read, so none is lost here.
+fn patterns(texts: &[PatternText]) -> Vec<policy::Pattern> {
+    texts.iter().filter_map(|text| text.0.parse().ok()).collect()
+}
+
+fn names(detectors: &[DetectorName]) -> Vec<String> {
+    detectors.iter().map(|name| name.0.clone()).collect()
+}

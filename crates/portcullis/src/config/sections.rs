@@ -1,0 +1,294 @@
+//! The sections of `portcullis.yaml`, in the order of the reference page. Each table is the type, its decoder, its
+//! schema and its documentation at once.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use portcullis_core::{Action, Limits};
+use url::Url;
+
+use super::{
+    decode::{Bounded, choice, section},
+    server::Server,
+    values::{DetectorName, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
+};
+
+section! {
+    /// Everything `portcullis.yaml` may say. Every key is optional: without a file the gateway listens on loopback
+    /// only, requires an API key, and keeps its data in `./portcullis-data`.
+    Settings {
+        /// Where MCP clients connect.
+        listen: Listen;
+        /// Where the command line and the admin API connect.
+        admin: Admin;
+        /// Folder for the database, the ledger and generated secrets (mode 0700). Default: `portcullis-data` beside
+        /// this file, or in the current folder where there is no file.
+        data: Option<PathBuf>;
+        /// The MCP servers behind the gateway, by name; the name is the last part of the route `/mcp/NAME`. Without
+        /// any, the built-in sample server is offered as `sample`.
+        servers: BTreeMap<String, Server>;
+        /// How callers prove who they are.
+        identities: Identities;
+        /// What callers may do, by role name. Built in: `admin` (everything), `operator` and `reader`; a role of the
+        /// same name here replaces the built-in one.
+        roles: BTreeMap<String, Role>;
+        /// Cedar policy files, or folders of `.cedar` files, beside the roles.
+        policies: Vec<PathBuf>;
+        /// What detectors look for in arguments and answers, by detector name.
+        inspect: BTreeMap<DetectorName, Detector>;
+        /// Everything that can grow, with its bound.
+        limits: Limits;
+        /// Where keys, definitions and other governed things are kept.
+        store: Store;
+        /// The tamper-evident record of every decision.
+        ledger: Ledger;
+        /// What the gateway says about itself while it runs.
+        log: Log;
+        /// Metrics and traces.
+        telemetry: Telemetry;
+    }
+}
+
+section! {
+    /// Where MCP clients connect.
+    Listen {
+        /// Address and port. Anything but loopback requires `tls` and authentication.
+        address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7300));
+        /// Certificate and key; reloaded when the files change.
+        tls: Option<Tls>;
+        /// Host names that clients may use in the Host header, beside the address itself (and `localhost` on loopback).
+        hosts: Vec<Host>;
+        /// Web origins whose pages may call the gateway; `*` is not accepted.
+        origins: Vec<Origin>;
+        /// The URL under which clients reach the gateway, where a proxy stands in front. Tokens must name it as audience.
+        public_url: Option<Url>;
+    }
+}
+
+section! {
+    /// Certificate and key of a listener.
+    Tls {
+        /// PEM file with the certificate chain, leaf first.
+        certificate: PathBuf;
+        /// PEM file with the private key.
+        key: PathBuf;
+    }
+}
+
+section! {
+    /// Where the command line and the admin API connect.
+    Admin {
+        /// Loopback address and port.
+        address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7301));
+    }
+}
+
+section! {
+    /// How callers prove who they are. Without any way, nobody is let in.
+    Identities {
+        /// Accept the gateway's own API keys (`portcullis key create`).
+        api_keys: bool = true;
+        /// Let callers in who present nothing, with these roles. Only on a loopback listener.
+        anonymous: Option<Anonymous>;
+        /// Issuers whose signed tokens (JWT) are accepted.
+        jwt: Vec<Jwt>;
+    }
+}
+
+section! {
+    /// Callers who present no credential.
+    Anonymous {
+        /// Their roles.
+        roles: Vec<RoleName>;
+    }
+}
+
+section! {
+    /// An issuer of signed tokens. Exactly one of `jwks_file` and `jwks_url` is required.
+    Jwt {
+        /// The `iss` of its tokens, compared byte for byte.
+        issuer: String;
+        /// Accepted `aud` values. Default: the URL of the route that is called.
+        audiences: Vec<String>;
+        /// Accepted signature algorithms.
+        algorithms: Vec<Algorithm> = vec![Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256];
+        /// File with the issuer's key set.
+        jwks_file: Option<PathBuf>;
+        /// URL of the issuer's key set, fetched over HTTPS.
+        jwks_url: Option<Url>;
+        /// Claim that lists roles or groups; `scope` where it is absent.
+        roles_claim: Option<String>;
+        /// Value of that claim to roles.
+        role_map: BTreeMap<String, Vec<RoleName>>;
+        /// Roles of every caller of this issuer.
+        default_roles: Vec<RoleName>;
+        /// Whether its tokens stand for people or programs.
+        kind: JwtKind = JwtKind::User;
+        /// Claims that policies may read, as `principal.claims`.
+        claims: Vec<String>;
+        /// Require the header `typ: at+jwt` (RFC 9068), so that no other kind of token is taken for an access token.
+        require_typ_at_jwt: bool = false;
+        /// Tolerated difference between clocks, in seconds.
+        leeway_s: Bounded<0, 300> = Bounded(60);
+        /// Longest accepted lifetime of a token, in seconds.
+        max_lifetime_s: Bounded<60, 31_536_000> = Bounded(86_400);
+    }
+}
+
+choice! {
+    /// A signature algorithm (RFC 7518, RFC 8037).
+    Algorithm {
+        /// Ed25519.
+        EdDsa = "EdDSA",
+        /// ECDSA over P-256 with SHA-256.
+        Es256 = "ES256",
+        /// ECDSA over P-384 with SHA-384.
+        Es384 = "ES384",
+        /// HMAC with SHA-256; only with a key set of shared secrets.
+        Hs256 = "HS256",
+        /// HMAC with SHA-384; only with a key set of shared secrets.
+        Hs384 = "HS384",
+        /// HMAC with SHA-512; only with a key set of shared secrets.
+        Hs512 = "HS512",
+        /// RSA-PSS with SHA-256.
+        Ps256 = "PS256",
+        /// RSA-PSS with SHA-384.
+        Ps384 = "PS384",
+        /// RSA-PSS with SHA-512.
+        Ps512 = "PS512",
+        /// RSA PKCS#1 v1.5 with SHA-256.
+        Rs256 = "RS256",
+        /// RSA PKCS#1 v1.5 with SHA-384.
+        Rs384 = "RS384",
+        /// RSA PKCS#1 v1.5 with SHA-512.
+        Rs512 = "RS512",
+    }
+}
+
+choice! {
+    /// Whom a token stands for.
+    JwtKind {
+        /// A program.
+        Service = "service",
+        /// A person.
+        User = "user",
+    }
+}
+
+section! {
+    /// What a role may do. Nothing is allowed that no rule allows; a denial wins over every permission.
+    Role {
+        /// What the role is for.
+        description: Option<String>;
+        /// What it may do.
+        allow: Vec<Rule>;
+        /// What it may not do, whatever else allows it.
+        deny: Vec<Rule>;
+    }
+}
+
+section! {
+    /// One rule of a role. A key that is left out does not restrict; `*` in a name stands for any text. Where several of
+    /// `tools`, `prompts` and `resources` are given, the rule covers each of them; where none is, it covers all.
+    Rule {
+        /// Actions.
+        actions: Vec<Action>;
+        /// Server names.
+        servers: Vec<PatternText>;
+        /// Tool names.
+        tools: Vec<PatternText>;
+        /// Prompt names.
+        prompts: Vec<PatternText>;
+        /// Resource URIs and URI templates.
+        resources: Vec<PatternText>;
+        /// Detectors whose findings in answers are masked for this role.
+        mask: Vec<DetectorName>;
+        /// Detectors whose findings in answers refuse the answer for this role.
+        refuse: Vec<DetectorName>;
+    }
+}
+
+section! {
+    /// Settings of one detector. What is left out keeps the detector's own default.
+    Detector {
+        /// Whether it looks at all.
+        enabled: bool = true;
+        /// What is done about findings in arguments.
+        arguments: Option<Treatment>;
+        /// What is done about findings in answers.
+        answers: Option<Treatment>;
+    }
+}
+
+choice! {
+    /// What is done about a finding.
+    Treatment {
+        /// Let it through; the finding is recorded.
+        Pass = "pass",
+        /// Replace the text that was found by a placeholder.
+        Mask = "mask",
+        /// Refuse the message.
+        Refuse = "refuse",
+    }
+}
+
+section! {
+    /// Where keys, definitions and other governed things are kept.
+    Store {
+        /// SQLite database file. Default: `portcullis.db` in the data folder.
+        sqlite: Option<PathBuf>;
+    }
+}
+
+section! {
+    /// The tamper-evident record of every decision.
+    Ledger {
+        /// Its folder. Default: `ledger` in the data folder.
+        directory: Option<PathBuf>;
+        /// Name of the log in its checkpoints (C2SP origin), a schema-less URL. Choose it once.
+        origin: OriginName = OriginName(String::from("portcullis.local/ledger"));
+        /// Longest time between a new entry and the signed checkpoint that covers it.
+        checkpoint_ms: Bounded<10, 3_600_000> = Bounded(1_000);
+    }
+}
+
+section! {
+    /// What the gateway says about itself while it runs.
+    Log {
+        /// Form of the lines.
+        format: LogFormat = LogFormat::Text;
+        /// Least level, or a filter like `info,portcullis_proxy=debug`.
+        level: LogFilter = LogFilter(String::from("info"));
+        /// File to write to, instead of standard error.
+        file: Option<PathBuf>;
+    }
+}
+
+choice! {
+    /// Form of log lines.
+    LogFormat {
+        /// One JSON object per line.
+        Json = "json",
+        /// For people.
+        Text = "text",
+    }
+}
+
+section! {
+    /// Metrics and traces.
+    Telemetry {
+        /// Serve `/metrics` on the admin listener without a token.
+        metrics_public: bool = false;
+        /// Send traces over OTLP.
+        otlp: Option<Otlp>;
+    }
+}
+
+section! {
+    /// Where traces go.
+    Otlp {
+        /// The collector's OTLP/HTTP endpoint, like `http://127.0.0.1:4318/v1/traces`.
+        endpoint: Url;
+        /// Share of calls that are traced, from 0 to 1.
+        sample_ratio: Ratio = Ratio(1.0);
+    }
+}

@@ -1,0 +1,305 @@
+//! One MCP server behind the gateway: the section as written, and what it means.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use url::{Host, Url};
+
+use super::{
+    decode::{Setting, Shape, Walk, choice, section},
+    mistake::ConfigMistake,
+    values::{NAME_HINT, Reference, is_name, names_a_secret},
+    yaml::{Key, Node, Value},
+};
+
+section! {
+    /// One MCP server. Exactly one of `url` and `command` is required.
+    ServerSection {
+        /// URL of its Streamable HTTP endpoint.
+        url: Option<Url>;
+        /// Program and arguments of a stdio server. No shell is involved; the environment is clean but for `env`.
+        command: Option<Vec<String>>;
+        /// Environment variables of the program: text, `env:NAME` or `file:PATH`.
+        env: BTreeMap<String, Reference>;
+        /// Folder that the program starts in. Default: that of this file.
+        cwd: Option<PathBuf>;
+        /// Headers sent with every request to `url`: text, `env:NAME` or `file:PATH`, also `Bearer env:NAME`.
+        headers: BTreeMap<String, Reference>;
+        /// What happens when a definition is seen for the first time. Changed ones are always quarantined.
+        trust: Trust = Trust::TrustOnFirstUse;
+        /// Who shares a process of the program.
+        isolation: Isolation = Isolation::Shared;
+        /// Which addresses `url` may resolve to, beside public ones. A literal address or `localhost` in `url`
+        /// allows exactly that kind of address: the operator wrote it.
+        egress: Egress;
+        /// What the server may ask of clients.
+        server_requests: Vec<ServerRequest>;
+    }
+}
+
+choice! {
+    /// What happens when a definition is seen for the first time.
+    Trust {
+        /// A person approves it first.
+        Review = "review",
+        /// It is pinned and usable at once.
+        TrustOnFirstUse = "trust_on_first_use",
+    }
+}
+
+choice! {
+    /// Who shares a process of a stdio server.
+    Isolation {
+        /// Each caller has a process of its own.
+        PerCaller = "per_caller",
+        /// Each session has a process of its own.
+        PerSession = "per_session",
+        /// All callers share one process.
+        Shared = "shared",
+    }
+}
+
+choice! {
+    /// What a server may ask of a client.
+    ServerRequest {
+        /// Questions to the user.
+        Elicitation = "elicitation",
+        /// The client's roots.
+        Roots = "roots",
+        /// Completions by the client's model.
+        Sampling = "sampling",
+    }
+}
+
+section! {
+    /// Addresses that a server's URL may resolve to, beside public ones.
+    Egress {
+        /// Loopback addresses.
+        allow_loopback: bool = false;
+        /// Private and other local addresses. Cloud metadata addresses stay refused.
+        allow_private: bool = false;
+    }
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Upstream {
+    /// Streamable HTTP.
+    Http { url: Url, headers: BTreeMap<String, Reference>, egress: Egress },
+    /// A child process.
+    Stdio { program: String, args: Vec<String>, env: BTreeMap<String, Reference>, cwd: Option<PathBuf> },
+}
+
+/// One MCP server behind the gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Server {
+    pub(crate) upstream: Upstream,
+    pub(crate) trust: Trust,
+    pub(crate) isolation: Isolation,
+    pub(crate) server_requests: Vec<ServerRequest>,
+}
+
+impl Server {
+    /// The built-in sample server: this program again, as a child.
+    pub(crate) fn sample(program: String) -> Self {
+        Self {
+            upstream: Upstream::Stdio {
+                program,
+                args: vec!["sample-server".into()],
+                env: BTreeMap::new(),
+                cwd: None,
+            },
+            trust: Trust::TrustOnFirstUse,
+            isolation: Isolation::Shared,
+            server_requests: Vec::new(),
+        }
+    }
+
+    /// Reads a server that was added at run time: JSON of the same form as the section.
+    pub(crate) fn from_json(name: &str, json: &serde_json::Value) -> Result<Self, Vec<ConfigMistake>> {
+        let mut walk = Walk::default();
+        let node = node_of(json);
+        let server = walk.key("servers", |walk| walk.key(name, |walk| Self::read(&node, walk)));
+        server.ok_or(walk.mistakes)
+    }
+}
+
+/// JSON as a node without places. Bounded by the parser that made `json`.
+fn node_of(json: &serde_json::Value) -> Node {
+    let at = super::mistake::Place::START;
+    let value = match json {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::String(text) => Value::Scalar { text: text.clone(), plain: false },
+        scalar @ (serde_json::Value::Bool(_) | serde_json::Value::Number(_)) => {
+            Value::Scalar { text: scalar.to_string(), plain: true }
+        }
+        serde_json::Value::Array(items) => Value::List(items.iter().map(node_of).collect()),
+        serde_json::Value::Object(members) => {
+            Value::Map(members.iter().map(|(key, v)| (Key { at, text: key.clone() }, node_of(v))).collect())
+        }
+    };
+    Node { at, value }
+}
+
+impl Setting for Server {
+    fn shape() -> Shape {
+        ServerSection::shape()
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let before = walk.mistakes.len();
+        if let Some(name) = walk.last_key().filter(|name| !is_name(name)) {
+            walk.report(
+                node,
+                format!("`{name}` cannot name a server: the name is part of its URL"),
+                NAME_HINT,
+            );
+        }
+        let section = ServerSection::read(node, walk)?;
+        let ServerSection { url, command, env, cwd, headers, trust, isolation, egress, server_requests } =
+            section;
+        check_headers(node, walk, &headers);
+        check_env(node, walk, &env);
+        let upstream = match (url, command) {
+            (Some(url), None) => {
+                misplaced(node, walk, &["env", "cwd", "isolation"], "url", "a server with `command`");
+                let egress = written_out(&url, egress);
+                Some(Upstream::Http { url, headers, egress })
+            }
+            (None, Some(command)) => {
+                misplaced(node, walk, &["headers", "egress"], "command", "a server with `url`");
+                let mut words = command.into_iter();
+                let program = words.next().filter(|program| !program.is_empty());
+                if program.is_none() {
+                    walk.key("command", |walk| {
+                        walk.report(node, "names no program", "write `[program, argument, …]`")
+                    });
+                }
+                program.map(|program| Upstream::Stdio {
+                    program: located(program, walk),
+                    args: words.collect(),
+                    env,
+                    cwd,
+                })
+            }
+            (Some(_), Some(_)) => {
+                walk.report(node, "has both `url` and `command`", "keep one of the two");
+                None
+            }
+            (None, None) => {
+                walk.report(
+                    node,
+                    "has neither `url` nor `command`",
+                    "write `url: https://…` or `command: [program, argument, …]`",
+                );
+                None
+            }
+        };
+        let server = Self { upstream: upstream?, trust, isolation, server_requests };
+        (walk.mistakes.len() == before).then_some(server)
+    }
+}
+
+/// A relative path with a folder in it is meant from the file; a bare name is looked up in PATH.
+fn located(program: String, walk: &Walk) -> String {
+    if program.contains('/') { walk.base.join(&program).to_string_lossy().into_owned() } else { program }
+}
+
+/// A literal address or `localhost` in the URL allows exactly that kind of address.
+fn written_out(url: &Url, egress: Egress) -> Egress {
+    let (loopback, private) = match url.host() {
+        Some(Host::Domain(name)) => (name == "localhost" || name.ends_with(".localhost"), false),
+        Some(Host::Ipv4(ip)) => (ip.is_loopback(), ip.is_private()),
+        Some(Host::Ipv6(ip)) => (ip.is_loopback(), ip.is_unique_local()),
+        None => (false, false),
+    };
+    Egress {
+        allow_loopback: egress.allow_loopback || loopback,
+        allow_private: egress.allow_private || private,
+    }
+}
+
+fn misplaced(node: &Node, walk: &mut Walk, keys: &[&str], with: &str, belongs: &str) {
+    for key in keys {
+        if let Some((_, value)) = node.get(key) {
+            walk.key(key, |walk| {
+                walk.report(
+                    value,
+                    format!("has no meaning beside `{with}`"),
+                    format!("remove it; it belongs to {belongs}"),
+                );
+            });
+        }
+    }
+}
+
+/// Headers that the gateway sets itself.
+const OWN_HEADERS: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "last-event-id",
+    "mcp-method",
+    "mcp-name",
+    "mcp-protocol-version",
+    "mcp-session-id",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn check_headers(node: &Node, walk: &mut Walk, headers: &BTreeMap<String, Reference>) {
+    for (name, value) in headers {
+        let at = node.get("headers").and_then(|(_, map)| map.get(name)).map_or(node, |(_, value)| value);
+        walk.key("headers", |walk| {
+            walk.key(name, |walk| {
+                let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+                if name.is_empty() || !name.bytes().all(token) {
+                    walk.report(at, "is not the name of a header", "use letters, digits and `-`");
+                } else if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+                    walk.report(at, "the gateway sets this header itself", "remove it");
+                }
+                check_literal(at, walk, name, value);
+            });
+        });
+    }
+}
+
+fn check_env(node: &Node, walk: &mut Walk, env: &BTreeMap<String, Reference>) {
+    for (name, value) in env {
+        let at = node.get("env").and_then(|(_, map)| map.get(name)).map_or(node, |(_, value)| value);
+        walk.key("env", |walk| {
+            walk.key(name, |walk| {
+                let good = !name.is_empty()
+                    && !name.starts_with(|c: char| c.is_ascii_digit())
+                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+                if !good {
+                    walk.report(
+                        at,
+                        "is not the name of an environment variable",
+                        "use letters, digits and `_`",
+                    );
+                }
+                check_literal(at, walk, name, value);
+            });
+        });
+    }
+}
+
+fn check_literal(at: &Node, walk: &mut Walk, name: &str, value: &Reference) {
+    match value {
+        Reference::Literal(_) if names_a_secret(name) => {
+            walk.report(
+                at,
+                "this is the place of a secret, and a configuration file is not",
+                "write `env:NAME` or `file:PATH` and keep the secret there",
+            );
+        }
+        Reference::Literal(_) | Reference::Env { .. } | Reference::File { .. } => {}
+    }
+}

@@ -1,0 +1,1 @@
+//! The loader against everything a person can get wrong.

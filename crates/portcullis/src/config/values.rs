@@ -1,0 +1,376 @@
+//! Single values with a form of their own: names, patterns, references to secrets, the words of the core.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use portcullis_core::{Action, Limits, Secret};
+use serde_json::json;
+use url::Url;
+
+use super::{
+    decode::{FieldShape, SectionShape, Setting, Shape, Walk, integer, nearest, one_of},
+    yaml::{Node, Value},
+};
+
+/// Declares a text with a rule of its own.
+macro_rules! text {
+    ($(#[doc = $doc:literal])+ $name:ident: $shape:literal, |$text:ident, $walk:ident, $node:ident| $check:expr) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) struct $name(pub(crate) String);
+
+        impl Setting for $name {
+            fn shape() -> Shape {
+                Shape::Text($shape)
+            }
+
+            fn read($node: &Node, $walk: &mut Walk) -> Option<Self> {
+                let $text = String::read($node, $walk)?;
+                let good: bool = $check;
+                good.then_some(Self($text))
+            }
+
+            fn json(&self) -> Option<serde_json::Value> {
+                Some(json!(self.0))
+            }
+        }
+    };
+}
+
+/// Whether `text` can name a server or a role: it stands in URLs, in policies and on command lines.
+pub(crate) fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// What [`is_name`] wants, as a hint.
+pub(crate) const NAME_HINT: &str =
+    "use up to 64 letters, digits, `.`, `_` and `-`, starting with a letter or digit";
+
+text! {
+    /// A role that is built in or declared under `roles`.
+    RoleName: "role", |text, walk, node| {
+        let known = walk.roles.contains(&text);
+        if !known {
+            let names: Vec<&str> = walk.roles.iter().map(String::as_str).collect();
+            let hint = nearest(&text, &names)
+                .map_or_else(|| format!("declare it under `roles`; known: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
+            walk.report(node, format!("unknown role `{text}`"), hint);
+        }
+        known
+    }
+}
+
+text! {
+    /// The name of a detector in the catalogue.
+    DetectorName: "detector", |text, walk, node| {
+        let names = detector_names();
+        let known = names.contains(&text.as_str());
+        if !known {
+            let hint = nearest(&text, &names)
+                .map_or_else(|| format!("known detectors: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
+            walk.report(node, format!("unknown detector `{text}`"), hint);
+        }
+        known
+    }
+}
+
+text! {
+    /// A name with `*` for any text.
+    PatternText: "pattern", |text, walk, node| {
+        let checked = text.parse::<portcullis_policy::Pattern>();
+        if let Err(error) = &checked {
+            walk.report(node, error.to_string(), "write a name; `*` stands for any text, `\\*` for a star");
+        }
+        checked.is_ok()
+    }
+}
+
+text! {
+    /// A host name or address, with an optional port.
+    Host: "host", |text, walk, node| {
+        let good = !text.contains(['/', '@', '?', '#']) && Url::parse(&format!("http://{text}/")).is_ok();
+        if !good {
+            walk.report(node, format!("`{text}` is not a host name"), "write it as in the Host header: `gateway.example` or `gateway.example:8443`");
+        }
+        good
+    }
+}
+
+text! {
+    /// A web origin.
+    Origin: "origin", |text, walk, node| {
+        // `null` is the origin of every sandboxed page, so it cannot be listed either.
+        let good = Url::parse(&text).is_ok_and(|url| url.origin().ascii_serialization() == text && text != "null");
+        if !good {
+            walk.report(node, format!("`{text}` is not an origin"), "write scheme, host and port only, like `https://app.example`");
+        }
+        good
+    }
+}
+
+text! {
+    /// The origin line of a checkpoint: also a key name of signed notes, so without spaces and plus signs.
+    OriginName: "log origin", |text, walk, node| {
+        let good = !text.is_empty() && text.len() <= 255 && !text.contains('+') && !text.contains(char::is_whitespace);
+        if !good {
+            walk.report(node, "a log origin has 1 to 255 bytes, no spaces and no `+`", "write something like `gateway.example/ledger`");
+        }
+        good
+    }
+}
+
+text! {
+    /// A filter of log lines.
+    LogFilter: "log filter", |text, walk, node| {
+        match tracing_subscriber::EnvFilter::builder().parse(&text) {
+            Ok(_) => true,
+            Err(error) => {
+                walk.report(node, format!("`{text}` is not a log filter: {error}"), "write error, warn, info, debug or trace");
+                false
+            }
+        }
+    }
+}
+
+const DETECTORS: &[(&str, &str)] = &[
+    ("bidi_controls", ""),
+    ("control_characters", ""),
+    ("credentials", ""),
+    ("email", ""),
+    ("payment_card", ""),
+    ("tag_characters", ""),
+];
+
+/// The detectors there are.
+pub(crate) fn detector_names() -> Vec<&'static str> {
+    DETECTORS.iter().map(|kind| kind.0).collect()
+}
+
+impl<T: Setting> Setting for BTreeMap<DetectorName, T> {
+    fn shape() -> Shape {
+        Shape::Section(SectionShape {
+            name: "Detectors",
+            doc: "Detectors, by name.",
+            fields: DETECTORS
+                .iter()
+                .map(|kind| FieldShape {
+                    key: kind.0,
+                    doc: kind.1,
+                    shape: T::shape(),
+                    required: false,
+                    default: None,
+                })
+                .collect(),
+        })
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let known = walk.only_keys(node, &detector_names());
+        let read: Vec<Option<(DetectorName, T)>> = walk
+            .pairs(node)?
+            .iter()
+            .map(|(key, value)| {
+                walk.key(&key.text, |walk| T::read(value, walk))
+                    .map(|value| (DetectorName(key.text.clone()), value))
+            })
+            .collect();
+        read.into_iter().collect::<Option<Self>>().filter(|_| known)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::new())
+    }
+}
+
+/// A number from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Ratio(pub(crate) f64);
+
+impl Setting for Ratio {
+    fn shape() -> Shape {
+        Shape::Text("ratio")
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let hint = "write a number from 0 to 1, like `0.1`";
+        let text = walk.scalar(node, "a number", hint)?;
+        match text.parse::<f64>() {
+            Ok(value) if (0.0..=1.0).contains(&value) => Some(Self(value)),
+            Ok(_) | Err(_) => {
+                walk.report(node, format!("`{text}` is not a number from 0 to 1"), hint);
+                None
+            }
+        }
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        Some(json!(self.0))
+    }
+}
+
+impl Setting for Action {
+    fn shape() -> Shape {
+        Shape::Choice(Self::ALL.iter().map(|action| (action.name(), action.doc())).collect())
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let words: Vec<&str> = Self::ALL.iter().map(|action| action.name()).collect();
+        one_of(node, walk, &words, Self::ALL)
+    }
+}
+
+impl Setting for Limits {
+    fn shape() -> Shape {
+        Shape::Section(SectionShape {
+            name: "Limits",
+            doc: "Everything that can grow, with its bound. The unit is the last word of each key.",
+            fields: Self::ROWS
+                .iter()
+                .map(|row| FieldShape {
+                    key: row.key,
+                    doc: row.doc,
+                    shape: Shape::Integer { min: row.min, max: row.max },
+                    required: false,
+                    default: Some(json!(row.default)),
+                })
+                .collect(),
+        })
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let keys: Vec<&str> = Self::ROWS.iter().map(|row| row.key).collect();
+        let mut good = walk.only_keys(node, &keys);
+        let mut limits = Self::default();
+        for row in Self::ROWS {
+            let Some((_, value)) = node.get(row.key).filter(|(_, value)| value.value != Value::Null) else {
+                continue;
+            };
+            match walk.key(row.key, |walk| integer(value, walk, row.min, row.max)) {
+                Some(value) => good &= limits.set(row.key, value),
+                None => good = false,
+            }
+        }
+        good.then_some(limits)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::default())
+    }
+}
+
+/// A value for a header or an environment variable: written out, or a reference that is resolved only where the
+/// value is used. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Reference {
+    /// `env:NAME`, with what stands before it (`Bearer env:NAME`).
+    Env { prefix: String, name: String },
+    /// `file:PATH`, with what stands before it.
+    File { prefix: String, path: PathBuf },
+    /// The value itself.
+    Literal(String),
+}
+
+impl Reference {
+    /// The value. Reads the environment or the file now, so that a rotated secret is seen at the next start of the
+    /// child or the upstream.
+    ///
+    /// # Errors
+    /// Names the reference, never the value.
+    pub(crate) fn resolve(&self) -> Result<Secret<String>, String> {
+        match self {
+            Self::Env { prefix, name } => match std::env::var(name) {
+                Ok(value) => Ok(Secret::new(format!("{prefix}{value}"))),
+                Err(_) => Err(format!("environment variable `{name}` is not set, or not UTF-8")),
+            },
+            Self::File { prefix, path } => match std::fs::read_to_string(path) {
+                Ok(value) => Ok(Secret::new(format!("{prefix}{}", value.trim_end_matches(['\r', '\n'])))),
+                Err(error) => Err(format!("`{}` cannot be read: {error}", path.display())),
+            },
+            Self::Literal(value) => Ok(Secret::new(value.clone())),
+        }
+    }
+}
+
+impl fmt::Debug for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env { name, .. } => write!(f, "env:{name}"),
+            Self::File { path, .. } => write!(f, "file:{}", path.display()),
+            Self::Literal(_) => f.write_str("****"),
+        }
+    }
+}
+
+impl Setting for Reference {
+    fn shape() -> Shape {
+        Shape::Text("reference")
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let text = String::read(node, walk)?;
+        let (prefix, word) = match text.rsplit_once(' ') {
+            Some((before, word)) => (format!("{before} "), word),
+            None => (String::new(), text.as_str()),
+        };
+        if let Some(name) = word.strip_prefix("env:") {
+            let good = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if !good {
+                walk.report(
+                    node,
+                    "`env:` must be followed by the name of an environment variable",
+                    "write `env:NAME`",
+                );
+            }
+            return good.then(|| Self::Env { prefix, name: name.to_owned() });
+        }
+        if let Some(path) = word.strip_prefix("file:") {
+            if path.is_empty() {
+                walk.report(node, "`file:` must be followed by a path", "write `file:PATH`");
+                return None;
+            }
+            return Some(Self::File { prefix, path: walk.base.join(path) });
+        }
+        if looks_secret(&text) {
+            let hint = "write `env:NAME` or `file:PATH` (also after a word: `Bearer env:NAME`) and keep the secret there";
+            walk.report(node, "this looks like a secret, and a configuration file is no place for one", hint);
+            return None;
+        }
+        Some(Self::Literal(text))
+    }
+}
+
+/// Whether a literal is obviously a credential: formats that providers publish, or an authorization scheme.
+fn looks_secret(text: &str) -> bool {
+    const PREFIXES: &[&str] = &[
+        "-----BEGIN",
+        "AIza",
+        "AKIA",
+        "ASIA",
+        "Basic ",
+        "Bearer ",
+        "eyJ",
+        "ghp_",
+        "gho_",
+        "ghs_",
+        "github_pat_",
+        "glpat-",
+        "pcl_",
+        "sk-",
+        "sk_live_",
+        "sk_test_",
+        "rk_live_",
+        "xoxa-",
+        "xoxb-",
+        "xoxp-",
+    ];
+    PREFIXES.iter().any(|prefix| text.starts_with(prefix)) && text.len() > 12
+}
+
+/// Whether a header or variable of this name obviously carries a credential.
+pub(crate) fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    ["authorization", "cookie", "api-key", "apikey", "secret", "token", "password", "passwd", "private-key"]
+        .iter()
+        .any(|word| name.contains(word))
+}
