@@ -1,1 +1,13 @@
 //! Moves bytes: listeners, TLS, the guarded client, HTTP and stdio upstreams. Knows nothing of MCP.
+#![forbid(unsafe_code)]
+
+pub mod body;
+pub mod client;
+pub mod guard;
+pub mod listen;
+mod stall;
+pub mod stdio;
+pub mod tls;
+
+/// An error of any kind that can cross threads, as hyper's bodies and services carry it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
