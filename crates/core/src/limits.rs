@@ -121,6 +121,20 @@ limits! {
     ledger_timeout_ms: 5_000 in 50 ..= 120_000,
     /// Entries waiting for the ledger at once. Beyond: `ledger.unavailable`.
     ledger_queue_max: 8_192 in 16 ..= 1_000_000,
+    /// Bytes of one token (JWT). Beyond: `auth.invalid`.
+    token_bytes_max: 16_384 in 1_024 ..= 65_536,
+    /// Bytes of an issuer's key set. Beyond: the key set is refused and the one before stays.
+    jwks_bytes_max: 262_144 in 1_024 ..= 4_194_304,
+    /// Keys in an issuer's key set. Beyond: the key set is refused and the one before stays.
+    jwks_keys_max: 100 in 1 ..= 1_000,
+    /// A key set older than this is fetched again; so long a key withdrawn by its issuer can stay in use.
+    jwks_refresh_ms: 300_000 in 1_000 ..= 86_400_000,
+    /// Least time between two fetches of a key set, whatever tokens name unknown keys.
+    jwks_min_refresh_ms: 10_000 in 100 ..= 3_600_000,
+    /// While an issuer cannot be reached its last key set stays in use for so long. Beyond: `auth.unavailable`.
+    jwks_stale_max_ms: 3_600_000 in 1_000 ..= 604_800_000,
+    /// Time to fetch a key set.
+    jwks_timeout_ms: 5_000 in 50 ..= 120_000,
     /// Verified tokens remembered, until they expire or keys rotate.
     token_cache_max: 10_000 in 0 ..= 1_000_000,
     /// Policy decisions remembered, where no policy reads arguments.
