@@ -1,11 +1,27 @@
 //! Compiles what an operator wrote into one validated, immutable set of policies.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{
+    borrow::ToOwned,
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::fmt;
 
-use portcullis_core::{Digest, Limits};
+use cedar_policy::{Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint, Schema};
+use cedar_policy::{ValidationMode, Validator};
+use miette::Diagnostic;
+use portcullis_core::{Digest, Limits, Treatment};
 
-use crate::PolicySource;
+use crate::{
+    Effect, PolicySource, Role,
+    cache::DecisionCache,
+    entities::Words,
+    reads::{Reads, Source, weakened},
+    render,
+    slice::Slices,
+};
 
 /// One mistake in the policies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,10 +51,37 @@ impl fmt::Display for PolicyError {
     }
 }
 
+/// One policy with all that is known of it beforehand.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) id: String,
+    pub(crate) policy: Policy,
+    pub(crate) effect: Effect,
+    pub(crate) file: String,
+    pub(crate) line: Option<u32>,
+    /// The role it was compiled from.
+    pub(crate) origin: Option<String>,
+    pub(crate) text: String,
+    /// It applies to callers in this role only.
+    pub(crate) role: Option<String>,
+    /// It applies to this server only.
+    pub(crate) server: Option<String>,
+    pub(crate) obligations: BTreeMap<String, Treatment>,
+    pub(crate) reads: Reads,
+    /// Without what it asks of arguments: applies where some arguments could make it apply.
+    pub(crate) some_arguments: Option<Policy>,
+    /// Without what it asks of arguments and claims.
+    pub(crate) some_values: Option<Policy>,
+}
+
 /// The policies in force: immutable, validated, with their decision cache.
 #[derive(Debug)]
 pub struct Policies {
-    pub(crate) digest: Digest,
+    pub(crate) policies: Vec<Compiled>,
+    pub(crate) words: Words,
+    pub(crate) slices: Slices,
+    pub(crate) cache: DecisionCache,
+    digest: Digest,
 }
 
 impl Policies {
@@ -47,8 +90,28 @@ impl Policies {
     /// # Errors
     /// Every mistake found.
     pub fn compile(source: &PolicySource, limits: &Limits) -> Result<Self, Vec<PolicyError>> {
-        let _ = (source, limits);
-        Ok(Self { digest: Digest::of(b"") })
+        let words = Words::new().map_err(|error| alloc::vec![of_schema(&error.to_string())])?;
+        let mut bench = Bench { words: &words, found: Vec::new(), errors: Vec::new() };
+        bench.roles(&source.roles);
+        for (file, text) in &source.cedar {
+            bench.file(file, text);
+        }
+        bench.ids();
+        bench.known_roles(&source.roles);
+        bench.validate(source);
+        let Bench { found, errors, .. } = bench;
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let parts: Vec<&[u8]> = core::iter::once(Self::schema())
+            .chain(found.iter().flat_map(|one| [one.id.as_str(), one.text.as_str()]))
+            // Zero bytes cannot stand in either, so the parts cannot run together.
+            .flat_map(|part| [part.as_bytes(), b"\0".as_slice()])
+            .collect();
+        let digest = Digest::of_parts(&parts);
+        let slices = Slices::new(&found);
+        let cache = DecisionCache::new(limits.decision_cache_max);
+        Ok(Self { policies: found, words, slices, cache, digest })
     }
 
     /// SHA-256 of the schema and every policy, for ledger entries and approvals.
@@ -66,12 +129,266 @@ impl Policies {
     /// Every policy as Cedar text, the roles compiled, for people to read.
     #[must_use]
     pub fn to_cedar(&self) -> String {
-        String::new()
+        let mut out = String::new();
+        let mut file = "";
+        for one in &self.policies {
+            if one.file != file {
+                file = &one.file;
+                out.push_str(&format!("// {}\n\n", file.escape_debug()));
+            }
+            out.push_str(&one.text);
+            out.push_str("\n\n");
+        }
+        out
     }
 
     /// The detectors that policies name in `@mask` and `@refuse`, sorted, so that wiring can refuse unknown ones.
     #[must_use]
     pub fn detectors(&self) -> Vec<String> {
-        Vec::new()
+        let names: BTreeSet<&String> = self.policies.iter().flat_map(|one| one.obligations.keys()).collect();
+        names.into_iter().cloned().collect()
     }
+}
+
+/// Where policies are put together and mistakes collected.
+struct Bench<'a> {
+    words: &'a Words,
+    found: Vec<Compiled>,
+    errors: Vec<PolicyError>,
+}
+
+impl Bench<'_> {
+    fn roles(&mut self, roles: &[Role]) {
+        let mut names = BTreeSet::new();
+        for role in roles {
+            let file = format!("role `{}`", role.name);
+            if role.name.is_empty() || !names.insert(&role.name) {
+                let message = "the name of a role must be unique and not empty".to_owned();
+                self.fail(&file, None, None, message, "rename or merge the role");
+            }
+            for (index, rule) in role.rules.iter().enumerate() {
+                let id = render::rule_id(&role.name, index);
+                let text = render::rule(role, index, rule);
+                match Policy::parse(Some(PolicyId::new(&id)), &text) {
+                    Ok(policy) => self.add(policy, &file, None, Some(&role.name)),
+                    Err(error) => {
+                        self.fail(&file, None, Some(id), error.to_string(), "please report it with the rule");
+                    }
+                }
+            }
+        }
+    }
+
+    fn file(&mut self, file: &str, text: &str) {
+        let set: PolicySet = match text.parse() {
+            Ok(set) => set,
+            Err(errors) => {
+                let errors: &cedar_policy::ParseErrors = &errors;
+                for error in errors.iter() {
+                    let hint = error.help().map_or_else(
+                        || "the syntax is described at https://docs.cedarpolicy.com".to_owned(),
+                        |help| help.to_string(),
+                    );
+                    self.fail(file, line(text, error), None, error.to_string(), &hint);
+                }
+                return;
+            }
+        };
+        for template in set.templates() {
+            let message =
+                format!("templates (`?principal`, `?resource`) have no use here: `{}`", template.id());
+            self.fail(file, None, None, message, "write the policy out, or give callers a role");
+        }
+        // Cedar numbers the policies of a text `policy0`, `policy1`, …; that is their order.
+        let order = |policy: &Policy| {
+            policy.id().to_string().trim_start_matches("policy").parse::<usize>().unwrap_or_default()
+        };
+        let mut policies: Vec<&Policy> = set.policies().collect();
+        policies.sort_by_key(|policy| order(policy));
+        let mut from = 0;
+        for (index, policy) in policies.into_iter().enumerate() {
+            let id = match policy.annotation("id") {
+                Some(id) if !id.is_empty() => id.to_owned(),
+                _ => format!("{file}#{}", index + 1),
+            };
+            let written = policy.to_cedar().unwrap_or_default();
+            let at = text.get(from..).and_then(|rest| rest.find(&written)).map(|at| from + at);
+            if let Some(at) = at {
+                from = at + written.len();
+            }
+            self.add(policy.new_id(PolicyId::new(id)), file, at.and_then(|at| line_of(text, at)), None);
+        }
+    }
+
+    fn add(&mut self, policy: Policy, file: &str, line: Option<u32>, origin: Option<&String>) {
+        let id = policy.id().to_string();
+        let obligations = self.obligations(&policy, file, line);
+        let est = match policy.to_json() {
+            Ok(est) => est,
+            Err(error) => return self.fail(file, line, Some(id), error.to_string(), "please report it"),
+        };
+        let reads = match Reads::of(&est) {
+            Ok(reads) => reads,
+            Err(message) => {
+                let hint = "`portcullis policy check --schema` prints the schema with examples";
+                return self.fail(file, line, Some(id), message, hint);
+            }
+        };
+        let weak = |sources: &[Source]| {
+            let any = sources.iter().any(|source| reads.any_of(*source));
+            any.then(|| Policy::from_json(Some(policy.id().clone()), weakened(&est, sources))).transpose()
+        };
+        let weak =
+            weak(&[Source::Arguments]).and_then(|one| Ok((one, weak(&[Source::Arguments, Source::Claims])?)));
+        let (some_arguments, some_values) = match weak {
+            Ok(both) => both,
+            Err(error) => return self.fail(file, line, Some(id), error.to_string(), "please report it"),
+        };
+        let effect = match policy.effect() {
+            cedar_policy::Effect::Forbid => Effect::Forbid,
+            cedar_policy::Effect::Permit => Effect::Permit,
+        };
+        let role = match policy.principal_constraint() {
+            PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid)
+                if *uid.type_name() == self.words.role =>
+            {
+                Some(uid.id().unescaped().to_owned())
+            }
+            _ => None,
+        };
+        let server = match policy.resource_constraint() {
+            ResourceConstraint::Eq(uid) | ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => {
+                self.words.server_of(&uid)
+            }
+            ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
+        };
+        let text = policy.to_cedar().unwrap_or_default();
+        self.found.push(Compiled {
+            id,
+            policy,
+            effect,
+            file: file.to_owned(),
+            line,
+            origin: origin.cloned(),
+            text,
+            role,
+            server,
+            obligations,
+            reads,
+            some_arguments,
+            some_values,
+        });
+    }
+
+    fn obligations(&mut self, policy: &Policy, file: &str, line: Option<u32>) -> BTreeMap<String, Treatment> {
+        let mut out = BTreeMap::new();
+        // Refuse last: it is the stricter, and wins where both name a detector.
+        for (annotation, treatment) in [("mask", Treatment::Mask), ("refuse", Treatment::Refuse)] {
+            let Some(names) = policy.annotation(annotation) else { continue };
+            if policy.effect() == cedar_policy::Effect::Forbid {
+                let message = format!("`@{annotation}` on a `forbid` has no meaning: there is no answer");
+                let hint = "put it on the `permit` that allows the call";
+                self.fail(file, line, Some(policy.id().to_string()), message, hint);
+            }
+            for name in names.split(',').map(str::trim) {
+                if name.is_empty() {
+                    let message = format!("`@{annotation}` lacks the name of a detector");
+                    let hint = "name detectors separated by commas, as in `@mask(\"email,payment_card\")`";
+                    self.fail(file, line, Some(policy.id().to_string()), message, hint);
+                } else {
+                    out.insert(name.to_owned(), treatment);
+                }
+            }
+        }
+        out
+    }
+
+    fn ids(&mut self) {
+        let mut seen = BTreeSet::new();
+        let mut twice = Vec::new();
+        for one in &self.found {
+            if !seen.insert(one.id.as_str()) {
+                twice.push((one.file.clone(), one.line, one.id.clone()));
+            }
+        }
+        for (file, line, id) in twice {
+            self.fail(&file, line, Some(id), "the id is used twice".to_owned(), "give it another `@id`");
+        }
+    }
+
+    /// A misspelt role in a `forbid` would fail open, silently.
+    fn known_roles(&mut self, roles: &[Role]) {
+        let mut unknown = Vec::new();
+        for one in &self.found {
+            for uid in one.policy.entity_literals() {
+                let name = uid.id().unescaped();
+                if *uid.type_name() == self.words.role && !roles.iter().any(|role| role.name == name) {
+                    unknown.push((one.file.clone(), one.line, one.id.clone(), name.to_owned()));
+                }
+            }
+        }
+        for (file, line, id, name) in unknown {
+            let hint = "declare it under `roles`; it may have no rules there";
+            self.fail(&file, line, Some(id), format!("there is no role `{name}`"), hint);
+        }
+    }
+
+    /// Strictly, and warnings are mistakes too: a policy that can never apply protects nothing.
+    fn validate(&mut self, source: &PolicySource) {
+        let schema = match Schema::from_cedarschema_str(Policies::schema()) {
+            Ok((schema, _)) => schema,
+            Err(error) => return self.errors.push(of_schema(&error.to_string())),
+        };
+        let set = match PolicySet::from_policies(self.found.iter().map(|one| one.policy.clone())) {
+            Ok(set) => set,
+            // Ids used twice, reported before.
+            Err(_) => return,
+        };
+        let result = Validator::new(schema).validate(&set, ValidationMode::Strict);
+        let mut mistakes: Vec<PolicyError> = Vec::new();
+        let errors = result.validation_errors().map(|one| (one.policy_id(), one as &dyn Diagnostic));
+        let warnings = result.validation_warnings().map(|one| (one.policy_id(), one as &dyn Diagnostic));
+        for (id, mistake) in errors.chain(warnings) {
+            let id = id.to_string();
+            let policy = self.found.iter().find(|one| one.id == id);
+            let text = policy.and_then(|one| source.cedar.iter().find(|(file, _)| *file == one.file));
+            let here = text.filter(|_| policy.is_some_and(|one| one.origin.is_none()));
+            mistakes.push(PolicyError {
+                file: policy.map(|one| one.file.clone()).unwrap_or_default(),
+                line: here.and_then(|(_, text)| line(text, mistake)).or(policy.and_then(|one| one.line)),
+                policy: Some(id),
+                message: mistake.to_string(),
+                hint: mistake.help().map_or_else(
+                    || "`portcullis policy check --schema` prints what policies may use".to_owned(),
+                    |help| help.to_string(),
+                ),
+            });
+        }
+        mistakes.sort_by(|a, b| (&a.file, a.line, &a.message).cmp(&(&b.file, b.line, &b.message)));
+        self.errors.extend(mistakes);
+    }
+
+    fn fail(&mut self, file: &str, line: Option<u32>, policy: Option<String>, message: String, hint: &str) {
+        self.errors.push(PolicyError { file: file.to_owned(), line, policy, message, hint: hint.to_owned() });
+    }
+}
+
+fn of_schema(message: &str) -> PolicyError {
+    PolicyError {
+        file: "portcullis.cedarschema".to_owned(),
+        line: None,
+        policy: None,
+        message: message.to_owned(),
+        hint: "please report it".to_owned(),
+    }
+}
+
+fn line<D: Diagnostic + ?Sized>(text: &str, mistake: &D) -> Option<u32> {
+    let label = mistake.labels()?.next()?;
+    line_of(text, label.offset())
+}
+
+fn line_of(text: &str, offset: usize) -> Option<u32> {
+    let before = text.as_bytes().get(..offset)?;
+    u32::try_from(before.iter().filter(|byte| **byte == b'\n').count() + 1).ok()
 }

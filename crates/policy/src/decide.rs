@@ -1,14 +1,28 @@
 //! Questions and answers: may this caller do this to that?
 
-use alloc::{string::String, sync::Arc};
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
 use core::net::IpAddr;
 
+use cedar_policy::{Authorizer, Context, Entities, Policy, PolicySet, Request, Response};
 use portcullis_core::{Action, Caller, Code, Obligations, Target, Timestamp};
+use serde_json::Value;
 
-use crate::{Decision, Denial, Permit, Policies};
+use crate::{
+    Decision, Denial, Permit, Policies,
+    bundle::Compiled,
+    entities::{self, Unspeakable},
+    reads::{Reads, Source},
+    slice::Slice,
+};
 
 /// The arguments of a call, made only when a policy reads them.
-pub type Arguments<'a> = &'a dyn Fn() -> serde_json::Value;
+pub type Arguments<'a> = &'a dyn Fn() -> Value;
 
 /// What is known about a request besides caller, action and target.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +33,13 @@ pub struct RequestContext<'a> {
     pub source_ip: Option<IpAddr>,
     /// The protocol revision of the client, for example `2026-07-28`.
     pub era: &'a str,
+}
+
+/// One request in Cedar's terms.
+pub(crate) struct Question {
+    pub(crate) request: Request,
+    pub(crate) entities: Entities,
+    arguments: Value,
 }
 
 impl Policies {
@@ -32,13 +53,22 @@ impl Policies {
         arguments: Option<Arguments<'_>>,
         context: &RequestContext<'_>,
     ) -> Arc<Decision> {
-        let _ = (caller, action, target, arguments, context);
-        Arc::new(Decision {
-            code: Some(Code::PolicyDenied),
-            policies: Arc::from([]),
-            obligations: Arc::new(Obligations::default()),
-            reason: String::new(),
-        })
+        // Before the cache, which does not know what a credential reaches.
+        if let Some(refusal) = out_of_reach(caller, action, target) {
+            return Arc::new(refusal);
+        }
+        if let Some(decision) = self.cache.get(caller, action, target) {
+            return decision;
+        }
+        let slice = match self.slices.of(&self.policies, caller, target) {
+            Ok(slice) => slice,
+            Err(error) => return Arc::new(unspeakable(&error)),
+        };
+        let decision = Arc::new(self.in_slice(&slice, caller, action, target, arguments, context));
+        if slice.is_constant() {
+            self.cache.put(caller, action, target, &decision);
+        }
+        decision
     }
 
     /// May `caller` do `action` to `target`? The proof, or why not.
@@ -56,8 +86,10 @@ impl Policies {
         Permit::judge(self.decide(caller, action, target, arguments, context))
     }
 
-    /// Whether `target` is shown to `caller` in lists: whether some arguments could be allowed. Where no policy reads
-    /// arguments this is exactly [`Self::decide`].
+    /// Whether `target` is shown to `caller` in lists. Where no policy reads arguments this is exactly
+    /// [`Self::decide`]. Where one does, they are unknown yet, and the target is shown when some arguments could be
+    /// allowed: permits count without what they ask of arguments, and forbids that read arguments do not count. So
+    /// nothing usable is hidden; what is shown may still be refused for its arguments.
     #[must_use]
     pub fn may_see(
         &self,
@@ -66,6 +98,195 @@ impl Policies {
         target: &Target,
         context: &RequestContext<'_>,
     ) -> bool {
-        self.decide(caller, action, target, None, context).is_allowed()
+        let slice = match self.slices.of(&self.policies, caller, target) {
+            Ok(slice) => slice,
+            Err(_) => return false,
+        };
+        let Some(listing) = &slice.listing else {
+            return self.decide(caller, action, target, None, context).is_allowed();
+        };
+        if out_of_reach(caller, action, target).is_some() {
+            return false;
+        }
+        match self.question(&slice.reads, caller, action, target, None, context) {
+            Err(_) => false,
+            Ok(question) => {
+                // Only claims can be confused here, and then every call is refused.
+                self.confused(&slice, &question, caller).next().is_none()
+                    && self.answer(listing, &question).is_allowed()
+            }
+        }
     }
+
+    fn in_slice(
+        &self,
+        slice: &Slice,
+        caller: &Caller,
+        action: Action,
+        target: &Target,
+        arguments: Option<Arguments<'_>>,
+        context: &RequestContext<'_>,
+    ) -> Decision {
+        let question = match self.question(&slice.reads, caller, action, target, arguments, context) {
+            Ok(question) => question,
+            Err(error) => return unspeakable(&*error),
+        };
+        let confused: Vec<&Compiled> = self.confused(slice, &question, caller).collect();
+        if !confused.is_empty() {
+            return confusion(&confused, &question.arguments, caller);
+        }
+        self.answer(&slice.set, &question)
+    }
+
+    pub(crate) fn question(
+        &self,
+        reads: &Reads,
+        caller: &Caller,
+        action: Action,
+        target: &Target,
+        arguments: Option<Arguments<'_>>,
+        context: &RequestContext<'_>,
+    ) -> Result<Question, Unspeakable> {
+        let mut entities = self.words.entities(caller, target, reads.principal)?;
+        let mut values = Value::Null;
+        if reads.any_of(Source::Arguments) {
+            if let Some(arguments) = arguments {
+                values = arguments();
+            }
+            entities.extend(self.words.bags(Source::Arguments, &values, &reads.values)?);
+        }
+        if reads.any_of(Source::Claims) {
+            let claims = claims(caller);
+            entities.extend(self.words.bags(Source::Claims, &claims, &reads.values)?);
+        }
+        let context = if reads.context { self.words.context(context)? } else { Context::empty() };
+        let request = Request::new(
+            self.words.caller(caller),
+            self.words.action(action),
+            self.words.target(target),
+            context,
+            None,
+        )?;
+        Ok(Question { request, entities: entities::together(entities)?, arguments: values })
+    }
+
+    /// The policies of the slice that would apply but read a value as a type which it does not have. Cedar would
+    /// take such a value for absent, and a `forbid` on it could be slipped past with `"1000"` for `1000`.
+    fn confused<'a>(
+        &'a self,
+        slice: &'a Slice,
+        question: &'a Question,
+        caller: &'a Caller,
+    ) -> impl Iterator<Item = &'a Compiled> {
+        let claims = if slice.reads.any_of(Source::Claims) { claims(caller) } else { Value::Null };
+        slice.members.iter().filter_map(|index| self.policies.get(*index)).filter(move |one| {
+            one.reads.values.iter().any(|read| match read.source {
+                Source::Arguments => read.is_confused(&question.arguments),
+                Source::Claims => read.is_confused(&claims),
+            }) && one.some_values.as_ref().is_some_and(|policy| fits(policy, question))
+        })
+    }
+
+    pub(crate) fn answer(&self, set: &PolicySet, question: &Question) -> Decision {
+        let response = Authorizer::new().is_authorized(&question.request, set, &question.entities);
+        self.read(&response)
+    }
+
+    fn read(&self, response: &Response) -> Decision {
+        // INVARIANT: a failing policy evaluation is a refusal, although Cedar would skip it.
+        let mut errors = response.diagnostics().errors().peekable();
+        if errors.peek().is_some() {
+            let mut failed: Vec<(String, String)> = errors
+                .map(|cedar_policy::AuthorizationError::PolicyEvaluationError(error)| {
+                    let id = error.policy_id().to_string();
+                    let reason = format!("policy `{id}` failed: {}", error.inner());
+                    (id, reason)
+                })
+                .collect();
+            failed.sort();
+            let (policies, reasons): (Vec<String>, Vec<String>) = failed.into_iter().unzip();
+            return refused(Code::PolicyError, policies, reasons.join("; "));
+        }
+        let mut policies: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+        policies.sort();
+        match response.decision() {
+            cedar_policy::Decision::Allow => {
+                let obligations = Arc::new(self.obligations(&policies));
+                Decision { code: None, policies: policies.into(), obligations, reason: String::new() }
+            }
+            cedar_policy::Decision::Deny if policies.is_empty() => {
+                refused(Code::PolicyDenied, policies, "no policy permits it".into())
+            }
+            cedar_policy::Decision::Deny => {
+                let reason = format!("forbidden by `{}`", policies.join("`, `"));
+                refused(Code::PolicyDenied, policies, reason)
+            }
+        }
+    }
+
+    /// Every permit that applies adds what it demands; the stricter wins.
+    fn obligations(&self, permitting: &[String]) -> Obligations {
+        let mut answers = BTreeMap::new();
+        for one in self.policies.iter().filter(|one| permitting.binary_search(&one.id).is_ok()) {
+            for (detector, treatment) in &one.obligations {
+                let least = answers.entry(detector.clone()).or_insert(*treatment);
+                *least = (*least).max(*treatment);
+            }
+        }
+        Obligations { answers }
+    }
+}
+
+/// Whether `policy` alone applies, or fails.
+pub(crate) fn fits(policy: &Policy, question: &Question) -> bool {
+    let Ok(set) = PolicySet::from_policies([policy.clone()]) else { return true };
+    let response = Authorizer::new().is_authorized(&question.request, &set, &question.entities);
+    response.diagnostics().reason().next().is_some() || response.diagnostics().errors().next().is_some()
+}
+
+fn out_of_reach(caller: &Caller, action: Action, target: &Target) -> Option<Decision> {
+    if !caller.servers.reaches(&target.server) {
+        let reason = format!("the credential does not reach server `{}`", target.server);
+        return Some(refused(Code::PolicyDenied, Vec::new(), reason));
+    }
+    if !entities::applies(action, target) {
+        let reason = format!("`{action}` cannot be asked of `{target}`");
+        return Some(refused(Code::PolicyError, Vec::new(), reason));
+    }
+    None
+}
+
+fn claims(caller: &Caller) -> Value {
+    caller.claims.as_ref().map_or(Value::Null, |claims| Value::Object(claims.as_ref().clone()))
+}
+
+fn confusion(confused: &[&Compiled], arguments: &Value, caller: &Caller) -> Decision {
+    let claims = claims(caller);
+    let mut reasons = Vec::new();
+    for one in confused {
+        let values = one.reads.values.iter().filter(|read| match read.source {
+            Source::Arguments => read.is_confused(arguments),
+            Source::Claims => read.is_confused(&claims),
+        });
+        for read in values {
+            reasons.push(format!(
+                "policy `{}` reads `{}` of {} as {}, which it is not",
+                one.id,
+                read.path,
+                read.source.name(),
+                read.sort.name()
+            ));
+        }
+    }
+    let mut policies: Vec<String> = confused.iter().map(|one| one.id.clone()).collect();
+    policies.sort();
+    refused(Code::PolicyError, policies, reasons.join("; "))
+}
+
+fn unspeakable(error: &dyn core::fmt::Display) -> Decision {
+    refused(Code::PolicyError, Vec::new(), format!("the request cannot be put to the policies: {error}"))
+}
+
+fn refused(code: Code, policies: Vec<String>, reason: String) -> Decision {
+    Decision { code: Some(code), policies: policies.into(), obligations: Arc::default(), reason }
 }

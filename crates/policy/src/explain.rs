@@ -1,11 +1,22 @@
 //! Why a decision is what it is, for people and for tools.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::fmt;
 
+use cedar_policy::{Authorizer, Policy, PolicySet};
 use portcullis_core::{Action, Caller, Target};
+use serde_json::{Value, json};
 
-use crate::{Arguments, Policies, RequestContext};
+use crate::{
+    Arguments, Effect, Policies, RequestContext,
+    bundle::Compiled,
+    decide::{Question, fits},
+    reads::Reads,
+};
 
 /// One policy that decided.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -24,12 +35,12 @@ pub struct PolicyView {
     pub text: String,
 }
 
-/// One policy that could have permitted but does not fit, and why.
+/// One policy that does not fit or that failed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct WhyNot {
     /// Its id.
     pub policy: String,
-    /// What does not fit: the caller, the action, the target or a condition.
+    /// What does not fit (the caller, the action, the target or a condition), or how it failed.
     pub reason: String,
 }
 
@@ -42,6 +53,8 @@ pub struct Explanation {
     pub code: Option<&'static str>,
     /// Who asked.
     pub caller: String,
+    /// The caller's roles.
+    pub roles: Vec<String>,
     /// What for.
     pub action: &'static str,
     /// On what.
@@ -52,13 +65,43 @@ pub struct Explanation {
     pub policies: Vec<PolicyView>,
     /// Policies that failed to evaluate, with the cause.
     pub errors: Vec<WhyNot>,
-    /// Permits that do not fit, with what does not.
+    /// Permits that do not fit, with what does not. Empty when it is allowed.
     pub why_not: Vec<WhyNot>,
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
+        let answer = if self.allowed { "allowed" } else { "refused" };
+        writeln!(
+            f,
+            "{answer}: `{}` may{} {} `{}`",
+            self.caller,
+            if self.allowed { "" } else { " not" },
+            self.action,
+            self.target
+        )?;
+        if !self.reason.is_empty() {
+            writeln!(f, "because {}", self.reason)?;
+        }
+        for view in &self.policies {
+            write!(f, "\n{} `{}` in {}", view.effect, view.policy, view.file)?;
+            if let Some(line) = view.line {
+                write!(f, ":{line}")?;
+            }
+            writeln!(f)?;
+            for line in view.text.lines() {
+                writeln!(f, "    {line}")?;
+            }
+        }
+        for (title, entries) in [("failed", &self.errors), ("permits that do not fit", &self.why_not)] {
+            if !entries.is_empty() {
+                writeln!(f, "\n{title}:")?;
+            }
+            for WhyNot { policy, reason } in entries {
+                writeln!(f, "    `{policy}`: {reason}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -74,16 +117,81 @@ impl Policies {
         context: &RequestContext<'_>,
     ) -> Explanation {
         let decision = self.decide(caller, action, target, arguments, context);
-        Explanation {
+        let decided = self.policies.iter().filter(|one| decision.policies.contains(&one.id));
+        let mut out = Explanation {
             allowed: decision.is_allowed(),
             code: decision.code.map(portcullis_core::Code::name),
-            caller: caller.id.as_ref().into(),
+            caller: caller.id.to_string(),
+            roles: caller.roles.to_vec(),
             action: action.name(),
-            target: alloc::format!("{target}"),
+            target: target.to_string(),
             reason: decision.reason.clone(),
-            policies: Vec::new(),
+            policies: decided.map(view).collect(),
             errors: Vec::new(),
             why_not: Vec::new(),
+        };
+        let mut reads = Reads { context: true, principal: true, values: Vec::new() };
+        self.policies.iter().for_each(|one| reads.merge(&one.reads));
+        if let Ok(question) = self.question(&reads, caller, action, target, arguments, context) {
+            for one in &self.policies {
+                out.errors.extend(failure(one, &question));
+                if !decision.is_allowed() && one.effect == Effect::Permit {
+                    out.why_not.extend(misfit(one, &question));
+                }
+            }
+        }
+        out
+    }
+}
+
+fn view(one: &Compiled) -> PolicyView {
+    PolicyView {
+        policy: one.id.clone(),
+        effect: match one.effect {
+            Effect::Forbid => "forbid",
+            Effect::Permit => "permit",
+        },
+        file: one.file.clone(),
+        line: one.line,
+        role: one.origin.clone(),
+        text: one.text.clone(),
+    }
+}
+
+fn failure(one: &Compiled, question: &Question) -> Option<WhyNot> {
+    let set = PolicySet::from_policies([one.policy.clone()]).ok()?;
+    let response = Authorizer::new().is_authorized(&question.request, &set, &question.entities);
+    let cedar_policy::AuthorizationError::PolicyEvaluationError(error) =
+        response.diagnostics().errors().next()?;
+    Some(WhyNot { policy: one.id.clone(), reason: error.inner().to_string() })
+}
+
+/// What of the policy does not fit, found by asking it again with the other parts taken out.
+fn misfit(one: &Compiled, question: &Question) -> Option<WhyNot> {
+    if fits(&one.policy, question) {
+        return None;
+    }
+    let whole = one.policy.to_json().ok()?;
+    let mut reasons = Vec::new();
+    for (part, words) in [("principal", "the caller"), ("action", "the action"), ("resource", "the target")] {
+        if !fits(&only(&whole, part)?, question) {
+            reasons.push(words);
         }
     }
+    if reasons.is_empty() {
+        reasons.push("a condition");
+    }
+    Some(WhyNot { policy: one.id.clone(), reason: format!("{} does not fit", reasons.join(" and ")) })
+}
+
+fn only(whole: &Value, part: &str) -> Option<Policy> {
+    let mut est = whole.clone();
+    let members = est.as_object_mut()?;
+    for other in ["principal", "action", "resource"] {
+        if other != part {
+            members.insert(other.into(), json!({ "op": "All" }));
+        }
+    }
+    members.insert("conditions".into(), json!([]));
+    Policy::from_json(None, est).ok()
 }

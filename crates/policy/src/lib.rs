@@ -7,9 +7,14 @@
 extern crate alloc;
 
 mod bundle;
+mod cache;
 mod decide;
+mod entities;
 mod explain;
 mod permit;
+mod reads;
+mod render;
+mod slice;
 mod source;
 
 pub use bundle::{Policies, PolicyError};
