@@ -121,6 +121,8 @@ limits! {
     ledger_timeout_ms: 5_000 in 50 ..= 120_000,
     /// Entries waiting for the ledger at once. Beyond: `ledger.unavailable`.
     ledger_queue_max: 8_192 in 16 ..= 1_000_000,
+    /// Bytes waiting for the ledger, and bytes durable but not yet under a checkpoint, each. Beyond: `ledger.unavailable`.
+    ledger_bytes_max: 67_108_864 in 1_048_576 ..= 17_179_869_184,
     /// Bytes of one token (JWT). Beyond: `auth.invalid`.
     token_bytes_max: 16_384 in 1_024 ..= 65_536,
     /// Bytes of an issuer's key set. Beyond: the key set is refused and the one before stays.
