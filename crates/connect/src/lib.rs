@@ -1,1 +1,6 @@
 //! Adapters to the systems of our users: authentication, secrets, keys, sinks.
+
+pub mod auth;
+mod fetch;
+
+pub use fetch::Fetch;

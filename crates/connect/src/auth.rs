@@ -1,0 +1,202 @@
+//! Authentication: a credential becomes a [`Caller`], or a refusal that tells its bearer nothing. Each way of
+//! proving who one is lives in one file; the catalogue below is the list of them.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use portcullis_core::{
+    Caller, Clock, Code, Limits, Refusal, Secret,
+    kind::{Kind, KindError, build_all},
+};
+use portcullis_store::Keys;
+
+use crate::Fetch;
+
+portcullis_core::catalog! {
+    /// Every way to prove who one is, in the order in which they are asked whether a credential is theirs.
+    pub CATALOG: [Kind<Option<Box<dyn Way>>, Building>] = api_key, jwt
+}
+
+pub use api_key::new_api_key;
+pub use jwt::{Alg, JwksSource, JwtIssuer};
+
+/// What a request presents. Borrowed: it is read once and kept nowhere.
+#[derive(Clone, Copy, Default)]
+pub struct Credentials<'a> {
+    /// What follows `Bearer ` in the Authorization header.
+    pub bearer: Option<&'a str>,
+    /// The X-API-Key header.
+    pub api_key: Option<&'a str>,
+}
+
+/// Says what was presented, not its value.
+impl fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("bearer", &self.bearer.map(|_| "****"))
+            .field("api_key", &self.api_key.map(|_| "****"))
+            .finish()
+    }
+}
+
+/// Which ways are open.
+#[derive(Clone, Debug, Default)]
+pub struct AuthSettings {
+    /// Accept API keys of ours.
+    pub api_keys: bool,
+    /// Accept tokens of these issuers.
+    pub issuers: Vec<JwtIssuer>,
+    /// Roles of whoever presents nothing; `None`: presenting nothing is refused.
+    pub anonymous_roles: Option<Vec<String>>,
+}
+
+/// What authentication works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The API keys.
+    pub keys: Arc<dyn Keys>,
+    /// The key under which API keys are hashed.
+    pub pepper: Secret<Vec<u8>>,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Fetches key sets.
+    pub fetch: Arc<dyn Fetch>,
+    /// Sizes and times.
+    pub limits: Limits,
+}
+
+/// What a way is built from.
+#[derive(Debug)]
+pub struct Building {
+    /// Which ways are open.
+    pub settings: AuthSettings,
+    /// What they work with.
+    pub parts: Parts,
+}
+
+/// A credential that was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", code.name())]
+pub struct AuthError {
+    /// `auth.missing`, `auth.invalid` or `auth.unavailable`.
+    pub code: Code,
+    /// Why, for log and ledger. Never holds the credential or a part of it.
+    pub detail: Cow<'static, str>,
+}
+
+impl AuthError {
+    pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: Code::AuthInvalid, detail: detail.into() }
+    }
+
+    pub(crate) fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: Code::AuthUnavailable, detail: detail.into() }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        Self::new(error.code, error.detail)
+    }
+}
+
+/// One way to prove who one is.
+#[async_trait]
+pub trait Way: Send + Sync + fmt::Debug {
+    /// Whether the credential is of this way's form, right or wrong. At most one way is asked to judge.
+    fn claims(&self, credentials: &Credentials<'_>) -> bool;
+
+    /// Judges without waiting; `None` when that takes a wait. `audience` is the canonical URI of the route.
+    fn try_now(
+        &self,
+        credentials: &Credentials<'_>,
+        audience: &str,
+    ) -> Option<Result<Arc<Caller>, AuthError>>;
+
+    /// Judges, waiting where it must.
+    async fn judge(&self, credentials: &Credentials<'_>, audience: &str) -> Result<Arc<Caller>, AuthError>;
+
+    /// Forgets whatever was verified before.
+    fn forget(&self);
+}
+
+/// Turns credentials into callers.
+#[derive(Debug)]
+pub struct Authenticator {
+    ways: Vec<Box<dyn Way>>,
+    anonymous: Option<Arc<Caller>>,
+}
+
+impl Authenticator {
+    /// Opens the ways that the settings name. Reads key sets that are files; fetches nothing yet.
+    ///
+    /// # Errors
+    /// Settings that cannot work, with the reason.
+    pub fn new(settings: AuthSettings, parts: Parts) -> Result<Self, KindError> {
+        let anonymous = settings.anonymous_roles.clone().map(|mut roles| {
+            roles.sort();
+            roles.dedup();
+            Arc::new(Caller::anonymous(roles.into()))
+        });
+        let ways = build_all(CATALOG, &Building { settings, parts })?.into_iter().flatten().collect();
+        Ok(Self { ways, anonymous })
+    }
+
+    /// The caller behind the credentials, if that can be said at once: always for API keys and known tokens.
+    pub fn try_now(
+        &self,
+        credentials: &Credentials<'_>,
+        audience: &str,
+    ) -> Option<Result<Arc<Caller>, AuthError>> {
+        match self.way(credentials) {
+            Ok(Some(way)) => way.try_now(credentials, audience),
+            Ok(None) => Some(self.nobody()),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The caller behind the credentials. `audience` is the canonical URI of the route asked for.
+    ///
+    /// # Errors
+    /// [`AuthError`] with `auth.missing`, `auth.invalid` or, when an issuer's keys cannot be had,
+    /// `auth.unavailable`.
+    pub async fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        audience: &str,
+    ) -> Result<Arc<Caller>, AuthError> {
+        match self.way(credentials)? {
+            Some(way) => way.judge(credentials, audience).await,
+            None => self.nobody(),
+        }
+    }
+
+    /// Forgets every credential verified before; each is verified anew.
+    pub fn forget(&self) {
+        for way in &self.ways {
+            way.forget();
+        }
+    }
+
+    /// The way that has to judge; `None` when nothing was presented.
+    fn way(&self, credentials: &Credentials<'_>) -> Result<Option<&dyn Way>, AuthError> {
+        match (credentials.bearer, credentials.api_key) {
+            (None, None) => return Ok(None),
+            // Which of the two would count is a guess that parts along the way may make differently.
+            (Some(_), Some(_)) => return Err(AuthError::invalid("two credentials were presented")),
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        match self.ways.iter().find(|way| way.claims(credentials)) {
+            Some(way) => Ok(Some(way.as_ref())),
+            None => Err(AuthError::invalid("no configured way of authentication takes this credential")),
+        }
+    }
+
+    /// Whoever presented nothing. A credential that is presented and wrong never comes here.
+    fn nobody(&self) -> Result<Arc<Caller>, AuthError> {
+        self.anonymous.clone().ok_or(AuthError {
+            code: Code::AuthMissing,
+            detail: Cow::Borrowed("no credential was presented"),
+        })
+    }
+}
