@@ -10,7 +10,7 @@ use alloc::{
 use core::fmt;
 
 use cedar_policy::{Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint, Schema};
-use cedar_policy::{ValidationMode, Validator};
+use cedar_policy::{ValidationMode, ValidationWarning, Validator};
 use miette::Diagnostic;
 use portcullis_core::{Digest, Limits, Treatment};
 
@@ -347,7 +347,8 @@ impl Bench<'_> {
         let result = Validator::new(schema).validate(&set, ValidationMode::Strict);
         let mut mistakes: Vec<PolicyError> = Vec::new();
         let errors = result.validation_errors().map(|one| (one.policy_id(), one as &dyn Diagnostic));
-        let warnings = result.validation_warnings().map(|one| (one.policy_id(), one as &dyn Diagnostic));
+        let warnings = result.validation_warnings().filter(|one| misleads(one));
+        let warnings = warnings.map(|one| (one.policy_id(), one as &dyn Diagnostic));
         for (id, mistake) in errors.chain(warnings) {
             let id = id.to_string();
             let policy = self.found.iter().find(|one| one.id == id);
@@ -371,6 +372,16 @@ impl Bench<'_> {
     fn fail(&mut self, file: &str, line: Option<u32>, policy: Option<String>, message: String, hint: &str) {
         self.errors.push(PolicyError { file: file.to_owned(), line, policy, message, hint: hint.to_owned() });
     }
+}
+
+/// Names of tools and resources may mix scripts; a policy that never applies or reads differently than it runs may not.
+fn misleads(warning: &ValidationWarning) -> bool {
+    !matches!(
+        warning,
+        ValidationWarning::MixedScriptString(_)
+            | ValidationWarning::MixedScriptIdentifier(_)
+            | ValidationWarning::ConfusableIdentifier(_)
+    )
 }
 
 fn of_schema(message: &str) -> PolicyError {
