@@ -1,13 +1,20 @@
 //! What must survive: ledger, keys, revisions, checkpoints.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 mod data_dir;
 mod error;
 mod keys;
+mod ledger;
 mod revisions;
 mod sqlite;
 
 pub use data_dir::{DataDir, DataDirError, read_secret};
 pub use error::StoreError;
 pub use keys::{KeyRow, Keys, NewKey};
+pub use ledger::{
+    CheckpointKeeper, FileLedger, FileLedgerOptions, KeeperError, Ledger, LedgerError, LedgerStatus, LogDir,
+    Receipt, Record, Recovery,
+};
 pub use revisions::{BODY_BYTES_MAX, Batch, Head, Move, NewRevision, Revision, RevisionMeta, Revisions};
 pub use sqlite::Sqlite;

@@ -1,0 +1,186 @@
+//! The writer: one thread that makes entries durable, as many with one flush as came during the last one.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    sync::Arc,
+    time::Duration,
+};
+
+use portcullis_proof::wal::{Batch, Frames};
+
+use super::{
+    LedgerError,
+    disk::LogDir,
+    shared::{Chunk, Shared, Waiting, Work},
+};
+
+/// A segment that grew beyond this is followed by another.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// How often a sick disk is tried.
+const PROBE_EVERY: Duration = Duration::from_millis(250);
+
+/// What must fit on the disk before it counts as well: more than one batch of usual size.
+const PROBE_BYTES: usize = 256 << 10;
+
+/// The end of the log: where the next batch goes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    dir: LogDir,
+    file: File,
+    /// Index of the segment's first entry, and its durable length.
+    first: u64,
+    len: u64,
+    /// Index of the next entry.
+    next: u64,
+    batch: Batch,
+    sick: bool,
+}
+
+impl Writer {
+    /// A writer whose next entry is `next`, in a new segment.
+    pub(super) fn new(shared: Arc<Shared>, dir: LogDir, next: u64) -> io::Result<Self> {
+        let file = dir.create_segment(next)?;
+        Ok(Self { shared, dir, file, first: next, len: 0, next, batch: Batch::default(), sick: false })
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        let mut spare = Vec::new();
+        loop {
+            let pause = self.sick.then_some(PROBE_EVERY);
+            match self.shared.work(core::mem::take(&mut spare), pause) {
+                Work::Close => return,
+                Work::Entries(mut waiting) => {
+                    self.write(&mut waiting);
+                    spare = waiting;
+                }
+                Work::Probe => self.probe(),
+            }
+        }
+    }
+
+    /// Writes what was queued, in as few frames as it fits.
+    fn write(&mut self, waiting: &mut Vec<Waiting>) {
+        let mut acks = Vec::with_capacity(waiting.len());
+        self.batch.clear();
+        for Waiting { entry, done } in waiting.drain(..) {
+            // Who gave up waiting must not find the entry written later: the call was not made.
+            if done.is_closed() {
+                continue;
+            }
+            if !self.batch.push(&entry) {
+                self.flush(&mut acks);
+                if !self.batch.push(&entry) {
+                    let _ = done.send(Err(LedgerError::TooLarge(entry.len())));
+                    continue;
+                }
+            }
+            acks.push(done);
+        }
+        self.flush(&mut acks);
+    }
+
+    /// Makes the batch durable and tells everybody in it.
+    fn flush(&mut self, acks: &mut Vec<tokio::sync::oneshot::Sender<Result<u64, LedgerError>>>) {
+        if self.batch.count() == 0 {
+            return;
+        }
+        let result = if self.sick {
+            Err("writing failed just before".to_owned())
+        } else {
+            self.shared.room().and_then(|()| self.append().inspect_err(|reason| self.fail(reason)))
+        };
+        match result {
+            Ok(first) => {
+                for (index, done) in (first..).zip(acks.drain(..)) {
+                    let _ = done.send(Ok(index));
+                }
+            }
+            Err(reason) => refuse(acks.drain(..), &reason),
+        }
+        self.batch.clear();
+        if !self.sick && self.len > SEGMENT_BYTES {
+            self.rotate();
+        }
+    }
+
+    /// Writes the batch and flushes it; returns the index of its first entry.
+    fn append(&mut self) -> Result<u64, String> {
+        let first = self.next;
+        let frame = self.batch.seal(first);
+        let written = self.file.write_all_at(frame, self.len).and_then(|()| self.file.sync_data());
+        written.map_err(|error| error.to_string())?;
+        self.len += u64::try_from(frame.len()).unwrap_or(u64::MAX);
+        self.next += u64::from(self.batch.count());
+        let payload = Arc::from(self.batch.payload());
+        self.shared.set_durable(Chunk { first, count: self.batch.count(), payload });
+        Ok(first)
+    }
+}
+
+/// What happens when the disk fails.
+impl Writer {
+    /// Refuses everything until a probe succeeds. After a failed flush nobody knows what is on the disk: the kernel
+    /// may have dropped the pages and call the next flush a success. So the batch is cut off again, and no later
+    /// flush of the same file is taken as proof of it.
+    fn fail(&mut self, reason: &str) {
+        tracing::error!(reason, "the ledger cannot be written; calls are refused until it can");
+        self.sick = true;
+        let _ = self.file.set_len(self.len);
+        let queued = self.shared.set_sick(Some(reason.to_owned()));
+        refuse(queued.into_iter().map(|waiting| waiting.done), reason);
+    }
+
+    fn probe(&mut self) {
+        match self.recover() {
+            Ok(()) => {
+                self.sick = false;
+                self.shared.set_sick(None);
+                tracing::info!(next = self.next, "the ledger can be written again");
+            }
+            Err(error) => tracing::debug!(%error, "the ledger still cannot be written"),
+        }
+    }
+
+    /// Cuts what was not acknowledged off the segment, checks what was, and starts another segment.
+    fn recover(&mut self) -> io::Result<()> {
+        let path = self.dir.segment(self.first);
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        file.set_len(self.len)?;
+        file.sync_all()?;
+        let mut bytes = vec![0; usize::try_from(self.len).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        let mut frames = Frames::of(&bytes);
+        let mut end = self.first;
+        while let Some(frame) = frames.read().map_err(|_| io::Error::other("the segment is damaged"))? {
+            end = frame.end();
+        }
+        if end != self.next {
+            return Err(io::Error::other("the segment does not hold what was acknowledged"));
+        }
+        self.dir.probe(PROBE_BYTES)?;
+        self.start_segment()
+    }
+
+    fn rotate(&mut self) {
+        if let Err(error) = self.start_segment() {
+            self.fail(&format!("no new segment can be created: {error}"));
+        }
+    }
+
+    fn start_segment(&mut self) -> io::Result<()> {
+        self.file = self.dir.create_segment(self.next)?;
+        (self.first, self.len) = (self.next, 0);
+        Ok(())
+    }
+}
+
+fn refuse(acks: impl Iterator<Item = tokio::sync::oneshot::Sender<Result<u64, LedgerError>>>, reason: &str) {
+    for done in acks {
+        let _ = done.send(Err(LedgerError::Unavailable(reason.to_owned())));
+    }
+}
