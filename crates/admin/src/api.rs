@@ -1,0 +1,199 @@
+//! The admin API as one trait and one table: the router, the OpenAPI document, the access matrix and the client of
+//! the command line are made from the rows.
+
+mod control;
+mod definitions;
+mod keys;
+mod ledger;
+mod policy;
+pub mod servers;
+mod status;
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use async_trait::async_trait;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+pub use self::{
+    control::Control,
+    definitions::{
+        Change, Definition, DefinitionDiff, DefinitionList, DefinitionQuery, DefinitionRow,
+        DefinitionVerdict, Judged,
+    },
+    keys::{CreateKey, CreatedKey, Key, KeyList},
+    ledger::{CheckpointNote, EntryList, EntryQuery, LedgerEntry, ProofText},
+    policy::{ExplainQuestion, Explained},
+    servers::{AddServer, ServerChanged, ServerList, ServerState},
+    status::{Healthz, LedgerHealth, Reloaded, Status},
+};
+use crate::{problem::Problem, wire::Described};
+
+/// Who may use an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever has the token; everybody on this machine where configuration says so.
+    Metrics,
+    /// Everybody on this machine.
+    Open,
+    /// Whoever has the token.
+    Token,
+}
+
+/// What an endpoint is asked: the last part of the path, the query and the body.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// The variable part of the path, decoded.
+    pub path: String,
+    /// The query string.
+    pub query: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Input {
+    fn query<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let uri = axum::http::Uri::builder().path_and_query(format!("/?{}", self.query)).build();
+        let uri = uri.map_err(|error| {
+            Problem::invalid(format!("the query is not valid: {error}"), "see /openapi.json")
+        })?;
+        match axum::extract::Query::<T>::try_from_uri(&uri) {
+            Ok(axum::extract::Query(query)) => Ok(query),
+            Err(error) => Err(Problem::invalid(error.body_text(), "see /openapi.json for the parameters")),
+        }
+    }
+
+    fn body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Problem::invalid(format!("the body does not fit: {error}"), "see /openapi.json for its form")
+        })
+    }
+}
+
+/// What an endpoint answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// JSON.
+    Json(Value),
+    /// JSON with a status of its own.
+    Status(u16, Value),
+    /// Plain text.
+    Text(String),
+}
+
+fn json<T: Serialize>(answer: &T) -> Result<Reply, Problem> {
+    serde_json::to_value(answer).map(Reply::Json).map_err(|error| Problem::Store(error.to_string()))
+}
+
+/// Answers one call of an endpoint.
+pub type Call = fn(Arc<dyn Api>, Input) -> Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send>>;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    /// HTTP method.
+    pub method: &'static str,
+    /// Path; at most one variable part, the last.
+    pub path: &'static str,
+    /// Stable name.
+    pub name: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    /// Schema of the query parameters.
+    pub query: Option<fn() -> Value>,
+    /// Schema of the body.
+    pub body: Option<fn() -> Value>,
+    /// Schema of the answer; `None` for plain text.
+    pub answer: Option<fn() -> Value>,
+    /// Does it.
+    pub call: Call,
+}
+
+macro_rules! endpoints {
+    ($($(#[doc = $doc:literal])+ $method:ident $path:literal $name:ident($($kind:ident $($question:ty)?)?) $access:ident -> $answer:ident;)+) => {
+        /// The admin API: one method per endpoint.
+        #[async_trait]
+        pub trait Api: Send + Sync {
+            $($(#[doc = $doc])+
+            async fn $name(&self $(, question: endpoints!(@type $kind $($question)?))?) -> Result<endpoints!(@answer $answer), Problem>;)+
+        }
+
+        /// Every endpoint.
+        pub const ENDPOINTS: &[Endpoint] = &[$(Endpoint {
+            method: stringify!($method),
+            path: $path,
+            name: stringify!($name),
+            doc: concat!($($doc, "\n"),+),
+            access: Access::$access,
+            query: endpoints!(@query $($kind $($question)?)?),
+            body: endpoints!(@body $($kind $($question)?)?),
+            answer: endpoints!(@schema $answer),
+            call: |api, input| Box::pin(async move {
+                let _ = &input;
+                let answer = api.$name($(endpoints!(@read input $kind $($question)?))?).await?;
+                endpoints!(@reply answer $answer)
+            }),
+        }),+];
+    };
+    (@type path) => { String };
+    (@type $kind:ident $question:ty) => { $question };
+    (@answer Text) => { String };
+    (@answer $answer:ident) => { $answer };
+    (@query query $question:ty) => { Some(<$question as Described>::schema) };
+    (@query $($other:tt)*) => { None };
+    (@body body $question:ty) => { Some(<$question as Described>::schema) };
+    (@body $($other:tt)*) => { None };
+    (@schema Text) => { None };
+    (@schema $answer:ident) => { Some(<$answer as Described>::schema) };
+    (@read $input:ident path) => { $input.path };
+    (@read $input:ident query $question:ty) => { $input.query::<$question>()? };
+    (@read $input:ident body $question:ty) => { $input.body::<$question>()? };
+    (@reply $answer:ident Text) => { Ok(Reply::Text($answer)) };
+    (@reply $answer:ident Healthz) => { $answer.reply() };
+    (@reply $answer:ident $type:ident) => { json(&$answer) };
+}
+
+endpoints! {
+    /// How the gateway is; status 503 while it cannot take calls.
+    GET "/healthz" healthz() Open -> Healthz;
+    /// Metrics in the Prometheus text format.
+    GET "/metrics" metrics() Metrics -> Text;
+    /// This document.
+    GET "/openapi.json" openapi() Open -> Value;
+    /// What runs, and with what.
+    GET "/v1/status" status() Token -> Status;
+    /// Every API key, revoked and expired ones too. Never the keys themselves.
+    GET "/v1/keys" list_keys() Token -> KeyList;
+    /// Creates an API key. Its text is in this answer and nowhere else.
+    POST "/v1/keys" create_key(body CreateKey) Token -> CreatedKey;
+    /// Revokes an API key, with effect on the next request.
+    DELETE "/v1/keys/{id}" revoke_key(path) Token -> Key;
+    /// Every server behind the gateway.
+    GET "/v1/servers" list_servers() Token -> ServerList;
+    /// Adds a server at run time.
+    POST "/v1/servers" add_server(body AddServer) Token -> ServerChanged;
+    /// Removes a server that was added at run time.
+    DELETE "/v1/servers/{name}" remove_server(path) Token -> ServerChanged;
+    /// Tools, prompts, resources and templates, and how each stands.
+    GET "/v1/definitions" list_definitions(query DefinitionQuery) Token -> DefinitionList;
+    /// One definition: what is approved and what the server says now.
+    GET "/v1/definitions/show" show_definition(query DefinitionQuery) Token -> Definition;
+    /// What the server changed since the definition was approved.
+    GET "/v1/definitions/diff" diff_definition(query DefinitionQuery) Token -> DefinitionDiff;
+    /// Approves what the server says now.
+    POST "/v1/definitions/approve" approve_definition(body DefinitionVerdict) Token -> Judged;
+    /// Rejects what the server says now; calls to it are refused.
+    POST "/v1/definitions/reject" reject_definition(body DefinitionVerdict) Token -> Judged;
+    /// Decides without calling: who would be allowed what, and which policy says so.
+    POST "/v1/policy/explain" explain_policy(body ExplainQuestion) Token -> Explained;
+    /// Ledger entries, filtered; with `wait_ms` the answer waits for a new one.
+    GET "/v1/ledger/entries" list_entries(query EntryQuery) Token -> EntryList;
+    /// A signed checkpoint over everything that is durable now, and the key to verify it.
+    POST "/v1/ledger/checkpoint" sign_checkpoint() Token -> CheckpointNote;
+    /// The offline proof (`.tlog-proof`) that an entry is in the ledger.
+    GET "/v1/ledger/proof/{index}" prove_entry(path) Token -> ProofText;
+    /// Applies the configuration file again, whole or not at all.
+    POST "/v1/config/reload" reload_config() Token -> Reloaded;
+}

@@ -1,0 +1,160 @@
+//! The admin API over the real parts. Each group of endpoints has its file; here is what they share: every change is
+//! an entry of the ledger before it takes effect, and is not made when it cannot be recorded.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use portcullis_core::{CallerKind, Event, Target, TargetKind};
+use portcullis_proof::{Actor, Entry};
+use serde_json::Value;
+
+use super::{
+    AddServer, Api, CheckpointNote, CreateKey, CreatedKey, Definition, DefinitionDiff, DefinitionList,
+    DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ExplainQuestion, Explained, Healthz, Judged,
+    Key, KeyList, ProofText, Reloaded, ServerChanged, ServerList, Status,
+};
+use crate::{openapi, parts::AdminParts, problem::Problem};
+
+/// Who acts through the admin API: whoever holds the token of the data directory.
+pub(crate) const OPERATOR: &str = "admin";
+
+/// The admin API over the real parts.
+#[derive(Debug)]
+pub struct Control {
+    pub(super) parts: AdminParts,
+    /// One change at a time: what was checked is still true when it is made.
+    pub(super) changing: tokio::sync::Mutex<()>,
+}
+
+impl Control {
+    /// Over `parts`.
+    #[must_use]
+    pub fn new(parts: AdminParts) -> Self {
+        Self { parts, changing: tokio::sync::Mutex::new(()) }
+    }
+
+    /// Records a change that is about to be made.
+    pub(super) async fn record(
+        &self,
+        event: Event,
+        target: Option<&Target>,
+        data: BTreeMap<&str, Value>,
+    ) -> Result<u64, Problem> {
+        let mut entry = Entry::new(event, self.parts.clock.now(), &self.parts.info.instance);
+        entry.actor = Some(Actor {
+            id: OPERATOR,
+            kind: CallerKind::User,
+            proof: "admin_token",
+            roles: &[],
+            issuer: None,
+            token: None,
+        });
+        entry.target = target;
+        entry.data = data;
+        Ok(self.parts.ledger.append(entry.to_jcs()).await?.index())
+    }
+}
+
+/// A server, or something on it.
+pub(super) fn target(server: &str, item: Option<(TargetKind, &str)>) -> Target {
+    Target { server: server.into(), item: item.map(|(kind, name)| (kind, name.into())), digest: None }
+}
+
+/// A name that can stand in lists, logs and URLs.
+pub(super) fn checked_name<'n>(what: &str, name: &'n str) -> Result<&'n str, Problem> {
+    let good = !name.is_empty() && name.len() <= 2_048 && !name.chars().any(char::is_control);
+    if good {
+        return Ok(name);
+    }
+    Err(Problem::invalid(
+        format!("{what} must have 1 to 2048 bytes and no control characters"),
+        "choose another name",
+    ))
+}
+
+#[async_trait]
+impl Api for Control {
+    async fn healthz(&self) -> Result<Healthz, Problem> {
+        Ok(self.health())
+    }
+
+    async fn metrics(&self) -> Result<String, Problem> {
+        Ok((self.parts.metrics)())
+    }
+
+    async fn openapi(&self) -> Result<Value, Problem> {
+        Ok(openapi::document(&self.parts.info.version))
+    }
+
+    async fn status(&self) -> Result<Status, Problem> {
+        Ok(self.facts())
+    }
+
+    async fn list_keys(&self) -> Result<KeyList, Problem> {
+        self.keys().await
+    }
+
+    async fn create_key(&self, question: CreateKey) -> Result<CreatedKey, Problem> {
+        self.new_key(question).await
+    }
+
+    async fn revoke_key(&self, question: String) -> Result<Key, Problem> {
+        self.end_key(&question).await
+    }
+
+    async fn list_servers(&self) -> Result<ServerList, Problem> {
+        Ok(ServerList { servers: self.parts.health.servers() })
+    }
+
+    async fn add_server(&self, question: AddServer) -> Result<ServerChanged, Problem> {
+        self.new_server(question).await
+    }
+
+    async fn remove_server(&self, question: String) -> Result<ServerChanged, Problem> {
+        self.end_server(&question).await
+    }
+
+    async fn list_definitions(&self, question: DefinitionQuery) -> Result<DefinitionList, Problem> {
+        self.definitions(&question).await
+    }
+
+    async fn show_definition(&self, question: DefinitionQuery) -> Result<Definition, Problem> {
+        self.definition(&question).await
+    }
+
+    async fn diff_definition(&self, question: DefinitionQuery) -> Result<DefinitionDiff, Problem> {
+        self.difference(&question).await
+    }
+
+    async fn approve_definition(&self, question: DefinitionVerdict) -> Result<Judged, Problem> {
+        self.approve(&question).await
+    }
+
+    async fn reject_definition(&self, question: DefinitionVerdict) -> Result<Judged, Problem> {
+        self.reject(&question).await
+    }
+
+    async fn explain_policy(&self, question: ExplainQuestion) -> Result<Explained, Problem> {
+        self.explain(question).await
+    }
+
+    async fn list_entries(&self, question: EntryQuery) -> Result<EntryList, Problem> {
+        self.entries(&question).await
+    }
+
+    async fn sign_checkpoint(&self) -> Result<CheckpointNote, Problem> {
+        let checkpoint = self.parts.ledger.checkpoint().await?;
+        Ok(CheckpointNote { checkpoint, vkey: self.parts.info.vkey.clone() })
+    }
+
+    async fn prove_entry(&self, question: String) -> Result<ProofText, Problem> {
+        self.proof(&question).await
+    }
+
+    async fn reload_config(&self) -> Result<Reloaded, Problem> {
+        match (self.parts.reload)().await {
+            Ok(summary) => Ok(Reloaded { summary }),
+            Err(mistakes) => Err(Problem::ConfigRefused(mistakes.join("\n"))),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the control plane works with. The binary puts it together, so that this crate never sees the data plane.
+
+use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc};
+
+use portcullis_core::{Clock, Limits, Secret};
+use portcullis_policy::Policies;
+use portcullis_store::{Keys, Ledger, Revisions};
+use serde_json::Value;
+
+use crate::api::ServerState;
+
+/// A future of the control plane.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A fresh API key: its whole text (told once, kept nowhere), its public id and the keyed hash to store.
+#[derive(Debug)]
+pub struct FreshKey {
+    /// What the caller will present.
+    pub text: Secret<String>,
+    /// The public part.
+    pub id: String,
+    /// What is stored.
+    pub hash: [u8; 32],
+}
+
+/// Facts about the running gateway that do not change while it runs.
+#[derive(Clone, Debug)]
+pub struct GatewayInfo {
+    /// Version of the program.
+    pub version: String,
+    /// Which gateway this is, for ledger entries.
+    pub instance: String,
+    /// URL for clients, without the server's name.
+    pub endpoint: String,
+    /// The configuration file; `None` where there is none.
+    pub config: Option<String>,
+    /// The data directory.
+    pub data: String,
+    /// Verifier key of the ledger (C2SP vkey).
+    pub vkey: String,
+    /// When it started, in milliseconds since 1970.
+    pub started_ms: u64,
+}
+
+/// How the data plane is.
+pub trait Health: Send + Sync + fmt::Debug {
+    /// Every server behind the gateway, by name.
+    fn servers(&self) -> Vec<ServerState>;
+
+    /// Whether the gateway takes calls; false while it starts or stops.
+    fn ready(&self) -> bool;
+}
+
+/// Applies the configuration file again, whole or not at all: what is in force now, or every mistake.
+pub type Reload = dyn Fn() -> Pending<Result<String, Vec<String>>> + Send + Sync;
+/// Judges a server that is to be added: its name and its section of the configuration as JSON.
+pub type CheckServer = dyn Fn(&str, &Value) -> Result<(), Vec<String>> + Send + Sync;
+
+/// Everything the control plane works with.
+#[derive(Clone)]
+pub struct AdminParts {
+    /// Where every change is recorded before it is made.
+    pub ledger: Arc<dyn Ledger>,
+    /// API keys.
+    pub keys: Arc<dyn Keys>,
+    /// Definitions and run-time servers.
+    pub revisions: Arc<dyn Revisions>,
+    /// Makes an API key.
+    pub fresh_key: Arc<dyn Fn() -> FreshKey + Send + Sync>,
+    /// The policies in force.
+    pub policies: Arc<dyn Fn() -> Arc<Policies> + Send + Sync>,
+    /// The roles that exist now.
+    pub roles: Arc<dyn Fn() -> BTreeSet<String> + Send + Sync>,
+    /// How the data plane is.
+    pub health: Arc<dyn Health>,
+    /// Metrics in the text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Serve metrics without a token.
+    pub metrics_public: bool,
+    /// Applies the configuration file again.
+    pub reload: Arc<Reload>,
+    /// Judges a server that is to be added.
+    pub check_server: Arc<CheckServer>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The limits of the listener.
+    pub limits: Limits,
+    /// The bearer token of the admin API.
+    pub token: Secret<String>,
+    /// Facts about the gateway.
+    pub info: GatewayInfo,
+}
+
+impl fmt::Debug for AdminParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminParts").field("info", &self.info).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,168 @@
+//! A no of the admin API: status, stable code, what is wrong and what to do.
+
+use portcullis_store::{LedgerError, StoreError};
+
+use crate::wire::wire;
+
+wire! { answer
+    /// The body of every answer that is no success.
+    ProblemBody {
+        /// What went wrong.
+        error: ProblemDetail,
+    }
+}
+
+wire! { answer
+    /// What went wrong.
+    ProblemDetail {
+        /// Stable name.
+        code: String,
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: String,
+    }
+}
+
+/// Why the admin API did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// The question is not well-formed or asks for something impossible.
+    #[error("{message}")]
+    Invalid {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Something else was changed meanwhile, or is in the way.
+    #[error("{message}")]
+    Conflict {
+        /// What is in the way.
+        message: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The configuration was refused whole; the old rules stay.
+    #[error("the configuration was refused: {0}")]
+    ConfigRefused(String),
+    /// The host or the origin is not the listener's own: a web page may be trying its luck.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The change cannot be recorded and was therefore not made.
+    #[error("the change cannot be recorded and was therefore not made: {0}")]
+    Ledger(String),
+    /// The method does not exist on this path.
+    #[error("this method is not allowed here")]
+    MethodNotAllowed,
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(String),
+    /// The body does not fit.
+    #[error("the body exceeds {0} bytes")]
+    TooLarge(usize),
+    /// No token, or not this gateway's.
+    #[error("the admin token is missing or wrong")]
+    Unauthorized,
+    /// The body is not JSON.
+    #[error("the body must be application/json")]
+    MediaType,
+}
+
+impl Problem {
+    /// An impossible question.
+    #[must_use]
+    pub fn invalid(message: impl Into<String>, hint: &'static str) -> Self {
+        Self::Invalid { message: message.into(), hint }
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Invalid { .. } => 400,
+            Self::ConfigRefused(_) => 422,
+            Self::Conflict { .. } => 409,
+            Self::Forbidden(_) => 403,
+            Self::Ledger(_) => 503,
+            Self::MediaType => 415,
+            Self::MethodNotAllowed => 405,
+            Self::NotFound(_) => 404,
+            Self::Store(_) => 500,
+            Self::TooLarge(_) => 413,
+            Self::Unauthorized => 401,
+        }
+    }
+
+    /// The stable name.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "admin.invalid",
+            Self::ConfigRefused(_) => "config.refused",
+            Self::Conflict { .. } => "admin.conflict",
+            Self::Forbidden(_) => "admin.forbidden",
+            Self::Ledger(_) => "ledger.unavailable",
+            Self::MediaType => "admin.media_type",
+            Self::MethodNotAllowed => "admin.method_not_allowed",
+            Self::NotFound(_) => "admin.not_found",
+            Self::Store(_) => "store.failed",
+            Self::TooLarge(_) => "admin.too_large",
+            Self::Unauthorized => "admin.unauthorized",
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Invalid { hint, .. } | Self::Conflict { hint, .. } => hint,
+            Self::ConfigRefused(_) => "`portcullis check` names every mistake; the old rules stay in force",
+            Self::Forbidden(_) => "call the admin address itself, not through a web page or another name",
+            Self::Ledger(_) => "look at `/healthz` and the disk; try again when the ledger is healthy",
+            Self::MediaType => "send `Content-Type: application/json`",
+            Self::MethodNotAllowed | Self::NotFound(_) => "`/openapi.json` lists what there is",
+            Self::Store(_) => "look at the log and the disk",
+            Self::TooLarge(_) => "send less",
+            Self::Unauthorized => {
+                "send `Authorization: Bearer …` with the contents of `admin.token` in the data directory"
+            }
+        }
+    }
+
+    /// The body of the answer.
+    #[must_use]
+    pub fn body(&self) -> ProblemBody {
+        let detail = ProblemDetail {
+            code: self.code().to_owned(),
+            message: self.to_string(),
+            hint: self.hint().to_owned(),
+        };
+        ProblemBody { error: detail }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<LedgerError> for Problem {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::NotFound(index) => Self::NotFound(format!("there is no entry `{index}`")),
+            error @ (LedgerError::Busy
+            | LedgerError::Closed
+            | LedgerError::Damaged(_)
+            | LedgerError::InUse(_)
+            | LedgerError::Older { .. }
+            | LedgerError::Timeout(_)
+            | LedgerError::TooLarge(_)
+            | LedgerError::Unavailable(_)) => Self::Ledger(error.to_string()),
+        }
+    }
+}
