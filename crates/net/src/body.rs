@@ -54,14 +54,11 @@ where
             return Err(BodyError::TooLarge(bytes_max));
         }
         // Most bodies are one frame: those are passed on without a copy.
-        if first.is_empty() {
+        if first.is_empty() && rest.is_empty() {
             first = data;
-        } else if rest.is_empty() {
-            rest.reserve(first.len() + data.len());
-            rest.extend_from_slice(&first);
-            first.clear();
-            rest.extend_from_slice(&data);
         } else {
+            rest.reserve(first.len() + data.len());
+            rest.extend_from_slice(&std::mem::take(&mut first));
             rest.extend_from_slice(&data);
         }
     }

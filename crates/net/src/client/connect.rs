@@ -130,13 +130,16 @@ impl Connector {
             guard::check_ip(*ip, &self.egress)?;
         }
         let mut failed = ConnectError::Guard(GuardError::Unresolved(host.to_owned()));
+        let count = u32::try_from(addresses.len().min(ADDRESSES_MAX)).unwrap_or(1).max(1);
         for ip in addresses.into_iter().take(ADDRESSES_MAX) {
-            match TcpStream::connect(SocketAddr::new(ip, port)).await {
-                Ok(stream) => {
+            // A share each: an address that swallows packets must not use up the time of the next.
+            match timeout(self.limit / count, TcpStream::connect(SocketAddr::new(ip, port))).await {
+                Ok(Ok(stream)) => {
                     stream.set_nodelay(true).map_err(ConnectError::Io)?;
                     return Ok(stream);
                 }
-                Err(error) => failed = ConnectError::Io(error),
+                Ok(Err(error)) => failed = ConnectError::Io(error),
+                Err(_elapsed) => failed = ConnectError::Timeout,
             }
         }
         Err(failed)

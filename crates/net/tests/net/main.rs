@@ -1,0 +1,16 @@
+//! The crate through its public door, with real sockets, real certificates and real child processes.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod guard;
+#[cfg(test)]
+mod listen;
+#[cfg(test)]
+mod stdio;
+#[cfg(test)]
+mod supervisor;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tls;
