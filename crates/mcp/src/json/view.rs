@@ -80,9 +80,10 @@ impl<'a> View<'a> {
     pub fn get(&self, name: &str) -> Option<Self> {
         let mut members = self.raw_members();
         while let Some((written, value)) = members.next_raw() {
-            if written == name.as_bytes()
-                || (memchr::memchr(b'\\', written).is_some() && text::decode(written) == name)
-            {
+            // As written, a name with escapes may look like another name.
+            let escaped = memchr::memchr(b'\\', written).is_some();
+            let same = if escaped { text::decode(written) == name } else { written == name.as_bytes() };
+            if same {
                 return Some(value);
             }
         }
