@@ -3,6 +3,7 @@
 #[cfg(feature = "contract")]
 pub mod contract;
 mod data_dir;
+pub mod definitions;
 mod error;
 mod keys;
 mod ledger;
