@@ -1,0 +1,195 @@
+//! The list of suites: what each runs, what it needs, and how long it may take.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::count::Format;
+use crate::install::{Cache, Need};
+use crate::{process, style};
+
+/// Where a suite runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// In the lane of cargo, one after the other.
+    Cargo,
+    /// Beside others, once the gateway is built and the counterparts are there.
+    Beside,
+}
+
+/// One suite.
+pub struct Suite {
+    /// Its name for `--only`.
+    pub name: &'static str,
+    /// What it tests.
+    pub doc: &'static str,
+    /// Where it runs.
+    pub place: Where,
+    /// Left out by `--fast`.
+    pub slow: bool,
+    /// What must be installed.
+    pub needs: &'static [Need],
+    /// Its commands.
+    pub steps: fn(&Path, &Cache) -> Result<Vec<Step>>,
+}
+
+/// One command of a suite.
+pub struct Step {
+    /// The command.
+    pub command: Command,
+    /// How its tests are counted.
+    pub format: Format,
+    /// When it is killed.
+    pub deadline: Duration,
+}
+
+/// All suites, quick complaints first.
+pub const SUITES: &[Suite] = &[
+    Suite {
+        name: "style",
+        doc: "formatting, lints and what `tidy` holds",
+        place: Where::Cargo,
+        slow: false,
+        needs: &[],
+        steps: style_steps,
+    },
+    Suite {
+        name: "unit",
+        doc: "tests of every crate and end-to-end tests of the gateway, by nextest where it is there",
+        place: Where::Cargo,
+        slow: false,
+        needs: &[],
+        steps: unit,
+    },
+    Suite {
+        name: "doc",
+        doc: "examples in documentation, also those that must not compile",
+        place: Where::Cargo,
+        slow: false,
+        needs: &[],
+        steps: doc,
+    },
+    Suite {
+        name: "fuzz",
+        doc: "every fuzz target over its seeds and their mutations, for a moment each",
+        place: Where::Cargo,
+        slow: true,
+        needs: &[],
+        steps: fuzz,
+    },
+    Suite {
+        name: "conformance",
+        doc: "the official conformance suite against a fixture server, direct and through the gateway",
+        place: Where::Beside,
+        slow: true,
+        needs: &[Need::Npm, Need::Python],
+        steps: conformance,
+    },
+    Suite {
+        name: "clients",
+        doc: "official clients of both revisions with real servers behind the gateway",
+        place: Where::Beside,
+        slow: true,
+        needs: &[Need::Npm, Need::Python, Need::PythonLegacy],
+        steps: clients,
+    },
+    Suite {
+        name: "verifier",
+        doc: "the ledger judged by the Go project's own implementation of transparency logs",
+        place: Where::Beside,
+        slow: true,
+        needs: &[Need::Go],
+        steps: verifier,
+    },
+];
+
+/// What the suites beside cargo need when `unit` does not run.
+pub const BUILD: Suite = Suite {
+    name: "build",
+    doc: "the gateway",
+    place: Where::Cargo,
+    slow: false,
+    needs: &[],
+    steps: |root, _| Ok(vec![build(root)]),
+};
+
+fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(root).args(arguments).env("CARGO_TERM_COLOR", "never");
+    command
+}
+
+fn build(root: &Path) -> Step {
+    let command = cargo(root, &["build", "--locked", "--package", "portcullis"]);
+    Step { command, format: Format::Exit, deadline: minutes(25) }
+}
+
+fn style_steps(root: &Path, _: &Cache) -> Result<Vec<Step>> {
+    let mut clippy = cargo(root, &["clippy", "--locked", "--workspace", "--all-targets"]);
+    clippy.args(["--", "--deny", "warnings"]);
+    let mut tidy = Command::new(std::env::current_exe()?);
+    tidy.current_dir(root).arg("tidy");
+    Ok(vec![
+        Step { command: style::command(root, true)?, format: Format::Exit, deadline: minutes(2) },
+        Step { command: clippy, format: Format::Exit, deadline: minutes(25) },
+        Step { command: tidy, format: Format::Lines, deadline: minutes(25) },
+    ])
+}
+
+fn unit(root: &Path, _: &Cache) -> Result<Vec<Step>> {
+    // End-to-end tests start the binary, which a test build alone does not bring.
+    let mut steps = Vec::new();
+    let mut binary = build(root);
+    binary.command.args(["--bins"]);
+    let tests = if process::find("cargo-nextest").is_some() {
+        let mut command = cargo(root, &["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]);
+        command.args(["--no-tests", "pass", "--color", "never"]).env("NEXTEST_HIDE_PROGRESS_BAR", "1");
+        Step { command, format: Format::Nextest, deadline: minutes(30) }
+    } else {
+        let mut command = cargo(root, &["test", "--locked", "--workspace", "--no-fail-fast"]);
+        command.args(["--lib", "--bins", "--tests"]);
+        Step { command, format: Format::Libtest, deadline: minutes(30) }
+    };
+    steps.push(binary);
+    steps.push(tests);
+    Ok(steps)
+}
+
+fn doc(root: &Path, _: &Cache) -> Result<Vec<Step>> {
+    let command = cargo(root, &["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
+    Ok(vec![Step { command, format: Format::Libtest, deadline: minutes(15) }])
+}
+
+fn fuzz(root: &Path, _: &Cache) -> Result<Vec<Step>> {
+    // The fuzz targets are no member of the workspace, but are built from the same dependencies.
+    let mut command = cargo(root, &["run", "--manifest-path", "fuzz/Cargo.toml", "--bin", "smoke"]);
+    command.env("CARGO_TARGET_DIR", root.join("target/fuzz")).args(["--", "--seconds", "2"]);
+    Ok(vec![Step { command, format: Format::Lines, deadline: minutes(15) }])
+}
+
+/// A script of `tests/peers`, told where the counterparts and the gateway are.
+fn peers(root: &Path, cache: &Cache, script: &str, deadline: Duration) -> Step {
+    let mut command = Command::new("python3");
+    command.current_dir(root).arg(root.join("tests/peers").join(script));
+    command.env("PEERS_CACHE", &cache.folder).env("PEERS_GATEWAY", root.join("target/debug/portcullis"));
+    command.env("PYTHONUNBUFFERED", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+    Step { command, format: Format::Lines, deadline }
+}
+
+fn conformance(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
+    Ok(vec![peers(root, cache, "conformance/run.py", minutes(10))])
+}
+
+fn clients(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
+    Ok(vec![peers(root, cache, "clients/run.py", minutes(10))])
+}
+
+fn verifier(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
+    Ok(vec![peers(root, cache, "verifier/run.py", minutes(10))])
+}
