@@ -1,0 +1,112 @@
+"""Runs the official conformance suite, both revisions: direct against the fixture, then through the gateway with the
+fixture as an HTTP server and as a stdio server. Every required scenario must pass everywhere, and over HTTP those that
+are not scored must come out as they do direct. The list of expected failures is empty and stays so."""
+
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+import peers  # noqa: E402
+from forward import Forwarder  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+PACKAGE = peers.MODULES / "@modelcontextprotocol/conformance"
+RESULT = re.compile(r"^[✓✗] ([a-z0-9/-]+): (\d+) passed, (\d+) failed", re.MULTILINE)
+# The suite calls as fast as it can and counts what it is refused for that.
+LIMITS = {}
+
+
+def required(revision):
+    """The scenarios a server must pass, from the suite's own list."""
+    section, names = None, []
+    for line in (PACKAGE / f"requirements/{revision}.yaml").read_text().splitlines():
+        if re.match(r"^[a-z_]+:", line):
+            section = line.rstrip(":")
+        elif section == "server" and (found := re.match(r"^  - ([a-z0-9/-]+)", line)):
+            names.append(found.group(1))
+    return names
+
+
+def judge(url, revision):
+    """Runs the suite; returns passed and failed checks by scenario."""
+    command = [peers.NODE, PACKAGE / "dist/index.js", "server", "--url", url, "--requirements", revision]
+    command += ["--expected-failures", HERE / "expected-failures.yml"]
+    code, output, errors = peers.run(command, 240, cwd=peers.folder())
+    found = {name: (int(passed), int(failed)) for name, passed, failed in RESULT.findall(output)}
+    if not found:
+        raise RuntimeError(f"the suite ended with {code}: {(output + errors)[-1500:]}")
+    return code, found, output
+
+
+def report(where, revision, url, direct=None, exact=True):
+    """One line for each scenario, and one for the suite's own verdict."""
+    label = f"conformance {where} {revision}"
+    try:
+        code, found, output = judge(url, revision)
+    except RuntimeError as error:
+        peers.not_ok(label, error)
+        return None
+    must = required(revision)
+    for name in must:
+        passed, failed = found.pop(name, (0, 0))
+        if passed and not failed:
+            peers.ok(f"{label} {name}")
+        else:
+            peers.not_ok(f"{label} {name}", f"{passed} passed, {failed} failed: {complaints(output, name)}")
+    for name, (passed, failed) in sorted(found.items()):
+        if direct is None or not exact:
+            continue
+        if direct.get(name) == (passed, failed):
+            peers.ok(f"{label} {name} (not scored, as direct)")
+        else:
+            peers.not_ok(f"{label} {name} (not scored)", f"{passed}/{failed}, direct {direct.get(name)}")
+    if code == 0 and len(must) > 25:
+        peers.ok(f"{label} verdict")
+    else:
+        peers.not_ok(f"{label} verdict", f"exit code {code}, {len(must)} scenarios required")
+    return found
+
+
+def complaints(output, name):
+    """What the suite said while it ran one scenario."""
+    _, _, part = output.partition(f"Running scenario: {name} ===")
+    part, _, _ = part.partition("=== Running scenario")
+    return part[-400:]
+
+
+def main():
+    log = peers.folder() / "fixture.log"
+    port = peers.free_port()
+    fixture = [peers.PYTHON, HERE / "fixture.py"]
+    child = peers.spawn([*fixture, "--port", port], log)
+    peers.wait_port(port, child, log)
+    revisions = (peers.LEGACY, peers.MODERN)
+    direct = {revision: report("direct", revision, f"http://localhost:{port}/mcp") for revision in revisions}
+    asks = ["elicitation", "roots", "sampling"]
+    servers = {
+        "http": {"url": f"http://localhost:{port}/mcp", "server_requests": asks},
+        "stdio": {"command": [str(word) for word in fixture], "server_requests": asks},
+    }
+    try:
+        gateway = peers.Gateway(servers, limits=LIMITS)
+        gateway.wait_ready(servers)
+    except peers.Missing as missing:
+        for server in servers:
+            peers.skip(f"conformance through the gateway over {server}", missing)
+        peers.finish()
+    except RuntimeError as error:
+        peers.not_ok("conformance through the gateway", error)
+        peers.finish()
+    forwarder = Forwarder(gateway.port, gateway.key)
+    for server in servers:
+        for revision in revisions:
+            url = f"http://localhost:{forwarder.port}/mcp/{server}"
+            report(f"gateway-{server}", revision, url, direct[revision], exact=server == "http")
+    gateway.stop()
+    peers.finish()
+
+
+if __name__ == "__main__":
+    main()
