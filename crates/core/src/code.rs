@@ -126,9 +126,9 @@ codes! {
         "this HTTP method is not allowed here", "MCP uses POST; revision 2025-11-25 also GET and DELETE";
     MethodUnknown = "method.unknown", Client, Info, http 404 / 200, rpc -32601,
         "method not found", "methods outside the specification's table are refused";
-    PolicyDenied = "policy.denied", Policy, Info, http 200 / 200, rpc 4030,
+    PolicyDenied = "policy.denied", Policy, Info, http 403 / 403, rpc 4030,
         "not allowed", "`portcullis policy explain` says which policy decided";
-    PolicyError = "policy.error", Policy, Error, http 200 / 200, rpc 4039,
+    PolicyError = "policy.error", Policy, Error, http 403 / 403, rpc 4039,
         "not allowed", "a policy failed to evaluate; `portcullis policy explain` names it";
     RequestAccept = "request.accept", Client, Info, http 406 / 406, rpc -32600,
         "the client must accept application/json and text/event-stream", "set the Accept header";
@@ -154,6 +154,8 @@ codes! {
         "the message exceeds a limit", "the log names the limit";
     RequestVersion = "request.version", Client, Info, http 400 / 400, rpc -32022,
         "unsupported protocol version", "the error data lists the supported versions";
+    ResourceUnknown = "resource.unknown", Client, Info, http 200 / 200, rpc -32002,
+        "resource not found", "clients of 2025-11-25 see this for `target.unknown`; what a caller may not use looks unknown to it";
     ServerRequestDenied = "server_request.denied", Policy, Warn, http 200 / 200, rpc 4033,
         "the server asked for something that policy does not allow", "`server_requests` of the server lists what it may ask";
     ServerUnknown = "server.unknown", Client, Info, http 404 / 404, rpc 4040,
@@ -191,7 +193,7 @@ mod tests {
     fn own_jsonrpc_codes_lie_outside_the_reserved_range() {
         for code in Code::ALL {
             let rpc = code.jsonrpc();
-            let specified = [-32700, -32600, -32601, -32602, -32603, -32020, -32021, -32022].contains(&rpc);
+            let specified = [-32700, -32002, -32600, -32601, -32602, -32603, -32020, -32021, -32022].contains(&rpc);
             assert!(specified || !(-32768..=-32000).contains(&rpc), "{}", code.name());
         }
     }

@@ -1,1 +1,20 @@
-//! The data plane: the pipeline of proofs every message goes through.
+//! The data plane: the pipeline of proofs every message goes through. Start reading in `pipeline.rs`.
+
+pub mod body;
+pub mod catalog;
+mod head;
+pub mod metrics;
+mod pipeline;
+pub mod refusal;
+mod relay;
+pub mod rules;
+pub mod service;
+pub mod session;
+pub mod stages;
+pub mod throttle;
+pub mod trace;
+pub mod trail;
+pub mod upstream;
+
+pub use head::{Head, Verb};
+pub use pipeline::Gateway;

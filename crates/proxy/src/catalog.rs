@@ -1,0 +1,253 @@
+//! What a server offers, pinned. Clients see and call the pinned definitions; what a server says now is compared
+//! with them, and what changed is quarantined until a person decides (promise 10; `definitions.rs` of the store
+//! holds the convention that the admin API shares).
+
+mod refresh;
+mod template;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use portcullis_core::{Clock, Digest, TargetKind};
+use portcullis_mcp::{json::View, revision::ParamHeader, schema::Schema};
+pub use portcullis_store::definitions::Standing;
+use portcullis_store::{Ledger, Revisions, StoreError, definitions};
+
+use crate::rules::Trust;
+
+/// One definition.
+#[derive(Debug)]
+pub struct Item {
+    /// Tool, prompt, resource or template.
+    pub kind: TargetKind,
+    /// Its name, URI or URI template.
+    pub name: Arc<str>,
+    /// The pinned definition as the server wrote it; the observed one while nothing is pinned.
+    pub raw: Bytes,
+    /// Digest of `raw`.
+    pub digest: Digest,
+    /// How it stands.
+    pub standing: Standing,
+    /// Whether `raw` is approved and in force.
+    pub pinned: bool,
+    schema: OnceLock<Result<Schema, String>>,
+    headers: OnceLock<Vec<ParamHeader>>,
+}
+
+impl Item {
+    /// The compiled `inputSchema`; a tool without one takes any object.
+    ///
+    /// # Errors
+    /// Why the schema cannot be used: then the tool cannot be called.
+    pub fn schema(&self, limits: &portcullis_core::Limits) -> Result<&Schema, &str> {
+        let compile = || {
+            let schema = View::of(&self.raw).get("inputSchema").map_or(&b"{}"[..], |view| view.raw());
+            Schema::compile(schema, limits).map_err(|error| error.to_string())
+        };
+        self.schema.get_or_init(compile).as_ref().map_err(String::as_str)
+    }
+
+    /// Arguments that clients mirror in `Mcp-Param-*` headers. An invalid annotation mirrors nothing: clients must
+    /// not use such a tool over HTTP, and its own server judges the call.
+    pub fn headers(&self) -> &[ParamHeader] {
+        self.headers.get_or_init(|| {
+            let schema = View::of(&self.raw).get("inputSchema");
+            schema.and_then(|schema| ParamHeader::from_schema(&schema).ok()).unwrap_or_default()
+        })
+    }
+
+    /// Whether lists show it: only what is pinned, and only while the server has it.
+    #[must_use]
+    pub fn listed(&self) -> bool {
+        match self.standing {
+            Standing::Approved | Standing::Changed => true,
+            Standing::Rejected => self.pinned,
+            Standing::Pending | Standing::Vanished => false,
+        }
+    }
+}
+
+/// All definitions of a server at one moment.
+#[derive(Debug, Default)]
+pub struct State {
+    items: [HashMap<Arc<str>, Arc<Item>>; TargetKind::ALL.len()],
+    /// In the order in which the server last listed them.
+    order: BTreeMap<TargetKind, Vec<Arc<str>>>,
+    /// Kinds of which anything was ever pinned or observed.
+    known: [bool; TargetKind::ALL.len()],
+}
+
+impl State {
+    /// The definition of that kind and name.
+    #[must_use]
+    pub fn find(&self, kind: TargetKind, name: &str) -> Option<&Arc<Item>> {
+        self.items.get(kind as usize)?.get(name)
+    }
+
+    /// Whether anything of that kind was ever pinned or observed: then the first catalogue has been.
+    #[must_use]
+    pub fn known(&self, kind: TargetKind) -> bool {
+        self.known.get(kind as usize).copied().unwrap_or(false)
+    }
+
+    /// The template that a URI is an instance of.
+    #[must_use]
+    pub fn template_of(&self, uri: &str) -> Option<&Arc<Item>> {
+        let templates = self.order.get(&TargetKind::Template)?;
+        let name = templates.iter().find(|name| template::matches(name, uri))?;
+        self.find(TargetKind::Template, name)
+    }
+
+    /// All definitions of a kind, in the server's order.
+    pub fn list(&self, kind: TargetKind) -> impl Iterator<Item = &Arc<Item>> {
+        self.order.get(&kind).into_iter().flatten().filter_map(move |name| self.find(kind, name))
+    }
+}
+
+/// The parts of the world a catalogue works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Where definitions are kept.
+    pub revisions: Arc<dyn Revisions>,
+    /// Where changes are recorded before they take effect.
+    pub ledger: Arc<dyn Ledger>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Which gateway this is, for entries.
+    pub instance: Arc<str>,
+}
+
+/// What one server offers.
+#[derive(Debug)]
+pub struct Catalog {
+    server: Arc<str>,
+    trust: Trust,
+    parts: Parts,
+    state: ArcSwap<State>,
+    /// The order of the last listing, by kind.
+    order: std::sync::Mutex<BTreeMap<TargetKind, Vec<Arc<str>>>>,
+    /// One refresh at a time; the value counts refreshes begun, per kind, so that waiters share one.
+    gate: tokio::sync::Mutex<()>,
+    fetched_us: [AtomicU64; 4],
+    error: std::sync::Mutex<Option<String>>,
+}
+
+impl Catalog {
+    /// An empty catalogue; [`Self::load`] fills it from the store.
+    #[must_use]
+    pub fn new(server: Arc<str>, trust: Trust, parts: Parts) -> Self {
+        Self {
+            server,
+            trust,
+            parts,
+            state: ArcSwap::default(),
+            order: std::sync::Mutex::default(),
+            gate: tokio::sync::Mutex::default(),
+            fetched_us: Default::default(),
+            error: std::sync::Mutex::default(),
+        }
+    }
+
+    /// The catalogue at this moment.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Why the last refresh failed, if it did.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// How old the newest listing of a kind is; `None` before the first.
+    #[must_use]
+    pub fn age_us(&self, kind: TargetKind) -> Option<u64> {
+        let at = self.fetched_us.get(kind as usize).map_or(0, |at| at.load(Ordering::Acquire));
+        (at > 0).then(|| self.parts.clock.ticks_us().saturating_sub(at))
+    }
+
+    /// Reads pinned and observed definitions from the store, after a start and after every change there.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the old state stays.
+    pub async fn load(&self) -> Result<(), StoreError> {
+        let old = self.state();
+        let mut state = State { order: self.order(), ..State::default() };
+        for kind in TargetKind::ALL {
+            let mut listed: BTreeMap<String, definitions::Heads> = BTreeMap::new();
+            for head in self.parts.revisions.heads(kind.name()).await? {
+                if let Some((server, name)) = definitions::split(&head.name)
+                    && server == &*self.server
+                {
+                    let name = name.to_owned();
+                    listed.entry(name).or_default().set(&head.slot, head.digest);
+                }
+            }
+            for (name, heads) in listed {
+                if let Some(known) = state.known.get_mut(*kind as usize) {
+                    *known = true;
+                }
+                if let Some(item) = self.item(&old, *kind, &name, &heads).await? {
+                    let order = state.order.entry(*kind).or_default();
+                    if !order.contains(&item.name) {
+                        order.push(Arc::clone(&item.name));
+                    }
+                    if let Some(items) = state.items.get_mut(*kind as usize) {
+                        items.insert(Arc::clone(&item.name), item);
+                    }
+                }
+            }
+        }
+        self.state.store(Arc::new(state));
+        Ok(())
+    }
+
+    fn order(&self) -> BTreeMap<TargetKind, Vec<Arc<str>>> {
+        self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    async fn item(
+        &self,
+        old: &State,
+        kind: TargetKind,
+        name: &str,
+        heads: &definitions::Heads,
+    ) -> Result<Option<Arc<Item>>, StoreError> {
+        let Some(standing) = heads.standing() else { return Ok(None) };
+        let Some(digest) = heads.pinned.or(heads.observed) else { return Ok(None) };
+        let reused = old.find(kind, name).filter(|item| item.digest == digest);
+        if let Some(item) = reused.filter(|item| item.standing == standing) {
+            return Ok(Some(Arc::clone(item)));
+        }
+        let raw = match reused {
+            Some(item) => item.raw.clone(),
+            None => {
+                let stored = definitions::name(&self.server, name);
+                match self.parts.revisions.get(kind.name(), &stored, digest).await? {
+                    Some(revision) => Bytes::from(revision.body.clone()),
+                    None => return Ok(None),
+                }
+            }
+        };
+        let name = Arc::from(name);
+        let (schema, headers) = (OnceLock::new(), OnceLock::new());
+        Ok(Some(Arc::new(Item {
+            kind,
+            name,
+            raw,
+            digest,
+            standing,
+            pinned: heads.pinned.is_some(),
+            schema,
+            headers,
+        })))
+    }
+}

@@ -1,0 +1,247 @@
+//! Fetches what a server says now, completely, and compares it with what is pinned.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, atomic::Ordering},
+};
+
+use futures_util::future::try_join_all;
+use portcullis_core::{Code, Digest, Event, Limits, Refusal, Target, TargetKind};
+use portcullis_mcp::answer;
+use portcullis_proof::{entry::Entry, manifest};
+use portcullis_store::{Batch, Move, NewRevision, definitions};
+
+use super::Catalog;
+use crate::{
+    rules::Trust,
+    upstream::{Upstream, own::Offer},
+};
+
+/// Who moves heads when a server shows something new.
+const OBSERVER: &str = "gateway";
+
+/// What a server says about one definition.
+struct Observed {
+    name: Arc<str>,
+    raw: Vec<u8>,
+    digest: Digest,
+}
+
+/// One change, for the ledger.
+struct Change {
+    event: Event,
+    kind: TargetKind,
+    name: Arc<str>,
+    digest: Digest,
+}
+
+/// What follows from one complete listing.
+#[derive(Default)]
+struct Plan {
+    batch: Batch,
+    events: Vec<Change>,
+}
+
+impl Plan {
+    fn change(&mut self, event: Event, kind: TargetKind, name: &Arc<str>, digest: Digest) {
+        self.events.push(Change { event, kind, name: Arc::clone(name), digest });
+    }
+}
+
+/// The list method of a kind.
+fn method(kind: TargetKind) -> &'static str {
+    match kind {
+        TargetKind::Prompt => "prompts/list",
+        TargetKind::Resource => "resources/list",
+        TargetKind::Template => "resources/templates/list",
+        TargetKind::Tool => "tools/list",
+    }
+}
+
+impl Catalog {
+    /// Fetches the lists of `kinds` and brings the catalogue up to date. Whoever waited while another refresh of
+    /// the same kinds began and ended takes its result.
+    ///
+    /// # Errors
+    /// When the server cannot be asked or its catalogue cannot be pinned; the old state stays.
+    pub async fn refresh(
+        &self,
+        upstream: &Upstream,
+        kinds: &[TargetKind],
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        let asked_us = self.parts.clock.ticks_us();
+        let _gate = self.gate.lock().await;
+        let fresh = |kind: &TargetKind| {
+            self.fetched_us.get(*kind as usize).is_some_and(|at| at.load(Ordering::Acquire) > asked_us)
+        };
+        if kinds.iter().all(fresh) {
+            return Ok(());
+        }
+        let result = self.fetch(upstream, kinds, limits).await;
+        let error = result.as_ref().err().map(|refusal| refusal.private.clone());
+        if let Some(error) = &error {
+            upstream.reopen().await;
+            tracing::warn!(server = %self.server, error, "the catalogue could not be refreshed; the pinned one stays");
+        }
+        *self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = error;
+        result
+    }
+
+    async fn fetch(&self, upstream: &Upstream, kinds: &[TargetKind], limits: &Limits) -> Result<(), Refusal> {
+        let begun_us = self.parts.clock.ticks_us().max(1);
+        let offer = upstream.offer(limits).await?;
+        let mut plan = Plan::default();
+        for kind in kinds {
+            let observed =
+                if offer.has(*kind) { self.list(upstream, &offer, *kind, limits).await? } else { Vec::new() };
+            self.compare(*kind, &observed, &mut plan).await.map_err(store_refusal)?;
+            let order = observed.into_iter().map(|item| item.name).collect();
+            self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(*kind, order);
+        }
+        self.record(&plan.events).await?;
+        // Heads only move from where the comparison saw them; if a person was faster, the next refresh looks again.
+        let moved = self.parts.revisions.apply(plan.batch).await.map_err(store_refusal)?;
+        self.load().await.map_err(store_refusal)?;
+        if moved {
+            for kind in kinds {
+                if let Some(at) = self.fetched_us.get(*kind as usize) {
+                    at.store(self.parts.clock.ticks_us().max(begun_us), Ordering::Release);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        upstream: &Upstream,
+        offer: &Offer,
+        kind: TargetKind,
+        limits: &Limits,
+    ) -> Result<Vec<Observed>, Refusal> {
+        let unusable =
+            |what: String| Refusal::new(Code::AnswerInvalid, format!("`{}`: {what}", method(kind)));
+        let (mut observed, mut names) = (Vec::new(), BTreeSet::new());
+        let mut cursor: Option<String> = None;
+        for _ in 0..limits.list_pages_max {
+            let page = upstream.page(offer, method(kind), cursor.as_deref(), limits).await?;
+            let result = page.result().ok_or_else(|| unusable("no result".into()))?;
+            let items =
+                answer::list_items(result, kind).ok_or_else(|| unusable("no list in the result".into()))?;
+            for (name, view) in items {
+                let name = name.ok_or_else(|| unusable("an entry without a name".into()))?;
+                let digest = manifest::definition_digest(kind, view.raw())
+                    .map_err(|error| unusable(format!("`{name}` cannot be pinned: {error}")))?;
+                let name: Arc<str> = Arc::from(&*name);
+                if !names.insert(Arc::clone(&name)) {
+                    return Err(unusable(format!("`{name}` is listed twice")));
+                }
+                observed.push(Observed { name, raw: view.raw().to_vec(), digest });
+            }
+            if observed.len() as u64 > limits.definitions_max {
+                return Err(unusable("more than limits.definitions_max definitions".into()));
+            }
+            cursor = answer::next_cursor(&result).map(|cursor| cursor.into_owned());
+            if cursor.is_none() {
+                return Ok(observed);
+            }
+        }
+        Err(unusable("more than limits.list_pages_max pages".into()))
+    }
+
+    async fn compare(
+        &self,
+        kind: TargetKind,
+        observed: &[Observed],
+        plan: &mut Plan,
+    ) -> Result<(), portcullis_store::StoreError> {
+        let mut held: HashMap<String, definitions::Heads> = HashMap::new();
+        for head in self.parts.revisions.heads(kind.name()).await? {
+            if let Some((server, name)) = definitions::split(&head.name)
+                && server == &*self.server
+            {
+                held.entry(name.to_owned()).or_default().set(&head.slot, head.digest);
+            }
+        }
+        let first = self.trust == Trust::TrustOnFirstUse && !self.state().known(kind);
+        for item in observed {
+            let heads = held.remove(&*item.name).unwrap_or_default();
+            if heads.observed == Some(item.digest) {
+                continue;
+            }
+            self.put(plan, kind, item, heads.observed);
+            self.move_head(plan, kind, &item.name, definitions::OBSERVED, heads.observed, Some(item.digest));
+            match heads.pinned {
+                None if first => {
+                    self.move_head(plan, kind, &item.name, definitions::PINNED, None, Some(item.digest));
+                    plan.change(Event::DefinitionPinned, kind, &item.name, item.digest);
+                }
+                Some(pinned) if pinned == item.digest => {}
+                None | Some(_) => {
+                    plan.change(Event::DefinitionChanged, kind, &item.name, item.digest);
+                }
+            }
+        }
+        let gone: BTreeMap<_, _> = held.into_iter().filter(|(_, heads)| heads.observed.is_some()).collect();
+        for (name, heads) in gone {
+            let Some(digest) = heads.observed else { continue };
+            self.move_head(plan, kind, &name, definitions::OBSERVED, Some(digest), None);
+            plan.change(Event::DefinitionVanished, kind, &Arc::from(name), digest);
+        }
+        Ok(())
+    }
+
+    fn put(&self, plan: &mut Plan, kind: TargetKind, item: &Observed, parent: Option<Digest>) {
+        plan.batch.puts.push(NewRevision {
+            kind: kind.name().to_owned(),
+            name: definitions::name(&self.server, &item.name),
+            body: item.raw.clone(),
+            digest: item.digest,
+            parent,
+            author: format!("server:{}", self.server),
+            reason: "listed by the server".to_owned(),
+            at: self.parts.clock.now(),
+        });
+    }
+
+    fn move_head(
+        &self,
+        plan: &mut Plan,
+        kind: TargetKind,
+        name: &str,
+        slot: &str,
+        expect: Option<Digest>,
+        to: Option<Digest>,
+    ) {
+        plan.batch.moves.push(Move {
+            kind: kind.name().to_owned(),
+            name: definitions::name(&self.server, name),
+            slot: slot.to_owned(),
+            expect,
+            to,
+            by: OBSERVER.to_owned(),
+            at: self.parts.clock.now(),
+        });
+    }
+
+    /// Every change is in the ledger before it takes effect.
+    async fn record(&self, events: &[Change]) -> Result<(), Refusal> {
+        let entries = events.iter().map(|change| {
+            let item = Some((change.kind, Arc::clone(&change.name)));
+            let target = Target { server: Arc::clone(&self.server), item, digest: Some(change.digest) };
+            tracing::info!(%target, event = change.event.name(), "the catalogue changed");
+            let mut entry = Entry::new(change.event, self.parts.clock.now(), &self.parts.instance);
+            entry.target = Some(&target);
+            self.parts.ledger.append(entry.to_jcs())
+        });
+        try_join_all(entries)
+            .await
+            .map(|_| ())
+            .map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))
+    }
+}
+
+fn store_refusal(error: portcullis_store::StoreError) -> Refusal {
+    Refusal::new(Code::Internal, format!("the store failed: {error}"))
+}

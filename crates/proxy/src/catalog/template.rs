@@ -1,0 +1,88 @@
+//! Whether a URI is an instance of a URI template (RFC 6570). Servers choose how they match; this is the widest
+//! reading that keeps literals fixed and lets a simple expression hold no `/`.
+
+/// Whether `uri` can come from `template`. Linear in the product of their lengths at worst.
+pub(super) fn matches(template: &str, uri: &str) -> bool {
+    let Some(parts) = parse(template) else { return false };
+    // Which offsets of the URI the parts so far can reach.
+    let bytes = uri.as_bytes();
+    let mut reach = vec![false; bytes.len() + 1];
+    if let Some(first) = reach.first_mut() {
+        *first = true;
+    }
+    for part in parts {
+        let mut next = vec![false; bytes.len() + 1];
+        let mut open = false;
+        for at in 0..=bytes.len() {
+            let here = reach.get(at).copied().unwrap_or(false);
+            match &part {
+                Part::Literal(text) => {
+                    let fits = here && bytes.get(at..).is_some_and(|rest| rest.starts_with(text.as_bytes()));
+                    if let Some(slot) = next.get_mut(at + text.len()).filter(|_| fits) {
+                        *slot = true;
+                    }
+                }
+                Part::Hole { slashes, empty } => {
+                    if let Some(slot) = next.get_mut(at) {
+                        *slot = open || (here && *empty);
+                    }
+                    open |= here;
+                    open &= *slashes || bytes.get(at) != Some(&b'/');
+                }
+            }
+        }
+        reach = next;
+    }
+    reach.last().copied().unwrap_or(false)
+}
+
+enum Part<'a> {
+    Literal(&'a str),
+    Hole { slashes: bool, empty: bool },
+}
+
+fn parse(template: &str) -> Option<Vec<Part<'_>>> {
+    let mut parts = Vec::new();
+    let mut rest = template;
+    while let Some((literal, after)) = rest.split_once('{') {
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        let (expression, after) = after.split_once('}')?;
+        let operator = expression.bytes().next()?;
+        // Reserved, fragment, path and exploded expansions may hold slashes; queries may be empty altogether.
+        let slashes = matches!(operator, b'+' | b'#' | b'/' | b'?' | b'&') || expression.ends_with('*');
+        let empty = matches!(operator, b'?' | b'&' | b'#' | b'/' | b';' | b'.');
+        parts.push(Part::Hole { slashes, empty });
+        rest = after;
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Literal(rest));
+    }
+    Some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_uri_matches_its_template_and_nothing_beside_it() {
+        for (template, uri, expected) in [
+            ("test://t/{id}/data", "test://t/12/data", true),
+            ("test://t/{id}/data", "test://t/1/2/data", false),
+            ("test://t/{id}/data", "test://t//data", false),
+            ("test://t/{id}/data", "test://t/12/dat", false),
+            ("file:///{+path}", "file:///a/b/c", true),
+            ("file:///{path*}", "file:///a/b/c", true),
+            ("x://{a}-{b}", "x://1-2-3", true),
+            ("x://s{?q}", "x://s", true),
+            ("x://s{?q}", "x://s?q=1", true),
+            ("x://{", "x://{", false),
+            ("x://a", "x://a", true),
+            ("x://a", "x://b", false),
+        ] {
+            assert_eq!(matches(template, uri), expected, "{template} {uri}");
+        }
+    }
+}

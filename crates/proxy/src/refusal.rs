@@ -1,0 +1,152 @@
+//! The only function that turns a [`Refusal`] into HTTP and JSON-RPC.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use portcullis_core::{Code, Refusal};
+use portcullis_mcp::{json::quote, revision::Era};
+
+use crate::body::{self, Body};
+
+/// What is known about the message that is refused.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The era, once classified.
+    pub era: Option<Era>,
+    /// The raw bytes of the request id, once parsed.
+    pub id: Option<Bytes>,
+    /// Whether it is `tools/call`, whose refusals a model should learn from.
+    pub tool_call: bool,
+    /// The protected-resource metadata document of the route (RFC 9728).
+    pub metadata_url: Option<String>,
+}
+
+/// Codes that a model should see as a failed tool call rather than its host as a protocol error
+/// (specification 2025-11-25, tools, "Error Handling").
+const FOR_THE_MODEL: &[Code] = &[
+    Code::AnswerRefused,
+    Code::ArgumentsInvalid,
+    Code::ArgumentsRefused,
+    Code::DefinitionChanged,
+    Code::DefinitionUnreviewed,
+    Code::PolicyDenied,
+    Code::PolicyError,
+    Code::ServerRequestDenied,
+];
+
+/// The reply to a refused message.
+#[must_use]
+pub fn reply(refusal: &Refusal, asked: &Asked) -> Response<Body> {
+    let code = refusal.shown;
+    let (status, text) = match &asked.id {
+        Some(id) if asked.tool_call && FOR_THE_MODEL.contains(&code) => {
+            (200, tool_result(refusal, asked, id))
+        }
+        id => (status(code, asked.era), error(refusal, id.as_deref())),
+    };
+    let mut response = Response::new(body::full(Bytes::from(text)));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = refusal.retry_after_s {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if code == Code::MethodNotAllowed {
+        headers.insert(header::ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+    }
+    if let Some(challenge) = challenge(code, asked) {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// The JSON-RPC message of a refusal, for a stream that is already open.
+#[must_use]
+pub fn message(refusal: &Refusal, asked: &Asked) -> Bytes {
+    let text = match &asked.id {
+        Some(id) if asked.tool_call && FOR_THE_MODEL.contains(&refusal.shown) => {
+            tool_result(refusal, asked, id)
+        }
+        id => error(refusal, id.as_deref()),
+    };
+    Bytes::from(text)
+}
+
+fn status(code: Code, era: Option<Era>) -> u16 {
+    match era {
+        Some(Era::Legacy) => code.legacy_status(),
+        Some(Era::Modern) | None => code.status(),
+    }
+}
+
+/// RFC 6750 section 3 with RFC 9728 section 5.1.
+fn challenge(code: Code, asked: &Asked) -> Option<HeaderValue> {
+    let error = match code {
+        Code::AuthInvalid => ", error=\"invalid_token\"",
+        Code::AuthMissing => "",
+        _ => return None,
+    };
+    let metadata = asked.metadata_url.as_deref().unwrap_or_default();
+    HeaderValue::try_from(format!("Bearer resource_metadata=\"{metadata}\"{error}")).ok()
+}
+
+fn error(refusal: &Refusal, id: Option<&[u8]>) -> String {
+    let code = refusal.shown;
+    let id = id.map_or_else(|| "null".into(), String::from_utf8_lossy);
+    let data = match refusal.data.as_deref() {
+        Some(data) => data.to_owned(),
+        None => format!("{{\"code\":{}}}", quote(code.name())),
+    };
+    format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{{\"code\":{},\"message\":{},\"data\":{data}}}}}",
+        code.jsonrpc(),
+        quote(&refusal.public),
+    )
+}
+
+fn tool_result(refusal: &Refusal, asked: &Asked, id: &[u8]) -> String {
+    let kind = if asked.era == Some(Era::Modern) { "\"resultType\":\"complete\"," } else { "" };
+    format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{{kind}\"content\":[{{\"type\":\"text\",\"text\":{}}}],\
+         \"isError\":true,\"_meta\":{{\"dev.portcullis/code\":{}}}}}}}",
+        String::from_utf8_lossy(id),
+        quote(&format!("Refused by the gateway: {}.", refusal.public)),
+        quote(refusal.shown.name()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(era: Era, tool_call: bool) -> Asked {
+        Asked {
+            era: Some(era),
+            id: Some(Bytes::from_static(b"7")),
+            tool_call,
+            metadata_url: Some("u".into()),
+        }
+    }
+
+    #[test]
+    fn every_code_gives_valid_json_with_the_id_and_its_own_status_in_both_eras() {
+        for code in Code::ALL {
+            for era in [Era::Legacy, Era::Modern] {
+                for tool_call in [false, true] {
+                    let refusal = Refusal::new(*code, "private \"detail\"");
+                    let text = message(&refusal, &asked(era, tool_call));
+                    let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+                    assert_eq!(value["id"], 7, "{}", code.name());
+                    assert!(!String::from_utf8_lossy(&text).contains("private"), "{}", code.name());
+                    assert!(reply(&refusal, &asked(era, tool_call)).status().as_u16() >= 200);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_credential_is_answered_with_a_challenge_that_names_the_metadata() {
+        let response = reply(&Refusal::new(Code::AuthMissing, ""), &asked(Era::Legacy, false));
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()["www-authenticate"], "Bearer resource_metadata=\"u\"");
+    }
+}

@@ -1,0 +1,365 @@
+//! The way back: each message of a server is parsed, inspected, masked, recorded and only then written.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use portcullis_core::{Code, Refusal};
+use portcullis_inspect::Window;
+use portcullis_mcp::{
+    jsonrpc::{Message, Shape},
+    revision::Era,
+    sse,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    body::{self, Body},
+    head::{SESSION, Verb},
+    pipeline::{Gateway, Pending},
+    refusal::{self, Asked},
+    rules::Rules,
+    session::{Backend, NewSession, Session},
+    stages::{
+        arm::Armed,
+        forward::{self, Exchange},
+        record, redact,
+    },
+    trail::{Measured, Stage},
+    upstream::{Events, Reply, Upstream},
+};
+
+/// Events on their way to a client that reads slowly; the server waits beyond.
+const EVENTS_WAITING_MAX: usize = 16;
+
+/// One armed call on its way to the server and back.
+pub(crate) struct Relay {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) armed: Armed,
+    pub(crate) asked: Asked,
+    pub(crate) pending: Pending,
+}
+
+impl Relay {
+    /// Forwards the call and answers the client.
+    pub(crate) async fn run(mut self) -> Response<Body> {
+        let wait = Duration::from_millis(self.rules.limits.total_timeout_ms);
+        let deadline = Instant::now() + wait;
+        let forwarded = forward::call(&self.gateway, &self.rules, &self.armed);
+        let forwarded = if self.armed.endless() {
+            forwarded.await
+        } else {
+            timeout_at(deadline, forwarded).await.unwrap_or_else(|_elapsed| Err(too_long()))
+        };
+        let forwarded = self.pending.trail().keep(Stage::Forward, forwarded);
+        match forwarded {
+            Err(refusal) => self.refuse(refusal).await,
+            Ok(Exchange { reply: Reply::Accepted, .. }) => self.accepted().await,
+            Ok(Exchange { reply: Reply::Unary { status, bytes, .. }, opens }) => {
+                self.unary(status, bytes, opens).await
+            }
+            Ok(Exchange { reply: Reply::Stream { events, .. }, opens }) => {
+                self.stream(events, opens, deadline)
+            }
+        }
+    }
+
+    async fn refuse(mut self, refusal: Refusal) -> Response<Body> {
+        if refusal.code == Code::SessionUnknown
+            && let Some(session) = self.armed.session()
+        {
+            self.gateway.sessions.end(&session.id);
+        }
+        let response = refusal::reply(&refusal, &self.asked);
+        self.pending.refused(&refusal, response.status().as_u16()).await;
+        response
+    }
+
+    async fn accepted(mut self) -> Response<Body> {
+        let ends = self.armed.message().is_none();
+        if let Some(session) = self.armed.session().filter(|_| ends) {
+            self.gateway.sessions.end(&session.id);
+        }
+        let status = if ends { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED };
+        let done = self.finish(status.as_u16(), None, None).await;
+        match done {
+            Ok(()) => {
+                let mut response = Response::new(body::full(Bytes::new()));
+                *response.status_mut() = status;
+                response
+            }
+            Err(refusal) => refusal::reply(&refusal, &self.asked),
+        }
+    }
+
+    async fn unary(mut self, status: u16, bytes: Bytes, opens: Option<Backend>) -> Response<Body> {
+        let judged = self.judge(bytes);
+        let judged = self.pending.trail().keep(Stage::InspectAnswer, judged);
+        let (masked, error) = match judged {
+            Ok(judged) => judged,
+            Err(refusal) => return self.refuse(refusal).await,
+        };
+        let session = match self.open(opens.filter(|_| error.is_none())) {
+            Ok(session) => session,
+            Err(refusal) => return self.refuse(refusal).await,
+        };
+        let done = self.finish(status, Some(masked.measured()), error).await;
+        if let Err(refusal) = done {
+            return refusal::reply(&refusal, &self.asked);
+        }
+        let mut response = Response::new(body::full(masked.into_bytes()));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        name_session(&mut response, session.as_deref());
+        response
+    }
+
+    /// Judges the one answer of a request; says also what kind of failure it reports, if any.
+    fn judge(&mut self, bytes: Bytes) -> Result<(redact::Masked, Option<&'static str>), Refusal> {
+        let message = self.parse(bytes)?;
+        if !matches!(message.shape(), Shape::Response | Shape::Error) || !self.answers(&message) {
+            return Err(Refusal::new(Code::AnswerInvalid, "a message that does not answer the request"));
+        }
+        self.questions_inside(&message)?;
+        let error = failure(&message);
+        let masked = self.mask(&message, None)?;
+        Ok((masked, error))
+    }
+
+    fn parse(&self, bytes: Bytes) -> Result<Message, Refusal> {
+        Message::parse(bytes, &self.rules.answer)
+            .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))
+    }
+
+    fn mask(&mut self, message: &Message, window: Option<&mut Window>) -> Result<redact::Masked, Refusal> {
+        let obligations = self.armed.obligations();
+        let findings = &mut self.pending.trail().findings;
+        redact::answer(&self.rules.inspector, message, obligations, window, findings)
+    }
+
+    /// Whether a message has the id of the request, or the null id of an error about it.
+    fn answers(&self, message: &Message) -> bool {
+        let asked = self.armed.message().and_then(Message::id);
+        message.id().map_or(message.shape() == Shape::Error, |id| Some(id) == asked)
+    }
+
+    /// Questions to the client inside a result (`input_required`, revision 2026-07-28) are policy's as well.
+    fn questions_inside(&self, message: &Message) -> Result<(), Refusal> {
+        let requests = message.result().and_then(|result| result.get("inputRequests"));
+        for (_, request) in requests.into_iter().flat_map(|requests| requests.members()) {
+            let method = request.get("method").and_then(|method| method.as_str()).unwrap_or_default();
+            self.may_ask(&method)?;
+        }
+        Ok(())
+    }
+
+    fn may_ask(&self, method: &str) -> Result<(), Refusal> {
+        let kind = method.split('/').next().unwrap_or_default();
+        if method == "ping" || self.armed.server().settings.server_requests.contains(kind) {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::ServerRequestDenied, format!("the server may not ask `{kind}`")))
+    }
+
+    /// Starts the session that the answer opens.
+    fn open(&self, backend: Option<Backend>) -> Result<Option<Arc<Session>>, Refusal> {
+        let Some(backend) = backend else { return Ok(None) };
+        let params = self.armed.message().and_then(Message::params);
+        let version = params.and_then(|params| params.get("protocolVersion")?.as_str()).unwrap_or_default();
+        let new = NewSession {
+            caller: Arc::from(self.armed.caller()),
+            server: Arc::clone(&self.armed.server().name),
+            version: version.into_owned(),
+            backend,
+            params: params.map(|params| Bytes::copy_from_slice(params.raw())).unwrap_or_default(),
+        };
+        let session = self.gateway.sessions.start(new, &self.rules.limits);
+        session.map(Some).ok_or_else(|| Refusal::new(Code::LimitConcurrency, "limits.sessions_max"))
+    }
+
+    async fn finish(
+        &mut self,
+        status: u16,
+        output: Option<Measured>,
+        error: Option<&'static str>,
+    ) -> Result<(), Refusal> {
+        self.pending.done(status, output, error).await
+    }
+
+    fn stream(self, events: Events, opens: Option<Backend>, deadline: Instant) -> Response<Body> {
+        let (to, from) = mpsc::channel(EVENTS_WAITING_MAX);
+        let session = match self.open(opens) {
+            Ok(session) => session,
+            Err(refusal) => return refusal::reply(&refusal, &self.asked),
+        };
+        let stream = Stream { relay: self, to, window: Window::new(Window::BYTES), answered: false };
+        tokio::spawn(stream.run(events, deadline));
+        let mut response = Response::new(Body::Stream(from));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        name_session(&mut response, session.as_deref());
+        response
+    }
+}
+
+fn name_session(response: &mut Response<Body>, session: Option<&Session>) {
+    if let Some(Ok(id)) = session.map(|session| HeaderValue::try_from(&session.id)) {
+        response.headers_mut().insert(SESSION, id);
+    }
+}
+
+fn too_long() -> Refusal {
+    Refusal::new(Code::UpstreamTimeout, "the call exceeded total_timeout_ms")
+}
+
+/// How an answer says that it failed.
+fn failure(message: &Message) -> Option<&'static str> {
+    match message.shape() {
+        Shape::Error => Some("error"),
+        Shape::Notification | Shape::Request | Shape::Response => {
+            let failed = message.result().and_then(|result| result.get("isError")?.as_bool());
+            (failed == Some(true)).then_some("is_error")
+        }
+    }
+}
+
+/// One event stream on its way to a client.
+struct Stream {
+    relay: Relay,
+    to: mpsc::Sender<Bytes>,
+    window: Window,
+    answered: bool,
+}
+
+impl Stream {
+    async fn run(mut self, mut events: Events, deadline: Instant) {
+        let ended = self.pump(&mut events, deadline).await;
+        // Under 2026-07-28 this closes the connection, which cancels the request.
+        drop(events);
+        let Err(refusal) = ended else {
+            if !self.answered {
+                let _ = self.relay.pending.done(200, None, Some("no_answer")).await;
+            }
+            return;
+        };
+        let message = refusal::message(&refusal, &self.relay.asked);
+        self.relay.pending.refused(&refusal, 200).await;
+        if self.relay.asked.id.is_some() && !self.answered {
+            let _ = self.to.send(sse::encode(&sse::Event::message(message))).await;
+        }
+    }
+
+    async fn pump(&mut self, events: &mut Events, deadline: Instant) -> Result<(), Refusal> {
+        let endless = self.relay.armed.endless();
+        // The older revision says that a lost connection is no cancellation: the answer is still awaited there.
+        let stops_with_client = endless || self.relay.armed.era() == Era::Modern;
+        let limits = self.relay.rules.limits.clone();
+        let keepalive = Duration::from_millis(limits.keepalive_ms);
+        loop {
+            let event = tokio::select! {
+                () = self.to.closed(), if stops_with_client => return Ok(()),
+                () = tokio::time::sleep_until(deadline), if !endless => return Err(too_long()),
+                () = tokio::time::sleep(keepalive), if endless => {
+                    let _ = self.to.send(Bytes::from_static(b": keep-alive\n\n")).await;
+                    continue;
+                }
+                event = events.next(&limits, endless) => event?,
+            };
+            let Some(event) = event else { return Ok(()) };
+            if self.event(event).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Handles one event; true when it was the answer.
+    async fn event(&mut self, event: sse::Event) -> Result<bool, Refusal> {
+        let Some(data) = event.data.clone().filter(|data| !data.is_empty()) else {
+            self.write(event).await;
+            return Ok(false);
+        };
+        let message = self.relay.parse(data)?;
+        match message.shape() {
+            Shape::Response | Shape::Error
+                if self.relay.asked.id.is_none() || self.relay.answers(&message) =>
+            {
+                self.answer(event, &message).await
+            }
+            Shape::Response | Shape::Error => {
+                Err(Refusal::new(Code::AnswerInvalid, "an answer with another request's id"))
+            }
+            Shape::Request if self.relay.armed.era() == Era::Modern => Err(Refusal::new(
+                Code::AnswerInvalid,
+                "a request of the server, which revision 2026-07-28 forbids",
+            )),
+            Shape::Request => self.question(event, &message).await.map(|()| false),
+            Shape::Notification => {
+                let masked = self.relay.mask(&message, Some(&mut self.window))?;
+                self.relay.gateway.noticed(self.relay.armed.server(), &message);
+                self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn answer(&mut self, event: sse::Event, message: &Message) -> Result<bool, Refusal> {
+        self.relay.questions_inside(message)?;
+        let masked = self.relay.mask(message, None)?;
+        let endless = self.relay.asked.id.is_none();
+        if !endless {
+            self.relay.pending.done(200, Some(masked.measured()), failure(message)).await?;
+            self.answered = true;
+        }
+        self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
+        Ok(!endless)
+    }
+
+    /// A question of the server to the client: allowed and recorded, or declined on the client's behalf.
+    async fn question(&mut self, event: sse::Event, message: &Message) -> Result<(), Refusal> {
+        let method = message.method_name().unwrap_or_default().into_owned();
+        let refused = self.relay.may_ask(&method).err();
+        let code = refused.as_ref().map(|refusal| refusal.code);
+        let (intent, gateway) = (self.relay.armed.index(), Arc::clone(&self.relay.gateway));
+        record::question(&gateway, &method, code, intent, self.relay.pending.trail()).await?;
+        if refused.is_some() {
+            self.decline(message).await;
+            return Ok(());
+        }
+        let masked = self.relay.mask(message, None)?;
+        self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
+        Ok(())
+    }
+
+    async fn decline(&self, message: &Message) {
+        let Some(id) = message.id() else { return };
+        let armed = &self.relay.armed;
+        match (&armed.server().upstream, armed.session()) {
+            (Upstream::Stdio(_), Some(session)) => {
+                if let Backend::Stdio { process, .. } = &session.backend {
+                    process.decline(id.raw(), &session.id).await;
+                }
+            }
+            (Upstream::Http(peer), _) => {
+                let mut headers = armed.headers();
+                headers.remove("last-event-id");
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                headers
+                    .insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+                let body = crate::upstream::stdio::declined(id.raw());
+                let _ = peer.send(Verb::Post, headers, body, &self.relay.rules.limits).await;
+            }
+            (Upstream::Stdio(_), None) => {}
+        }
+    }
+
+    async fn write(&self, event: sse::Event) {
+        // An error means that the client is gone; whether that matters is decided in `pump`.
+        let _ = self.to.send(sse::encode(&event)).await;
+    }
+}

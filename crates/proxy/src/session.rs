@@ -1,0 +1,218 @@
+//! Sessions of revision 2025-11-25. The id is ours, random, bound to one caller and one server, and proves
+//! nothing by itself: to anybody else it does not exist (specification 2025-11-25, transports, "Session Management").
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use portcullis_core::{Clock, Digest, Entropy, Limits};
+
+use crate::upstream::stdio::Process;
+
+/// What a session is tied to on the server's side.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// A Streamable HTTP server, with the session id it gave, if any.
+    Http(Option<String>),
+    /// A child process.
+    Stdio {
+        /// The process that the session was opened on.
+        process: Arc<Process>,
+        /// Tells sessions apart where each has a process of its own.
+        unique: String,
+    },
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    /// Our id, as the client sends it.
+    pub id: String,
+    /// Whose session it is.
+    pub caller: Arc<str>,
+    /// On which server.
+    pub server: Arc<str>,
+    /// The version that `initialize` agreed on.
+    pub version: String,
+    /// The server's side.
+    pub backend: Backend,
+    /// The client's `initialize` params, to open the server's side again.
+    pub params: Bytes,
+    started_us: u64,
+    used_us: AtomicU64,
+}
+
+impl Session {
+    /// Names the session in the ledger without giving it away.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.id.as_bytes())
+    }
+}
+
+/// What is needed to start a session.
+#[derive(Debug)]
+pub struct NewSession {
+    /// Whose.
+    pub caller: Arc<str>,
+    /// On which server.
+    pub server: Arc<str>,
+    /// The agreed version.
+    pub version: String,
+    /// The server's side.
+    pub backend: Backend,
+    /// The client's `initialize` params.
+    pub params: Bytes,
+}
+
+/// All sessions of this node.
+#[derive(Debug)]
+pub struct Sessions {
+    held: Mutex<HashMap<String, Arc<Session>>>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Sessions {
+    /// No sessions yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        Self { held: Mutex::default(), clock, entropy }
+    }
+
+    /// Starts a session; `None` when there are too many already. A caller's longest idle session makes room for
+    /// its own new one.
+    pub fn start(&self, new: NewSession, limits: &Limits) -> Option<Arc<Session>> {
+        let now = self.clock.ticks_us();
+        let mut random = [0; 16];
+        self.entropy.fill(&mut random);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = || held.values().filter(|session| session.caller == new.caller);
+        let idlest = (own().count() as u64 >= limits.caller_sessions_max)
+            .then(|| own().min_by_key(|session| session.used_us.load(Ordering::Relaxed)))
+            .flatten()
+            .map(|session| session.id.clone());
+        if let Some(id) = idlest {
+            held.remove(&id);
+        }
+        if held.len() as u64 >= limits.sessions_max {
+            held.retain(|_, session| alive(session, now, limits));
+        }
+        if held.len() as u64 >= limits.sessions_max {
+            return None;
+        }
+        let id = format!("pcs_{:032x}", u128::from_be_bytes(random));
+        let session = Arc::new(Session {
+            id: id.clone(),
+            caller: new.caller,
+            server: new.server,
+            version: new.version,
+            backend: new.backend,
+            params: new.params,
+            started_us: now,
+            used_us: AtomicU64::new(now),
+        });
+        held.insert(id, Arc::clone(&session));
+        Some(session)
+    }
+
+    /// The session with that id, if it is this caller's, on this server, and alive.
+    #[must_use]
+    pub fn find(&self, id: &str, caller: &str, server: &str, limits: &Limits) -> Option<Arc<Session>> {
+        let now = self.clock.ticks_us();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = Arc::clone(held.get(id)?);
+        if &*session.caller != caller || &*session.server != server {
+            return None;
+        }
+        if !alive(&session, now, limits) {
+            held.remove(id);
+            return None;
+        }
+        session.used_us.store(now, Ordering::Relaxed);
+        Some(session)
+    }
+
+    /// Ends a session.
+    pub fn end(&self, id: &str) -> Option<Arc<Session>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
+    }
+
+    /// Ends what is past its time; returns how many are left.
+    pub fn sweep(&self, limits: &Limits) -> usize {
+        let now = self.clock.ticks_us();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, session| alive(session, now, limits));
+        held.len()
+    }
+}
+
+fn alive(session: &Session, now_us: u64, limits: &Limits) -> bool {
+    let idle = now_us.saturating_sub(session.used_us.load(Ordering::Relaxed));
+    let total = now_us.saturating_sub(session.started_us);
+    idle / 1000 < limits.session_idle_ms && total / 1000 < limits.session_total_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use portcullis_core::Timestamp;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct World(AtomicU64);
+
+    impl Clock for World {
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+        fn ticks_us(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Entropy for World {
+        fn fill(&self, out: &mut [u8]) {
+            out.fill(self.0.fetch_add(1, Ordering::Relaxed) as u8);
+        }
+    }
+
+    fn new(caller: &str) -> NewSession {
+        let backend = Backend::Http(None);
+        let version = "2025-11-25".into();
+        NewSession { caller: caller.into(), server: "s".into(), version, backend, params: Bytes::new() }
+    }
+
+    #[test]
+    fn a_session_belongs_to_one_caller_and_one_server_and_ends_when_idle() {
+        let world = Arc::new(World::default());
+        let sessions = Sessions::new(world.clone(), world.clone());
+        let limits = Limits { session_idle_ms: 1_000, ..Limits::default() };
+        let id = sessions.start(new("a"), &limits).unwrap().id.clone();
+        assert!(sessions.find(&id, "a", "s", &limits).is_some());
+        assert!(sessions.find(&id, "b", "s", &limits).is_none());
+        assert!(sessions.find(&id, "a", "t", &limits).is_none());
+        world.0.fetch_add(2_000_000, Ordering::Relaxed);
+        assert!(sessions.find(&id, "a", "s", &limits).is_none());
+        assert_eq!(sessions.sweep(&limits), 0);
+    }
+
+    #[test]
+    fn a_caller_at_its_limit_loses_its_idlest_session_and_the_whole_stays_bounded() {
+        let world = Arc::new(World::default());
+        let sessions = Sessions::new(world.clone(), world.clone());
+        let limits = Limits { caller_sessions_max: 2, sessions_max: 3, ..Limits::default() };
+        let ids: Vec<_> = (0..3).map(|_| sessions.start(new("a"), &limits).unwrap().id.clone()).collect();
+        let alive: Vec<_> = ids.iter().map(|id| sessions.find(id, "a", "s", &limits).is_some()).collect();
+        assert_eq!(alive, [false, true, true]);
+        assert!(sessions.start(new("b"), &limits).is_some());
+        assert!(sessions.start(new("c"), &limits).is_none());
+    }
+}

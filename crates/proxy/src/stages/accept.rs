@@ -1,0 +1,136 @@
+//! The head of a request: is it for us, from where it may come, in a form MCP knows? Nothing of the body is read.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method, Uri, header};
+use portcullis_core::{Code, Refusal};
+
+use crate::{
+    head::{Head, Verb},
+    rules::Rules,
+};
+
+/// Judges the head of a request to `/mcp/{server}`.
+///
+/// # Errors
+/// `request.host`, `request.origin`, `method.not_allowed`, `request.media_type`, `request.accept`,
+/// `request.headers_too_large`.
+pub fn head(
+    method: &Method,
+    uri: &Uri,
+    server: &str,
+    headers: HeaderMap,
+    source: IpAddr,
+    rules: &Rules,
+) -> Result<Head, Refusal> {
+    size(&headers, rules)?;
+    host(uri, &headers, rules)?;
+    origin(&headers, rules)?;
+    let verb = Verb::of(method)
+        .ok_or_else(|| Refusal::new(Code::MethodNotAllowed, format!("HTTP method {method}")))?;
+    let head = Head { verb, server: server.to_owned(), source, headers };
+    if verb == Verb::Post {
+        media_type(&head)?;
+    }
+    accepted(&head)?;
+    Ok(head)
+}
+
+fn size(headers: &HeaderMap, rules: &Rules) -> Result<(), Refusal> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() as u64 > rules.limits.headers_max || bytes as u64 > rules.limits.header_bytes_max {
+        return Err(Refusal::new(
+            Code::RequestHeadersTooLarge,
+            format!("{} headers, {bytes} bytes", headers.len()),
+        ));
+    }
+    Ok(())
+}
+
+/// DNS rebinding: a browser tricked into our address still sends the attacker's name.
+fn host(uri: &Uri, headers: &HeaderMap, rules: &Rules) -> Result<(), Refusal> {
+    let mut values = headers.get_all(header::HOST).iter();
+    let from_header = match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        (None, _) => None,
+        (Some(_), Some(_)) => return Err(Refusal::new(Code::RequestHost, "more than one Host header")),
+    };
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    for given in [authority, from_header].into_iter().flatten() {
+        let name = host_of(given).unwrap_or_default().to_ascii_lowercase();
+        if !rules.hosts.contains(&name) {
+            return Err(Refusal::new(Code::RequestHost, format!("host `{given}`")));
+        }
+    }
+    if authority.or(from_header).is_none() {
+        return Err(Refusal::new(Code::RequestHost, "no host"));
+    }
+    Ok(())
+}
+
+/// The host of `host[:port]`, without the brackets of an IPv6 literal.
+fn host_of(authority: &str) -> Option<&str> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        return rest.split_once(']').map(|(host, _)| host);
+    }
+    authority.split(':').next()
+}
+
+fn origin(headers: &HeaderMap, rules: &Rules) -> Result<(), Refusal> {
+    let mut values = headers.get_all(header::ORIGIN).iter();
+    let Some(value) = values.next() else { return Ok(()) };
+    let text = value.to_str().unwrap_or_default();
+    let known = values.next().is_none()
+        && (rules.origins.contains(text)
+            || text
+                .strip_prefix("https://")
+                .or_else(|| text.strip_prefix("http://"))
+                .and_then(host_of)
+                .is_some_and(|host| rules.hosts.contains(&host.to_ascii_lowercase())));
+    if known { Ok(()) } else { Err(Refusal::new(Code::RequestOrigin, format!("origin `{text}`"))) }
+}
+
+fn media_type(head: &Head) -> Result<(), Refusal> {
+    let media = head.one(&header::CONTENT_TYPE).unwrap_or_default();
+    let essence = media.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Refusal::new(Code::RequestMediaType, format!("content type `{media}`")));
+    }
+    // A decompressor is a way to make much out of little; MCP clients do not compress.
+    if head.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Refusal::new(Code::RequestMediaType, "a content encoding"));
+    }
+    Ok(())
+}
+
+fn accepted(head: &Head) -> Result<(), Refusal> {
+    let wanted: &[&str] = match head.verb {
+        Verb::Post => &["application/json", "text/event-stream"],
+        Verb::Get => &["text/event-stream"],
+        Verb::Delete => &[],
+    };
+    match wanted.iter().find(|media| !head.accepts(media)) {
+        Some(media) => Err(Refusal::new(Code::RequestAccept, format!("{media} is not accepted"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn the_host_of_an_authority_is_read_without_port_and_brackets() {
+        for (authority, host) in [
+            ("localhost:7300", "localhost"),
+            ("localhost", "localhost"),
+            ("[::1]:7300", "::1"),
+            ("[::1]", "::1"),
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("evil.example", "evil.example"),
+        ] {
+            assert_eq!(host_of(authority), Some(host));
+        }
+        assert_eq!(host_of("[::1"), None);
+    }
+}

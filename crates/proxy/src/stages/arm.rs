@@ -1,0 +1,75 @@
+//! The credentials of the server are joined here and nowhere earlier: no ledger entry, detector or refusal can have
+//! seen them.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use portcullis_core::{Code, Refusal};
+use portcullis_mcp::revision::Era;
+
+use super::record::Recorded;
+use crate::{
+    head::{METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb},
+    rules::Transport,
+    session::Backend,
+};
+
+/// A call with everything the server needs.
+#[derive(Debug)]
+pub struct Armed {
+    pub(super) recorded: Recorded,
+    pub(super) headers: HeaderMap,
+}
+
+impl Armed {
+    /// The index of the intent.
+    #[must_use]
+    pub const fn index(&self) -> u64 {
+        self.recorded.index()
+    }
+}
+
+/// Headers of the client that reach a server. Everything else stays here: its credentials, cookies, addresses.
+const PASSED: [HeaderName; 5] = [METHOD, NAME, VERSION, header::ACCEPT, header::CONTENT_TYPE];
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Joins the server's credentials and the headers that may reach it.
+///
+/// # Errors
+/// `internal` when a configured header cannot be written.
+pub fn call(recorded: Recorded) -> Result<Armed, Refusal> {
+    let aimed = &recorded.inspected.permitted.valid.aimed;
+    let mut headers = HeaderMap::new();
+    if let Transport::Http { headers: secrets, .. } = &aimed.server.settings.transport {
+        let (call, client) = (&aimed.call, &aimed.call.head.headers);
+        for name in PASSED {
+            if let Some(value) = client.get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        match call.era {
+            Era::Modern => {
+                let params = client.iter().filter(|(name, _)| name.as_str().starts_with(PARAM_PREFIX));
+                headers.extend(params.map(|(name, value)| (name.clone(), value.clone())));
+            }
+            Era::Legacy => {
+                if let Some(Backend::Http(Some(id))) = call.session.as_ref().map(|session| &session.backend) {
+                    headers.insert(SESSION, secret_value(id)?);
+                }
+                if let Some(id) = client.get(&LAST_EVENT_ID).filter(|_| call.head.verb == Verb::Get) {
+                    headers.insert(LAST_EVENT_ID, id.clone());
+                }
+            }
+        }
+        for (name, secret) in secrets {
+            headers.insert(name, secret_value(secret.expose())?);
+        }
+    }
+    Ok(Armed { recorded, headers })
+}
+
+fn secret_value(text: &str) -> Result<HeaderValue, Refusal> {
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
+        Refusal::new(Code::Internal, "a header for the server holds a character that headers cannot hold")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}

@@ -1,0 +1,90 @@
+//! Policy: may this caller do this to that, with these arguments? Deny by default.
+
+use std::sync::Arc;
+
+use portcullis_core::{Action, Caller, Refusal, Target, TargetKind};
+use portcullis_policy::{Denial, Permit, RequestContext};
+
+use super::{resolve, validate::Valid};
+use crate::{pipeline::Gateway, rules::Rules};
+
+/// A call that policy allows.
+#[derive(Debug)]
+pub struct Permitted {
+    pub(super) valid: Valid,
+    pub(super) caller: Arc<Caller>,
+    pub(super) permit: Permit,
+}
+
+impl Permitted {
+    /// The policies that permit, for the ledger.
+    #[must_use]
+    pub fn policies(&self) -> &[String] {
+        self.permit.policies()
+    }
+}
+
+/// Decides about a call; the policies that denied it go to `denied`.
+///
+/// # Errors
+/// `policy.denied`, `policy.error`; where the caller may not even see the target it looks unknown.
+pub fn call(
+    gateway: &Gateway,
+    caller: &Arc<Caller>,
+    valid: Valid,
+    rules: &Rules,
+    denied: &mut Vec<String>,
+) -> Result<Permitted, Refusal> {
+    let aimed = &valid.aimed;
+    let context = context(gateway, &valid);
+    let arguments = || {
+        let view = aimed.call.message().and_then(|message| message.params()?.get("arguments"));
+        view.map_or_else(|| serde_json::Value::Object(serde_json::Map::new()), |view| view.to_value())
+    };
+    match rules.policy.permit(caller, aimed.call.action, &aimed.target, Some(&arguments), &context) {
+        Ok(permit) => Ok(Permitted { caller: Arc::clone(caller), permit, valid }),
+        Err(denial) => {
+            denied.extend(denial.policies.iter().cloned());
+            Err(refusal(denial, caller, &valid, rules, &context))
+        }
+    }
+}
+
+fn context<'a>(gateway: &Gateway, valid: &Valid) -> RequestContext<'a> {
+    let call = &valid.aimed.call;
+    RequestContext { now: gateway.clock.now(), source_ip: Some(call.head.source), era: call.era.revision() }
+}
+
+fn refusal(
+    denial: Denial,
+    caller: &Caller,
+    valid: &Valid,
+    rules: &Rules,
+    context: &RequestContext<'_>,
+) -> Refusal {
+    let aimed = &valid.aimed;
+    let code = denial.code;
+    let refusal = Refusal::from(denial);
+    let Some((kind, name)) = &aimed.target.item else { return refusal };
+    if rules.policy.may_see(caller, aimed.call.action, &aimed.target, context) {
+        return refusal.saying(format!("{}: {kind} `{name}`", code.sentence()));
+    }
+    resolve::hide(refusal, &aimed.call, *kind, name)
+}
+
+/// Whether a definition is shown to a caller in lists: the same policies, asked the same way as for the call.
+#[must_use]
+pub fn shows(
+    rules: &Rules,
+    caller: &Caller,
+    kind: TargetKind,
+    target: &Target,
+    context: &RequestContext<'_>,
+) -> bool {
+    let action = match kind {
+        TargetKind::Prompt => Action::GetPrompt,
+        TargetKind::Resource | TargetKind::Template => Action::ReadResource,
+        TargetKind::Tool => Action::CallTool,
+    };
+    rules.policy.may_see(caller, action, target, context)
+}

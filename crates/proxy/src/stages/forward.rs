@@ -1,0 +1,256 @@
+//! The call goes to its server. Takes only an [`Armed`] call: nothing is forwarded without a receipt.
+//!
+//! ```compile_fail
+//! use portcullis_proxy::stages::{authorize::Permitted, forward};
+//! # async fn skip(gateway: &portcullis_proxy::Gateway, rules: &portcullis_proxy::rules::Rules, permitted: Permitted) {
+//! // A permit alone is not enough: the intent is not recorded, the credentials are not joined.
+//! let _ = forward::call(gateway, rules, &permitted).await;
+//! # }
+//! ```
+//!
+//! The same with the right proof compiles:
+//!
+//! ```
+//! use portcullis_proxy::stages::{arm::Armed, forward};
+//! # async fn go(gateway: &portcullis_proxy::Gateway, rules: &portcullis_proxy::rules::Rules, armed: Armed) {
+//! let _ = forward::call(gateway, rules, &armed).await;
+//! # }
+//! ```
+
+mod list;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use portcullis_core::{Code, Limits, Obligations, Refusal};
+use portcullis_mcp::{
+    json::JsonLimits,
+    jsonrpc::{Message, Shape},
+    revision::{Era, MODERN, version_data},
+};
+
+use super::{arm::Armed, parse::Content};
+use crate::{
+    head::Verb,
+    pipeline::Gateway,
+    rules::{Rules, Server},
+    session::{Backend, Session},
+    upstream::{
+        Events, HttpPeer, Reply, StdioPeer, Upstream,
+        stdio::{Owner, Process},
+    },
+};
+
+/// What came of forwarding.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The server's reply.
+    pub reply: Reply,
+    /// What a session that this reply opens is tied to.
+    pub opens: Option<Backend>,
+}
+
+impl Exchange {
+    const fn plain(reply: Reply) -> Self {
+        Self { reply, opens: None }
+    }
+}
+
+impl Armed {
+    fn content(&self) -> &Content {
+        &self.recorded.inspected.permitted.valid.aimed.call.content
+    }
+
+    /// The message as it is forwarded.
+    #[must_use]
+    pub const fn message(&self) -> Option<&Message> {
+        self.recorded.inspected.message.as_ref()
+    }
+
+    /// The server it goes to.
+    #[must_use]
+    pub const fn server(&self) -> &Arc<Server> {
+        &self.recorded.inspected.permitted.valid.aimed.server
+    }
+
+    /// Its session.
+    #[must_use]
+    pub const fn session(&self) -> Option<&Arc<Session>> {
+        self.recorded.inspected.permitted.valid.aimed.call.session()
+    }
+
+    /// Its era.
+    #[must_use]
+    pub const fn era(&self) -> Era {
+        self.recorded.inspected.permitted.valid.aimed.call.era()
+    }
+
+    /// Whether it is the method of that name.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        self.recorded.inspected.permitted.valid.aimed.call.is(name)
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub fn caller(&self) -> &str {
+        &self.recorded.inspected.permitted.caller.id
+    }
+
+    /// What the permit demands of the answer.
+    #[must_use]
+    pub fn obligations(&self) -> &Obligations {
+        self.recorded.inspected.permitted.permit.obligations()
+    }
+
+    /// Whether the answer is a stream without an end of its own.
+    #[must_use]
+    pub fn endless(&self) -> bool {
+        self.recorded.inspected.permitted.valid.aimed.endless()
+    }
+
+    /// The headers for a further message of the same call.
+    #[must_use]
+    pub fn headers(&self) -> HeaderMap {
+        self.headers.clone()
+    }
+}
+
+/// Sends the call to its server, or answers a list from the pinned catalogue.
+///
+/// # Errors
+/// `upstream.*`, `answer.*`, `session.unknown` when the server has ended it.
+pub async fn call(gateway: &Gateway, rules: &Rules, armed: &Armed) -> Result<Exchange, Refusal> {
+    let aimed = &armed.recorded.inspected.permitted.valid.aimed;
+    if let Some(kind) = aimed.call.row.and_then(|row| row.list) {
+        let bytes = list::answer(gateway, rules, armed, kind).await?;
+        return Ok(Exchange::plain(Reply::Unary { status: 200, bytes, session: None }));
+    }
+    match &aimed.server.upstream {
+        Upstream::Http(peer) => http(peer, armed, &rules.limits).await,
+        Upstream::Stdio(peer) => match armed.era() {
+            Era::Modern => modern_stdio(peer, armed, &rules.limits).await.map(Exchange::plain),
+            Era::Legacy => legacy_stdio(gateway, peer, armed, &rules.limits).await,
+        },
+    }
+}
+
+async fn http(peer: &HttpPeer, armed: &Armed, limits: &Limits) -> Result<Exchange, Refusal> {
+    let (verb, body) = match (armed.content(), armed.message()) {
+        (Content::EndSession, _) => (Verb::Delete, Bytes::new()),
+        (Content::OpenStream, _) => (Verb::Get, Bytes::new()),
+        (Content::Message(_), message) => {
+            (Verb::Post, message.map(|m| m.bytes().clone()).unwrap_or_default())
+        }
+    };
+    let reply = peer.send(verb, armed.headers.clone(), body, limits).await?;
+    let session = match &reply {
+        Reply::Accepted => None,
+        Reply::Unary { session, .. } | Reply::Stream { session, .. } => session.clone(),
+    };
+    let opens = armed.is("initialize").then(|| Backend::Http(session));
+    Ok(Exchange { reply, opens })
+}
+
+async fn modern_stdio(peer: &StdioPeer, armed: &Armed, limits: &Limits) -> Result<Reply, Refusal> {
+    if !peer.speaks_modern(limits).await? {
+        return Err(Refusal::new(
+            Code::UpstreamRevision,
+            "the server only speaks revisions before 2026-07-28",
+        )
+        .with_data(version_data_legacy()));
+    }
+    let process = peer.modern(Owner::Caller(armed.caller()), limits).await?;
+    message(&process, armed, None, limits).await
+}
+
+fn version_data_legacy() -> String {
+    let supported: Vec<_> =
+        portcullis_mcp::revision::LEGACY_SUPPORTED.iter().map(|version| format!("\"{version}\"")).collect();
+    format!(r#"{{"supported":[{}],"requested":"{MODERN}"}}"#, supported.join(","))
+}
+
+async fn legacy_stdio(
+    gateway: &Gateway,
+    peer: &StdioPeer,
+    armed: &Armed,
+    limits: &Limits,
+) -> Result<Exchange, Refusal> {
+    let owner = Owner::Caller(armed.caller());
+    let Some(session) = armed.session() else {
+        return initialize(gateway, peer, owner, armed, limits).await;
+    };
+    let process = match &session.backend {
+        Backend::Stdio { process, .. } if process.alive() => Arc::clone(process),
+        // The child died since: a new one is opened as the client once asked.
+        Backend::Stdio { unique, .. } => peer.legacy(owner, Some(unique), &session.params, limits).await?.0,
+        Backend::Http(_) => {
+            return Err(Refusal::new(Code::SessionUnknown, "the server is reached another way now"));
+        }
+    };
+    match armed.content() {
+        Content::EndSession => {
+            process.close_session(&session.id);
+            peer.end(&process).await;
+            Ok(Exchange::plain(Reply::Accepted))
+        }
+        Content::OpenStream => {
+            let events = Events::Stdio(process.open_stream(&session.id));
+            Ok(Exchange::plain(Reply::Stream { events, session: None }))
+        }
+        Content::Message(_) => message(&process, armed, Some(&session.id), limits).await.map(Exchange::plain),
+    }
+}
+
+async fn initialize(
+    gateway: &Gateway,
+    peer: &StdioPeer,
+    owner: Owner<'_>,
+    armed: &Armed,
+    limits: &Limits,
+) -> Result<Exchange, Refusal> {
+    let request =
+        armed.message().ok_or_else(|| Refusal::new(Code::Internal, "initialize without a message"))?;
+    let params = request.params().map_or(&b"{}"[..], |params| params.raw());
+    let params = Bytes::copy_from_slice(params);
+    let mut random = [0; 8];
+    gateway.entropy.fill(&mut random);
+    let unique = format!("{:016x}", u64::from_be_bytes(random));
+    let (process, answer) = peer.legacy(owner, Some(&unique), &params, limits).await?;
+    let answer = Message::parse(answer, &JsonLimits::answer(limits))
+        .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))?;
+    if answer.shape() != Shape::Response {
+        peer.end(&process).await;
+        let asked = request.params().and_then(|params| params.get("protocolVersion")?.as_str());
+        return Err(Refusal::new(Code::UpstreamRevision, "the child refused `initialize`")
+            .with_data(version_data(&asked.unwrap_or_default())));
+    }
+    let id = request.id().map(|id| id.raw().clone()).unwrap_or_default();
+    let reply = Reply::Unary { status: 200, bytes: answer.with_id(&id), session: None };
+    Ok(Exchange { reply, opens: Some(Backend::Stdio { process, unique }) })
+}
+
+async fn message(
+    process: &Arc<Process>,
+    armed: &Armed,
+    session: Option<&str>,
+    limits: &Limits,
+) -> Result<Reply, Refusal> {
+    let message = armed.message().ok_or_else(|| Refusal::new(Code::Internal, "no message to forward"))?;
+    match message.shape() {
+        Shape::Request => {
+            let modern = armed.era() == Era::Modern;
+            let mut lines = process.request(message, session, modern).await?;
+            // One answer and nothing before it travels as JSON; anything else as a stream.
+            match lines.only(limits, armed.endless()).await? {
+                Some(bytes) => Ok(Reply::Unary { status: 200, bytes, session: None }),
+                None => Ok(Reply::Stream { events: Events::Stdio(lines), session: None }),
+            }
+        }
+        Shape::Notification => process.notify(message, session).await.map(|()| Reply::Accepted),
+        Shape::Response | Shape::Error => {
+            process.answer(message, session.unwrap_or_default()).await.map(|()| Reply::Accepted)
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Lists are answered from the pinned catalogue, complete on one page, with only what the caller may use.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use portcullis_core::{Code, Refusal, Target, TargetKind};
+use portcullis_mcp::{answer::list_members, revision::Era};
+use portcullis_policy::RequestContext;
+
+use super::Armed;
+use crate::{pipeline::Gateway, rules::Rules, stages::authorize};
+
+/// How long a list waits for a server that does not answer, when a pinned catalogue can be shown instead.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn answer(
+    gateway: &Gateway,
+    rules: &Rules,
+    armed: &Armed,
+    kind: TargetKind,
+) -> Result<Bytes, Refusal> {
+    let request = armed.message().ok_or_else(|| Refusal::new(Code::Internal, "a list without a message"))?;
+    if request.params().is_some_and(|params| params.get("cursor").is_some_and(|cursor| !cursor.is_null())) {
+        return Err(
+            Refusal::new(Code::RequestMeta, "a cursor that was never given out").saying("unknown cursor")
+        );
+    }
+    let server = armed.server();
+    let refresh = server.catalog.refresh(&server.upstream, std::slice::from_ref(&kind), &rules.limits);
+    if server.catalog.state().known(kind) {
+        let _ = tokio::time::timeout(PATIENCE, refresh).await;
+    } else {
+        refresh.await?;
+    }
+    let caller = &armed.recorded.inspected.permitted.caller;
+    let call = &armed.recorded.inspected.permitted.valid.aimed.call;
+    let context = RequestContext {
+        now: gateway.clock.now(),
+        source_ip: Some(call.head.source),
+        era: call.era.revision(),
+    };
+    let state = server.catalog.state();
+    let mut items = Vec::new();
+    for item in state.list(kind).filter(|item| item.listed()) {
+        let name = Some((kind, Arc::clone(&item.name)));
+        let target = Target { server: Arc::clone(&server.name), item: name, digest: Some(item.digest) };
+        if authorize::shows(rules, caller, kind, &target, &context) {
+            items.push(item.raw.clone());
+        }
+    }
+    let id = request.id().map(|id| id.raw().clone()).unwrap_or_default();
+    Ok(render(&id, kind, &items, armed.era(), rules.limits.catalog_refresh_ms))
+}
+
+fn render(id: &[u8], kind: TargetKind, items: &[Bytes], era: Era, ttl_ms: u64) -> Bytes {
+    let (member, _) = list_members(kind);
+    let mut out = Vec::with_capacity(128 + items.iter().map(|item| item.len() + 1).sum::<usize>());
+    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    out.extend_from_slice(id);
+    out.extend_from_slice(br#","result":{"#);
+    if era == Era::Modern {
+        // Filtered per caller, so never to be shared between callers (2026-07-28, caching).
+        out.extend_from_slice(
+            format!(r#""resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"private","#).as_bytes(),
+        );
+    }
+    out.extend_from_slice(format!(r#""{member}":["#).as_bytes());
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
+    out.extend_from_slice(b"]}}");
+    Bytes::from(out)
+}

@@ -1,0 +1,149 @@
+//! Detectors over what a tool or a model will read. They only report; the verdict is one pure function.
+
+use bytes::Bytes;
+use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
+use portcullis_inspect::{Inspector, Match, Verdict, Window, mask, verdict};
+use portcullis_mcp::{
+    answer::{self, Place},
+    json::{Edits, View, quote},
+    jsonrpc::Message,
+};
+
+use super::authorize::Permitted;
+use crate::rules::Rules;
+
+/// A call whose content passed, with masked texts replaced.
+#[derive(Debug)]
+pub struct Inspected {
+    pub(super) permitted: Permitted,
+    /// The message as it will be forwarded: the client's own bytes unless something was masked.
+    pub(super) message: Option<Message>,
+}
+
+/// What inspection made of a message.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) verdict: Verdict,
+    /// The message with matches masked, where the verdict says so.
+    pub(super) masked: Option<Bytes>,
+}
+
+/// Inspects what the caller sends; findings go to `findings` whatever the verdict.
+///
+/// # Errors
+/// `arguments.refused`.
+pub fn call(permitted: Permitted, rules: &Rules, findings: &mut Vec<Finding>) -> Result<Inspected, Refusal> {
+    let call = &permitted.valid.aimed.call;
+    let Some(message) = call.message() else { return Ok(Inspected { permitted, message: None }) };
+    let seen =
+        look(&rules.inspector, Direction::Inward, message, permitted.permit.obligations(), None, findings);
+    match seen.verdict {
+        Verdict::Pass => Ok(Inspected { message: Some(message.clone()), permitted }),
+        Verdict::Refuse => Err(refused(Code::ArgumentsRefused, findings)),
+        Verdict::Mask => {
+            // A mirrored header would still carry the text, and contradict the body.
+            let mirrored = permitted.valid.aimed.item.as_ref().is_some_and(|item| !item.headers().is_empty());
+            let bytes =
+                seen.masked.filter(|_| !mirrored).ok_or_else(|| refused(Code::ArgumentsRefused, findings))?;
+            let message = Message::parse(bytes, &rules.request).map_err(|error| {
+                Refusal::new(Code::Internal, format!("masking broke the message: {error}"))
+            })?;
+            Ok(Inspected { message: Some(message), permitted })
+        }
+    }
+}
+
+/// A refusal that names the detectors, not what they saw.
+pub(super) fn refused(code: Code, findings: &[Finding]) -> Refusal {
+    let mut kinds: Vec<_> = findings.iter().map(|finding| finding.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let text = format!("{}: {}", code.sentence(), kinds.join(", "));
+    Refusal::new(code, text.clone()).saying(text)
+}
+
+/// Looks at every text of a message.
+pub(super) fn look(
+    inspector: &Inspector,
+    direction: Direction,
+    message: &Message,
+    obligations: &Obligations,
+    window: Option<&mut Window>,
+    findings: &mut Vec<Finding>,
+) -> Seen {
+    let clean = Seen { verdict: Verdict::Pass, masked: None };
+    if window.is_none() && !inspector.quick(message.bytes(), message.stats().unicode_escapes) {
+        return clean;
+    }
+    let mut search = Search {
+        inspector,
+        direction,
+        obligations,
+        window,
+        edits: Edits::new(),
+        worst: Verdict::Pass,
+        edited: false,
+        findings,
+    };
+    for (member, view) in
+        [("/params", message.params()), ("/result", message.result()), ("/error", message.error())]
+    {
+        if let Some(view) = view {
+            answer::leaves(view, member, |place, kind, leaf| search.leaf(place, kind, leaf));
+        }
+    }
+    let Search { edits, worst, edited, .. } = search;
+    let masked = if edited && worst == Verdict::Mask { edits.apply(message.bytes()).ok() } else { None };
+    // What should have been masked and could not be is refused, never let through.
+    let verdict = if worst == Verdict::Mask && masked.is_none() { Verdict::Refuse } else { worst };
+    Seen { verdict, masked }
+}
+
+struct Search<'a> {
+    inspector: &'a Inspector,
+    direction: Direction,
+    obligations: &'a Obligations,
+    window: Option<&'a mut Window>,
+    edits: Edits,
+    worst: Verdict,
+    edited: bool,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl Search<'_> {
+    fn leaf(&mut self, place: &str, kind: Place, leaf: View<'_>) {
+        // Byte-exact by the specification, opaque to everybody but the server itself.
+        if place.ends_with("/requestState") {
+            return;
+        }
+        let Some(text) = leaf.as_str() else { return };
+        let mut matches: Vec<Match> = Vec::new();
+        match &mut self.window {
+            Some(window) => self.inspector.scan_event(self.direction, place, &text, window, &mut matches),
+            None => self.inspector.scan(self.direction, place, &text, &mut matches),
+        }
+        if matches.is_empty() {
+            return;
+        }
+        let found = verdict(self.direction, &mut matches, self.obligations);
+        self.worst = self.worst.max(found);
+        if found == Verdict::Mask && kind == Place::Value && maskable(place) {
+            self.edits.replace(leaf.span(), quote(&mask(&text, &matches)).into_bytes());
+            self.edited = true;
+        } else if found == Verdict::Mask {
+            self.worst = Verdict::Refuse;
+        }
+        self.findings.extend(matches.into_iter().map(|found| found.finding));
+    }
+}
+
+/// Whether a text may be replaced: content, yes; what the protocol itself reads, no.
+fn maskable(place: &str) -> bool {
+    match place.split('/').nth(1) {
+        Some("params") => {
+            let protocol = ["/params/name", "/params/uri", "/params/cursor", "/params/_meta", "/params/ref"];
+            !protocol.iter().any(|member| place.starts_with(member))
+        }
+        _ => true,
+    }
+}

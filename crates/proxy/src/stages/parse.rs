@@ -1,0 +1,204 @@
+//! One message, strictly parsed once: era, method, session. Past this line nobody validates the envelope again.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use portcullis_core::{Action, Caller, Code, Refusal};
+use portcullis_mcp::{
+    jsonrpc::{Message, Shape},
+    method::{self, Form, MethodRow, Side},
+    revision::{self, Era, EraError},
+};
+
+use crate::{
+    head::{Head, Verb},
+    refusal::Asked,
+    rules::Rules,
+    session::{Session, Sessions},
+};
+
+/// What the client sent.
+#[derive(Debug)]
+pub enum Content {
+    /// Close the session.
+    EndSession,
+    /// One JSON-RPC message.
+    Message(Message),
+    /// Open an event stream.
+    OpenStream,
+}
+
+/// One parsed, bounded message of a known caller.
+#[derive(Debug)]
+pub struct Call {
+    pub(super) head: Head,
+    pub(super) content: Content,
+    pub(super) era: Era,
+    pub(super) row: Option<&'static MethodRow>,
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) action: Action,
+}
+
+impl Call {
+    /// The message, if it is one.
+    #[must_use]
+    pub fn message(&self) -> Option<&Message> {
+        match &self.content {
+            Content::Message(message) => Some(message),
+            Content::EndSession | Content::OpenStream => None,
+        }
+    }
+
+    /// The method, or what stands for one.
+    #[must_use]
+    pub fn method(&self) -> &'static str {
+        match (&self.content, self.row) {
+            (Content::EndSession, _) => "DELETE",
+            (Content::OpenStream, _) => "GET",
+            (Content::Message(_), Some(row)) => row.name,
+            (Content::Message(_), None) => "response",
+        }
+    }
+
+    /// Whether it is the method of that name.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        self.row.is_some_and(|row| row.name == name)
+    }
+
+    /// Whether the answer is a stream without an end of its own.
+    #[must_use]
+    pub fn endless(&self) -> bool {
+        matches!(self.content, Content::OpenStream) || self.is("subscriptions/listen")
+    }
+
+    /// What it asks for.
+    #[must_use]
+    pub const fn action(&self) -> Action {
+        self.action
+    }
+
+    /// A header of the client, as text.
+    #[must_use]
+    pub fn header(&self, name: &'static str) -> Option<&str> {
+        self.head.one(&http::HeaderName::from_static(name))
+    }
+
+    /// The era it is in.
+    #[must_use]
+    pub const fn era(&self) -> Era {
+        self.era
+    }
+
+    /// Its session.
+    #[must_use]
+    pub const fn session(&self) -> Option<&Arc<Session>> {
+        self.session.as_ref()
+    }
+}
+
+/// Parses what came with `head`; `asked` learns what a reply needs even when this fails.
+///
+/// # Errors
+/// `request.*`, `method.unknown`, `session.*`.
+pub fn call(
+    head: Head,
+    bytes: Bytes,
+    caller: &Caller,
+    rules: &Rules,
+    sessions: &Sessions,
+    asked: &mut Asked,
+) -> Result<Call, Refusal> {
+    let parsed = match head.verb {
+        Verb::Post => message(&head, bytes, rules, asked)?,
+        Verb::Get => without_body(&head, Content::OpenStream, asked)?,
+        Verb::Delete => without_body(&head, Content::EndSession, asked)?,
+    };
+    let Parsed { content, era, row, action } = parsed;
+    let session = match era {
+        Era::Modern => None,
+        Era::Legacy if row.is_some_and(|row| row.name == "initialize") => None,
+        Era::Legacy => Some(session(&head, caller, rules, sessions)?),
+    };
+    Ok(Call { head, content, era, row, session, action })
+}
+
+struct Parsed {
+    content: Content,
+    era: Era,
+    row: Option<&'static MethodRow>,
+    action: Action,
+}
+
+fn message(head: &Head, bytes: Bytes, rules: &Rules, asked: &mut Asked) -> Result<Parsed, Refusal> {
+    let message = Message::parse(bytes, &rules.request)
+        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    if message.shape() == Shape::Request {
+        asked.id = message.id().map(|id| id.raw().clone());
+    }
+    let headers = head.mcp();
+    let era = revision::classify(&headers, &message).map_err(refused)?;
+    asked.era = Some(era);
+    let Some(name) = message.method_name() else {
+        if era == Era::Modern {
+            return Err(Refusal::new(
+                Code::RequestInvalid,
+                "revision 2026-07-28 has no responses from clients",
+            ));
+        }
+        return Ok(Parsed { content: Content::Message(message), era, row: None, action: Action::Answer });
+    };
+    let unknown = || Refusal::new(Code::MethodUnknown, format!("method `{name}`"));
+    let row = method::find(&name).ok_or_else(unknown)?;
+    let form = match message.shape() {
+        Shape::Notification => Form::Notification,
+        Shape::Error | Shape::Request | Shape::Response => Form::Request,
+    };
+    if !era.allows(row, Side::Client) {
+        return Err(unknown());
+    }
+    if row.form != form {
+        return Err(Refusal::new(Code::RequestInvalid, format!("`{name}` with or without an id, wrongly")));
+    }
+    asked.tool_call = row.action == Action::CallTool;
+    revision::agree(era, &headers, &message, row).map_err(refused)?;
+    let action = row.action;
+    Ok(Parsed { content: Content::Message(message), era, row: Some(row), action })
+}
+
+/// A refusal for headers, body and revision that do not go together.
+pub(super) fn refused(error: EraError) -> Refusal {
+    let refusal = Refusal::new(error.code, error.detail.clone());
+    match error.data() {
+        Some(data) => refusal.with_data(data),
+        None => refusal,
+    }
+}
+
+/// GET and DELETE exist in the older era alone.
+fn without_body(head: &Head, content: Content, asked: &mut Asked) -> Result<Parsed, Refusal> {
+    let headers = head.mcp();
+    if let Some(repeated) = headers.repeated {
+        return Err(Refusal::new(Code::RequestHeaderMismatch, format!("header {repeated}")));
+    }
+    if headers.protocol_version.is_some_and(|version| version == revision::MODERN) {
+        asked.era = Some(Era::Modern);
+        return Err(Refusal::new(Code::MethodNotAllowed, "revision 2026-07-28 only uses POST"));
+    }
+    asked.era = Some(Era::Legacy);
+    Ok(Parsed { content, era: Era::Legacy, row: None, action: Action::Connect })
+}
+
+fn session(
+    head: &Head,
+    caller: &Caller,
+    rules: &Rules,
+    sessions: &Sessions,
+) -> Result<Arc<Session>, Refusal> {
+    let id = head
+        .one(&crate::head::SESSION)
+        .ok_or_else(|| Refusal::new(Code::SessionMissing, "no Mcp-Session-Id header"))?;
+    sessions
+        .find(id, &caller.id, &head.server, &rules.limits)
+        .ok_or_else(|| Refusal::new(Code::SessionUnknown, "no such session of this caller on this server"))
+}

@@ -1,0 +1,106 @@
+//! The ledger: intent durable before anything is forwarded, outcome before the answer is released.
+
+use portcullis_core::{Code, Event, Refusal};
+use portcullis_store::Receipt;
+
+use super::inspect::Inspected;
+use crate::{
+    pipeline::Gateway,
+    trail::{Measured, Trail},
+};
+
+/// A call whose intent is durable.
+#[derive(Debug)]
+pub struct Recorded {
+    pub(super) inspected: Inspected,
+    receipt: Receipt,
+}
+
+impl Recorded {
+    /// The index of the intent.
+    #[must_use]
+    pub const fn index(&self) -> u64 {
+        self.receipt.index()
+    }
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'a> {
+    /// Index of the intent.
+    pub intent: u64,
+    /// HTTP status of the reply.
+    pub status: u16,
+    /// The answer, as it is released.
+    pub output: Option<Measured>,
+    /// Why it is no good answer, if it is not: a code or what the server said it was.
+    pub error: Option<&'a str>,
+    /// Private detail.
+    pub detail: Option<&'a str>,
+}
+
+/// Records the intent of a call.
+///
+/// # Errors
+/// `ledger.unavailable`: then nothing was forwarded.
+pub async fn intent(gateway: &Gateway, inspected: Inspected, trail: &Trail) -> Result<Recorded, Refusal> {
+    let mut entry = trail.entry(Event::CallIntent, &gateway.instance);
+    entry.decision = Some(trail.decision(true));
+    let receipt = append(gateway, entry.to_jcs()).await?;
+    Ok(Recorded { inspected, receipt })
+}
+
+/// Records what became of a call.
+///
+/// # Errors
+/// `ledger.unavailable`: then the answer is not released.
+pub async fn outcome(gateway: &Gateway, outcome: Outcome<'_>, trail: &Trail) -> Result<Receipt, Refusal> {
+    let mut entry = trail.entry(Event::CallOutcome, &gateway.instance);
+    entry.intent = Some(outcome.intent);
+    entry.status = Some(outcome.status);
+    entry.latency_us = Some(trail.elapsed_us());
+    entry.output = outcome.output.map(|output| output.entry(outcome.error));
+    entry.detail = outcome.detail;
+    entry.code = outcome.error.and_then(Code::named);
+    append(gateway, entry.to_jcs()).await
+}
+
+/// Records a refusal. When even that cannot be written the refusal stands and the log has it.
+pub async fn refusal(gateway: &Gateway, refusal: &Refusal, intent: Option<u64>, status: u16, trail: &Trail) {
+    let mut entry = trail.entry(Event::CallRefused, &gateway.instance);
+    entry.code = Some(refusal.code);
+    entry.detail = Some(&refusal.private);
+    entry.intent = intent;
+    entry.status = Some(status);
+    entry.latency_us = Some(trail.elapsed_us());
+    entry.decision = trail.action.is_some().then(|| trail.decision(false));
+    if let Err(failed) = append(gateway, entry.to_jcs()).await {
+        tracing::error!(code = refusal.code.name(), error = %failed, "a refusal could not be recorded");
+    }
+}
+
+/// Records a question of a server to a client, before it is passed on.
+///
+/// # Errors
+/// `ledger.unavailable`.
+pub async fn question(
+    gateway: &Gateway,
+    method: &str,
+    refused: Option<Code>,
+    intent: u64,
+    trail: &Trail,
+) -> Result<(), Refusal> {
+    let mut entry = trail.entry(Event::ServerRequest, &gateway.instance);
+    entry.method = Some(method);
+    entry.intent = Some(intent);
+    entry.code = refused;
+    append(gateway, entry.to_jcs()).await.map(|_| ())
+}
+
+async fn append(gateway: &Gateway, entry: Vec<u8>) -> Result<Receipt, Refusal> {
+    gateway
+        .ledger
+        .append(entry)
+        .await
+        .map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()).retry_after_s(1))
+}

@@ -1,0 +1,75 @@
+//! Rates per source, before any parsing or cryptography, and per caller.
+
+use portcullis_core::{Caller, Code, Refusal};
+
+use crate::{
+    pipeline::Gateway,
+    rules::Rules,
+    throttle::{Hold, Taken},
+};
+
+/// What a failed authentication costs its source, in messages: guessing must not be cheap.
+const FAILED_AUTHENTICATION_COST: u64 = 10;
+
+/// Judges the rate of a source address.
+///
+/// # Errors
+/// `limit.rate`.
+pub fn source(gateway: &Gateway, source: &str, rules: &Rules) -> Result<(), Refusal> {
+    take_source(gateway, source, rules, 1)
+}
+
+/// Charges a source for a credential that was not valid.
+pub fn charge_failure(gateway: &Gateway, source: &str, rules: &Rules) {
+    let _ = take_source(gateway, source, rules, FAILED_AUTHENTICATION_COST - 1);
+}
+
+fn take_source(gateway: &Gateway, source: &str, rules: &Rules, cost: u64) -> Result<(), Refusal> {
+    let limits = &rules.limits;
+    let (rate, burst) = (limits.source_rate_per_s, limits.source_burst_max);
+    let now = gateway.clock.ticks_us();
+    judge(gateway.sources.take(source, cost, rate, burst, limits.rate_entries_max, now), "source_rate_per_s")
+}
+
+/// Judges the rate of a caller and counts the call among its running ones.
+///
+/// # Errors
+/// `limit.rate`, `limit.concurrency`.
+pub fn caller(gateway: &Gateway, caller: &Caller, rules: &Rules) -> Result<Hold, Refusal> {
+    let limits = &rules.limits;
+    let (rate, burst) = (limits.caller_rate_per_s, limits.caller_burst_max);
+    let now = gateway.clock.ticks_us();
+    judge(
+        gateway.callers.take(&caller.id, 1, rate, burst, limits.rate_entries_max, now),
+        "caller_rate_per_s",
+    )?;
+    gateway
+        .caller_calls
+        .start(&caller.id, limits.caller_calls_max)
+        .ok_or_else(|| Refusal::new(Code::LimitConcurrency, "limits.caller_calls_max"))
+}
+
+/// Counts a stream among those of its caller and its server.
+///
+/// # Errors
+/// `limit.concurrency`.
+pub fn stream(gateway: &Gateway, caller: &Caller, server: &str, rules: &Rules) -> Result<[Hold; 2], Refusal> {
+    let limits = &rules.limits;
+    let held = |what| Refusal::new(Code::LimitConcurrency, what);
+    let of_caller = gateway.caller_streams.start(&caller.id, limits.caller_streams_max);
+    let of_server = gateway.server_streams.start(server, limits.server_streams_max);
+    Ok([
+        of_caller.ok_or_else(|| held("limits.caller_streams_max"))?,
+        of_server.ok_or_else(|| held("limits.server_streams_max"))?,
+    ])
+}
+
+fn judge(taken: Taken, limit: &str) -> Result<(), Refusal> {
+    let refusal = |text: String| Refusal::new(Code::LimitRate, text).retry_after_s(1);
+    match taken {
+        Taken::Within => Ok(()),
+        Taken::FirstBeyond => Err(refusal(format!("limits.{limit}"))),
+        // Only the first of a run has an entry of its own: a flood must not become a flood of the ledger.
+        Taken::Beyond => Err(refusal(String::new())),
+    }
+}

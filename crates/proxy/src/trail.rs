@@ -1,0 +1,164 @@
+//! What the stages leave behind for the ledger and the metrics. Write-only for them: no stage can read another's
+//! side effects.
+
+use std::{net::IpAddr, sync::Arc};
+
+use portcullis_core::{Action, Caller, Clock, Digest, Event, Finding, Refusal, Target};
+use portcullis_proof::entry::{Actor, Content, Decision, Entry, Output};
+
+use crate::{metrics::STAGES, rules::Rules};
+
+/// Digest and size of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// SHA-256.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Measured {
+    /// Measures `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { digest: Digest::of(bytes), size: bytes.len() as u64 }
+    }
+
+    /// The output member of an entry.
+    #[must_use]
+    pub const fn entry(self, error: Option<&str>) -> Output<'_> {
+        Output { digest: self.digest, size: self.size, error }
+    }
+}
+
+/// What one message leaves behind.
+#[derive(Debug)]
+pub struct Trail {
+    clock: Arc<dyn Clock>,
+    started_us: u64,
+    stage_us: u64,
+    spent_us: [u32; STAGES.len()],
+    /// The address the message came from.
+    pub source: Option<IpAddr>,
+    /// The server of the route, as written in the URL.
+    pub server: Option<Arc<str>>,
+    /// Who asks.
+    pub caller: Option<Arc<Caller>>,
+    /// The era, as the ledger names it.
+    pub era: Option<&'static str>,
+    /// The method.
+    pub method: Option<&'static str>,
+    /// What it asks for.
+    pub action: Option<Action>,
+    /// What it is aimed at.
+    pub target: Option<Target>,
+    /// The session, by digest.
+    pub session: Option<Digest>,
+    /// The W3C trace id.
+    pub trace: Option<String>,
+    /// Policies that decided.
+    pub policies: Vec<String>,
+    /// Digest of the rules in force.
+    pub rules: Option<Digest>,
+    /// The message.
+    pub input: Option<Measured>,
+    /// What detectors saw, in both directions.
+    pub findings: Vec<Finding>,
+}
+
+/// A stage, by its place in [`STAGES`].
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "each is named after its stage")]
+pub enum Stage {
+    Accept,
+    Throttle,
+    Read,
+    Authenticate,
+    Parse,
+    Resolve,
+    Validate,
+    Authorize,
+    Inspect,
+    Record,
+    Arm,
+    Forward,
+    InspectAnswer,
+    RecordOutcome,
+}
+
+impl Trail {
+    /// A trail that starts now.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let now = clock.ticks_us();
+        Self {
+            clock,
+            started_us: now,
+            stage_us: now,
+            spent_us: [0; STAGES.len()],
+            source: None,
+            server: None,
+            caller: None,
+            era: None,
+            method: None,
+            action: None,
+            target: None,
+            session: None,
+            trace: None,
+            policies: Vec::new(),
+            rules: None,
+            input: None,
+            findings: Vec::new(),
+        }
+    }
+
+    /// The rules that judge this message.
+    pub fn under(&mut self, rules: &Rules) {
+        self.rules = Some(rules.digest);
+    }
+
+    /// A stage is over; hands its result on. Time since the last stage is booked to it.
+    pub fn keep<T>(&mut self, stage: Stage, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        let now = self.clock.ticks_us();
+        if let Some(spent) = self.spent_us.get_mut(stage as usize) {
+            *spent += u32::try_from(now.saturating_sub(self.stage_us)).unwrap_or(u32::MAX);
+        }
+        self.stage_us = now;
+        result
+    }
+
+    /// Microseconds since the message arrived.
+    #[must_use]
+    pub fn elapsed_us(&self) -> u64 {
+        self.clock.ticks_us().saturating_sub(self.started_us)
+    }
+
+    /// Time spent in each stage that ran, by place in [`STAGES`].
+    pub fn spent_us(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.spent_us.iter().enumerate().filter(|(_, us)| **us > 0).map(|(stage, us)| (stage, u64::from(*us)))
+    }
+
+    /// The ledger entry of an event at this point.
+    #[must_use]
+    pub fn entry<'a>(&'a self, event: Event, instance: &'a str) -> Entry<'a> {
+        let mut entry = Entry::new(event, self.clock.now(), instance);
+        entry.actor = self.caller.as_deref().map(Actor::of);
+        entry.source = self.source;
+        entry.era = self.era;
+        entry.method = self.method;
+        entry.action = self.action;
+        entry.target = self.target.as_ref();
+        entry.session = self.session;
+        entry.trace = self.trace.as_deref();
+        entry.rules = self.rules;
+        entry.input = self.input.map(|input| Content { digest: input.digest, size: input.size });
+        entry.findings = &self.findings;
+        entry
+    }
+
+    /// The decision member of an entry.
+    #[must_use]
+    pub fn decision(&self, allow: bool) -> Decision<'_> {
+        Decision { allow, policies: &self.policies }
+    }
+}

@@ -1,0 +1,70 @@
+//! Servers behind the gateway, over Streamable HTTP or as child processes, spoken to in their own era. Bytes in,
+//! bytes out: what they mean is decided by the stages.
+
+pub mod http;
+pub mod own;
+mod pending;
+pub mod stdio;
+
+use bytes::Bytes;
+use portcullis_core::{Limits, Refusal};
+use portcullis_mcp::sse;
+
+pub use self::http::HttpPeer;
+pub use self::stdio::StdioPeer;
+
+/// One server, reached one way.
+#[derive(Debug)]
+pub enum Upstream {
+    /// Streamable HTTP.
+    Http(Box<HttpPeer>),
+    /// Child processes.
+    Stdio(StdioPeer),
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub enum Reply {
+    /// Taken, nothing to say (202).
+    Accepted,
+    /// One message.
+    Unary {
+        /// HTTP status; 200 from a child process.
+        status: u16,
+        /// The message.
+        bytes: Bytes,
+        /// The session id that came with it.
+        session: Option<String>,
+    },
+    /// Messages as they come.
+    Stream {
+        /// Where they come from.
+        events: Events,
+        /// The session id that came with it.
+        session: Option<String>,
+    },
+}
+
+/// Messages of a server as they come. Dropping it over HTTP closes the connection, which cancels the request
+/// under revision 2026-07-28.
+#[derive(Debug)]
+pub enum Events {
+    /// An event stream.
+    Http(Box<http::EventStream>),
+    /// Lines of a child process that concern one call or one session.
+    Stdio(stdio::Lines),
+}
+
+impl Events {
+    /// The next event; `None` at the orderly end.
+    ///
+    /// # Errors
+    /// `upstream.timeout` after too long a silence, `answer.too_large` beyond the size of one event,
+    /// `upstream.unavailable` when the connection or the child is gone.
+    pub async fn next(&mut self, limits: &Limits, endless: bool) -> Result<Option<sse::Event>, Refusal> {
+        match self {
+            Self::Http(stream) => stream.next(limits, endless).await,
+            Self::Stdio(lines) => lines.next(limits, endless).await,
+        }
+    }
+}

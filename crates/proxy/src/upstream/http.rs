@@ -1,0 +1,201 @@
+//! A Streamable HTTP server: one POST per message, answers as JSON or as an event stream.
+
+use std::{collections::VecDeque, time::Duration};
+
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use portcullis_core::{Code, Limits, Refusal};
+use portcullis_mcp::sse;
+use portcullis_net::client::{ClientError, HttpUpstream};
+use tokio::time::timeout;
+
+use super::{Events, Reply, own::OwnHttp};
+use crate::head::{SESSION, Verb};
+
+/// A Streamable HTTP server.
+#[derive(Debug)]
+pub struct HttpPeer {
+    pub(super) client: HttpUpstream,
+    pub(super) own: OwnHttp,
+}
+
+impl HttpPeer {
+    /// A server reached through `client`.
+    #[must_use]
+    pub fn new(client: HttpUpstream) -> Self {
+        Self { client, own: OwnHttp::default() }
+    }
+
+    /// Sends one request and reads the head of its answer; a JSON body is read whole, a stream is handed on.
+    ///
+    /// # Errors
+    /// A refusal that says what the server did wrong; its words are not in the public text.
+    pub async fn send(
+        &self,
+        verb: Verb,
+        headers: HeaderMap,
+        body: Bytes,
+        limits: &Limits,
+    ) -> Result<Reply, Refusal> {
+        let method = match verb {
+            Verb::Post => Method::POST,
+            Verb::Get => Method::GET,
+            Verb::Delete => Method::DELETE,
+        };
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.headers_mut() = headers;
+        let wait = Duration::from_millis(limits.first_byte_timeout_ms);
+        let response = timeout(wait, self.client.send(request))
+            .await
+            .map_err(|_elapsed| {
+                Refusal::new(Code::UpstreamTimeout, "no answer within first_byte_timeout_ms")
+            })?
+            .map_err(|error| unavailable(&error))?;
+        read(verb, response, limits).await
+    }
+}
+
+fn unavailable(error: &ClientError) -> Refusal {
+    match error {
+        ClientError::FirstByteTimeout => Refusal::new(Code::UpstreamTimeout, error.to_string()),
+        _ => Refusal::new(Code::UpstreamUnavailable, error.to_string()),
+    }
+}
+
+async fn read(verb: Verb, response: Response<Incoming>, limits: &Limits) -> Result<Reply, Refusal> {
+    let (head, body) = response.into_parts();
+    let status = head.status;
+    let session = head.headers.get(&SESSION).and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let media = head.headers.get(header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or_default());
+    let media = media.split(';').next().unwrap_or_default().trim();
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        // Its challenge concerns our credential, not the caller's: it is never relayed.
+        return Err(Refusal::new(
+            Code::UpstreamUnavailable,
+            format!("the server refused our credential: {status}"),
+        ));
+    }
+    if media.eq_ignore_ascii_case("text/event-stream") && status.is_success() {
+        let events = EventStream::new(body, limits);
+        return Ok(Reply::Stream { events: Events::Http(Box::new(events)), session });
+    }
+    if verb == Verb::Get && !status.is_success() {
+        return Err(no_stream(status));
+    }
+    let bytes = collect(body, head.headers.get(header::CONTENT_LENGTH), limits).await?;
+    if bytes.is_empty() && (status.is_success() || verb == Verb::Delete) {
+        return Ok(Reply::Accepted);
+    }
+    if status == StatusCode::NOT_FOUND && !media.eq_ignore_ascii_case("application/json") {
+        return Err(Refusal::new(Code::SessionUnknown, "the server ended the session"));
+    }
+    if !media.eq_ignore_ascii_case("application/json") {
+        let what = format!("status {status} with a body that is neither JSON nor an event stream");
+        return Err(Refusal::new(Code::AnswerInvalid, what));
+    }
+    Ok(Reply::Unary { status: status.as_u16(), bytes, session })
+}
+
+fn no_stream(status: StatusCode) -> Refusal {
+    let code = match status {
+        StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+        StatusCode::NOT_FOUND => Code::SessionUnknown,
+        _ => Code::UpstreamUnavailable,
+    };
+    Refusal::new(code, format!("the server opened no event stream: {status}"))
+}
+
+async fn collect(
+    mut body: Incoming,
+    length: Option<&HeaderValue>,
+    limits: &Limits,
+) -> Result<Bytes, Refusal> {
+    let too_large = || Refusal::new(Code::AnswerTooLarge, "the answer exceeds limits.answer_bytes_max");
+    let announced = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
+    if announced > limits.answer_bytes_max {
+        return Err(too_large());
+    }
+    let idle = Duration::from_millis(limits.idle_timeout_ms);
+    let (mut first, mut rest) = (Bytes::new(), Vec::new());
+    loop {
+        let frame = timeout(idle, body.frame()).await.map_err(|_| {
+            Refusal::new(Code::UpstreamTimeout, "silence for idle_timeout_ms in the middle of an answer")
+        })?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| {
+            Refusal::new(Code::UpstreamUnavailable, format!("the answer broke off: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if (first.len() + rest.len() + data.len()) as u64 > limits.answer_bytes_max {
+            return Err(too_large());
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.reserve((announced as usize).max(first.len() + data.len()));
+                rest.extend_from_slice(&first);
+                first = Bytes::new();
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { Bytes::from(rest) })
+}
+
+/// An event stream over HTTP.
+#[derive(Debug)]
+pub struct EventStream {
+    body: Incoming,
+    parser: sse::Parser,
+    ready: VecDeque<sse::Event>,
+    ended: bool,
+}
+
+impl EventStream {
+    fn new(body: Incoming, limits: &Limits) -> Self {
+        let parser = sse::Parser::new(limits.answer_bytes_max as usize);
+        Self { body, parser, ready: VecDeque::new(), ended: false }
+    }
+
+    pub(super) async fn next(
+        &mut self,
+        limits: &Limits,
+        endless: bool,
+    ) -> Result<Option<sse::Event>, Refusal> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let frame = if endless {
+                self.body.frame().await
+            } else {
+                timeout(Duration::from_millis(limits.idle_timeout_ms), self.body.frame()).await.map_err(
+                    |_| Refusal::new(Code::UpstreamTimeout, "silence for idle_timeout_ms in an event stream"),
+                )?
+            };
+            match frame {
+                None => self.ended = true,
+                Some(Err(error)) => {
+                    return Err(Refusal::new(
+                        Code::UpstreamUnavailable,
+                        format!("the stream broke off: {error}"),
+                    ));
+                }
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    let ready = &mut self.ready;
+                    self.parser
+                        .push(&data, |event| ready.push_back(event))
+                        .map_err(|error| Refusal::new(Code::AnswerTooLarge, error.to_string()))?;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What the gateway asks a server on its own behalf: which era it speaks, and its complete catalogue.
+
+use std::time::Duration;
+
+use ::http::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+use portcullis_core::{Code, Limits, Refusal, TargetKind};
+use portcullis_mcp::{
+    json::{JsonLimits, View, quote},
+    jsonrpc::{Message, Shape},
+    revision::{Era, LEGACY, MODERN},
+};
+use tokio::{sync::Mutex, time::timeout};
+
+use super::{HttpPeer, Reply, StdioPeer, Upstream, stdio::Owner};
+use crate::head::{METHOD, SESSION, VERSION, Verb};
+
+/// What the gateway says of itself in `initialize`: it offers nothing, so the server can ask nothing.
+pub(super) const INITIALIZE: &[u8] = br#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
+
+/// The `_meta` of the gateway's own requests of revision 2026-07-28.
+const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
+
+/// How long a server gets to answer the question which era it speaks, before the older one is assumed.
+const PROBE_MS: u64 = 5_000;
+
+/// The gateway's own state on a Streamable HTTP server.
+#[derive(Debug, Default)]
+pub struct OwnHttp(Mutex<Option<Opened>>);
+
+#[derive(Clone, Debug)]
+struct Opened {
+    era: Era,
+    session: Option<String>,
+    version: String,
+    /// The raw `capabilities`.
+    capabilities: Bytes,
+}
+
+/// What a server says it offers.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// The era in which it said so.
+    pub era: Era,
+    capabilities: Bytes,
+}
+
+impl Offer {
+    /// Whether the server offers definitions of that kind.
+    #[must_use]
+    pub fn has(&self, kind: TargetKind) -> bool {
+        let member = match kind {
+            TargetKind::Prompt => "prompts",
+            TargetKind::Resource | TargetKind::Template => "resources",
+            TargetKind::Tool => "tools",
+        };
+        View::of(&self.capabilities).get(member).is_some()
+    }
+}
+
+impl Upstream {
+    /// Asks what the server offers; opens the gateway's own session where the era has one.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or speaks neither era.
+    pub async fn offer(&self, limits: &Limits) -> Result<Offer, Refusal> {
+        match self {
+            Self::Http(peer) => {
+                let opened = peer.opened(limits).await?;
+                Ok(Offer { era: opened.era, capabilities: opened.capabilities })
+            }
+            Self::Stdio(peer) => peer.offer(limits).await,
+        }
+    }
+
+    /// Asks for one page of a list, in the era of `offer`.
+    ///
+    /// # Errors
+    /// As [`Self::offer`]; and when the answer is an error or not a message.
+    pub async fn page(
+        &self,
+        offer: &Offer,
+        method: &'static str,
+        cursor: Option<&str>,
+        limits: &Limits,
+    ) -> Result<Message, Refusal> {
+        let mut members = Vec::new();
+        if let Some(cursor) = cursor {
+            members.push(format!(r#""cursor":{}"#, quote(cursor)));
+        }
+        if offer.era == Era::Modern {
+            members.push(META.to_owned());
+        }
+        let params = format!("{{{}}}", members.join(","));
+        let answer = match self {
+            Self::Http(peer) => peer.ask_in_session(method, &params, limits).await?,
+            Self::Stdio(peer) => {
+                let process = match offer.era {
+                    Era::Modern => peer.modern(Owner::Gateway, limits).await?,
+                    Era::Legacy => {
+                        peer.legacy(Owner::Gateway, None, &Bytes::from_static(INITIALIZE), limits).await?.0
+                    }
+                };
+                process.own_request(method, params.as_bytes(), limits).await?
+            }
+        };
+        match answer.shape() {
+            Shape::Response => Ok(answer),
+            Shape::Error | Shape::Notification | Shape::Request => Err(Refusal::new(
+                Code::AnswerInvalid,
+                format!("the server answered `{method}` with an error"),
+            )),
+        }
+    }
+
+    /// Ends the gateway's own session, so that the next question opens a new one.
+    pub async fn reopen(&self) {
+        match self {
+            Self::Http(peer) => *peer.own.0.lock().await = None,
+            Self::Stdio(_) => {}
+        }
+    }
+}
+
+impl HttpPeer {
+    async fn opened(&self, limits: &Limits) -> Result<Opened, Refusal> {
+        let mut held = self.own.0.lock().await;
+        if let Some(opened) = held.as_ref() {
+            return Ok(opened.clone());
+        }
+        let opened = match self.discover(limits).await? {
+            Some(opened) => opened,
+            None => self.handshake(limits).await?,
+        };
+        *held = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// `server/discover`; `None` when the server does not speak revision 2026-07-28, however it says so.
+    async fn discover(&self, limits: &Limits) -> Result<Option<Opened>, Refusal> {
+        let params = format!("{{{META}}}");
+        let probe =
+            Limits { first_byte_timeout_ms: PROBE_MS.min(limits.first_byte_timeout_ms), ..limits.clone() };
+        let asked = self.ask("server/discover", &params, Era::Modern, None, &probe).await;
+        let (answer, _) = match asked {
+            Ok(answer) => answer,
+            Err(refusal) if refusal.code == Code::UpstreamUnavailable => return Err(refusal),
+            Err(_) => return Ok(None),
+        };
+        Ok(modern_capabilities(&answer).map(|capabilities| Opened {
+            era: Era::Modern,
+            session: None,
+            version: MODERN.to_owned(),
+            capabilities,
+        }))
+    }
+
+    async fn handshake(&self, limits: &Limits) -> Result<Opened, Refusal> {
+        let params = String::from_utf8_lossy(INITIALIZE);
+        let (answer, session) = self.ask("initialize", &params, Era::Legacy, None, limits).await?;
+        let (version, capabilities) = legacy_capabilities(&answer)?;
+        let opened = Opened { era: Era::Legacy, session, version, capabilities };
+        let note = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        self.send(Verb::Post, headers(Some(&opened), None), note, limits).await?;
+        Ok(opened)
+    }
+
+    /// Asks within the gateway's own session; one that the server has ended is opened again, once.
+    async fn ask_in_session(
+        &self,
+        method: &'static str,
+        params: &str,
+        limits: &Limits,
+    ) -> Result<Message, Refusal> {
+        let opened = self.opened(limits).await?;
+        match self.ask(method, params, opened.era, Some(&opened), limits).await {
+            Err(refusal) if refusal.code == Code::SessionUnknown => {
+                *self.own.0.lock().await = None;
+                let opened = self.opened(limits).await?;
+                Ok(self.ask(method, params, opened.era, Some(&opened), limits).await?.0)
+            }
+            other => Ok(other?.0),
+        }
+    }
+
+    async fn ask(
+        &self,
+        method: &'static str,
+        params: &str,
+        era: Era,
+        opened: Option<&Opened>,
+        limits: &Limits,
+    ) -> Result<(Message, Option<String>), Refusal> {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        let modern = (era == Era::Modern).then_some(method);
+        let sent = self.send(Verb::Post, headers(opened, modern), Bytes::from(body), limits).await?;
+        let json = JsonLimits::answer(limits);
+        let parse = |bytes| {
+            Message::parse(bytes, &json).map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))
+        };
+        match sent {
+            Reply::Unary { status: 404, .. } if opened.is_some_and(|opened| opened.session.is_some()) => {
+                Err(Refusal::new(Code::SessionUnknown, "the server ended the gateway's session"))
+            }
+            Reply::Unary { bytes, session, .. } => Ok((parse(bytes)?, session)),
+            Reply::Accepted => Err(Refusal::new(Code::AnswerInvalid, format!("`{method}` was not answered"))),
+            Reply::Stream { mut events, session } => {
+                let total = Duration::from_millis(limits.total_timeout_ms);
+                let answer = async {
+                    while let Some(event) = events.next(limits, false).await? {
+                        let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
+                        let message = parse(data)?;
+                        if matches!(message.shape(), Shape::Response | Shape::Error) {
+                            return Ok(message);
+                        }
+                    }
+                    Err(Refusal::new(
+                        Code::AnswerInvalid,
+                        format!("the stream ended before `{method}` was answered"),
+                    ))
+                };
+                let answer = timeout(total, answer)
+                    .await
+                    .map_err(|_| Refusal::new(Code::UpstreamTimeout, format!("`{method}` took too long")))?;
+                Ok((answer?, session))
+            }
+        }
+    }
+}
+
+fn headers(opened: Option<&Opened>, modern: Option<&'static str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    if let Some(method) = modern {
+        headers.insert(VERSION, HeaderValue::from_static(MODERN));
+        headers.insert(METHOD, HeaderValue::from_static(method));
+    } else if let Some(opened) = opened {
+        if let Ok(version) = HeaderValue::try_from(&opened.version) {
+            headers.insert(VERSION, version);
+        }
+        if let Some(Ok(session)) = opened.session.as_ref().map(HeaderValue::try_from) {
+            headers.insert(SESSION, session);
+        }
+    }
+    headers
+}
+
+impl StdioPeer {
+    pub(super) async fn offer(&self, limits: &Limits) -> Result<Offer, Refusal> {
+        let probe =
+            Limits { first_byte_timeout_ms: PROBE_MS.min(limits.first_byte_timeout_ms), ..limits.clone() };
+        let process = self.modern(Owner::Gateway, limits).await?;
+        let params = format!("{{{META}}}");
+        let answer = process.own_request("server/discover", params.as_bytes(), &probe).await;
+        if let Some(capabilities) = answer.ok().as_ref().and_then(modern_capabilities) {
+            self.worked();
+            return Ok(Offer { era: Era::Modern, capabilities });
+        }
+        // Any answer that is not modern, and silence, mean the older era (specification 2026-07-28, versioning).
+        let params = Bytes::from_static(INITIALIZE);
+        let answer =
+            self.legacy(Owner::Gateway, None, &params, limits).await.inspect_err(|_| self.failed(limits))?.1;
+        let message = Message::parse(answer, &JsonLimits::answer(limits))
+            .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))?;
+        let (_, capabilities) = legacy_capabilities(&message)?;
+        self.worked();
+        Ok(Offer { era: Era::Legacy, capabilities })
+    }
+}
+
+fn modern_capabilities(answer: &Message) -> Option<Bytes> {
+    let result = answer.result()?;
+    let speaks = result.get("supportedVersions")?.elements().any(|version| version.is_str(MODERN));
+    let capabilities = result.get("capabilities").map_or(&b"{}"[..], |view| view.raw());
+    speaks.then(|| Bytes::copy_from_slice(capabilities))
+}
+
+fn legacy_capabilities(answer: &Message) -> Result<(String, Bytes), Refusal> {
+    let result = answer.result().ok_or_else(|| {
+        Refusal::new(Code::UpstreamRevision, "the server refused both `server/discover` and `initialize`")
+    })?;
+    let version =
+        result.get("protocolVersion").and_then(|view| view.as_str()).unwrap_or_else(|| LEGACY.into());
+    let capabilities = result.get("capabilities").map_or(&b"{}"[..], |view| view.raw());
+    Ok((version.into_owned(), Bytes::copy_from_slice(capabilities)))
+}
