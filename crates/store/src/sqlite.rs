@@ -2,6 +2,7 @@
 //! of its own keeps its waits for the disk out of the async runtime and its transactions in one order.
 
 mod error;
+mod keeper;
 mod keys;
 mod migrate;
 mod revisions;
@@ -9,7 +10,7 @@ mod revisions;
 use std::{
     fmt,
     fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
     sync::{
         Arc,
@@ -21,7 +22,7 @@ use std::{
 
 use async_trait::async_trait;
 use portcullis_core::{Digest, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
@@ -34,7 +35,6 @@ const QUEUE_MAX: usize = 1_024;
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How often an idle store looks whether another process changed the file.
 const FOREIGN_CHANGE_EVERY: Duration = Duration::from_millis(250);
-
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
 /// The embedded store.
@@ -110,25 +110,6 @@ impl Sqlite {
         }))?;
         answer.recv().map_err(|_| StoreError::Closed)?
     }
-
-    /// Keeps `note` as the last signed checkpoint of the ledger; it is on disk when this returns. Blocks.
-    pub(crate) fn save_checkpoint(&self, note: &str) -> Result<(), StoreError> {
-        let note = note.to_owned();
-        self.ask_blocking(move |worker| {
-            let sql = "INSERT INTO checkpoint (only, note) VALUES (1, ?1)
-                       ON CONFLICT (only) DO UPDATE SET note = excluded.note";
-            worker.connection.prepare_cached(sql)?.execute([note])?;
-            Ok(())
-        })
-    }
-
-    /// The last signed checkpoint of the ledger. Blocks.
-    pub(crate) fn load_checkpoint(&self) -> Result<Option<String>, StoreError> {
-        self.ask_blocking(|worker| {
-            let sql = "SELECT note FROM checkpoint";
-            Ok(worker.connection.query_row(sql, [], |row| row.get(0)).optional()?)
-        })
-    }
 }
 
 impl Worker {
@@ -184,14 +165,23 @@ impl fmt::Debug for Sqlite {
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
     // SQLite would create it readable by others, and gives its -wal and -shm files the mode of this one.
-    OpenOptions::new()
+    let unusable = |error: std::io::Error| StoreError::Io(format!("`{}`: {error}", path.display()));
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .map_err(|error| StoreError::Io(format!("`{}`: {error}", path.display())))?;
+        .map_err(unusable)?;
+    // SQLite takes a stump for an empty database and would start anew: keys, pins and checkpoint gone without a word.
+    let mut header = [0; 18];
+    let bytes = file.metadata().map_err(unusable)?.len();
+    let whole = bytes == 0 || { file.read_exact_at(&mut header, 0).is_ok() && bytes >= page_bytes(&header) };
+    if !whole {
+        return Err(StoreError::Corrupt(format!("the file has only {bytes} bytes")));
+    }
+    drop(file);
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(LOCK_WAIT)?;
     migrate::check_ours(&connection)?;
@@ -207,6 +197,15 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "cell_size_check", true)?;
     migrate::migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// The page size that a database's header states (file format, section 1.3.2).
+fn page_bytes(header: &[u8; 18]) -> u64 {
+    let [.., high, low] = *header;
+    match u16::from_be_bytes([high, low]) {
+        1 => 65_536,
+        size => u64::from(size).max(512),
+    }
 }
 
 #[async_trait]
@@ -262,5 +261,72 @@ impl Revisions for Sqlite {
 
     fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use portcullis_core::{Digest, Timestamp};
+
+    use super::{QUEUE_MAX, Sqlite};
+    use crate::{NewRevision, Revisions as _, StoreError};
+
+    fn revision(name: &str, bytes: usize) -> NewRevision {
+        let body = vec![7; bytes];
+        NewRevision {
+            kind: "definition".into(),
+            name: name.into(),
+            digest: Digest::of(&body),
+            body,
+            parent: None,
+            author: "test".into(),
+            reason: "test".into(),
+            at: Timestamp(1),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_and_leaves_everything_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(directory.path().join("portcullis.db")).unwrap();
+        store.put(revision("before", 10)).await.unwrap();
+        let limit = |pages: u32| {
+            store.ask(move |worker| Ok(worker.connection.pragma_update(None, "max_page_count", pages)?))
+        };
+        limit(1).await.unwrap();
+        assert_eq!(store.put(revision("during", 100_000)).await, Err(StoreError::Full));
+        assert!(store.history("definition", "during").await.unwrap().is_empty());
+        assert_eq!(store.history("definition", "before").await.unwrap().len(), 1);
+        limit(1_000_000).await.unwrap();
+        assert_eq!(store.put(revision("during", 100_000)).await, Ok(()), "it recovers without help");
+    }
+
+    #[tokio::test]
+    async fn more_requests_than_the_queue_holds_are_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(directory.path().join("portcullis.db")).unwrap();
+        let (go, stop) = channel::<()>();
+        store
+            .send(Box::new(move |_| {
+                let _gone = stop.recv();
+            }))
+            .unwrap();
+        let refused = (0..QUEUE_MAX + 2).find_map(|_| store.send(Box::new(|_| {})).err());
+        assert_eq!(refused, Some(StoreError::Busy(QUEUE_MAX)));
+        drop(go);
+        while store.put(revision("after", 1)).await == Err(StoreError::Busy(QUEUE_MAX)) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.history("definition", "after").await.unwrap().len(), 1, "it recovers without help");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_panics_closes_the_store_and_hangs_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(directory.path().join("portcullis.db")).unwrap();
+        assert_eq!(store.ask::<()>(|_| panic!("on purpose")).await, Err(StoreError::Closed));
+        assert_eq!(store.put(revision("a", 1)).await, Err(StoreError::Closed));
     }
 }
