@@ -1,5 +1,7 @@
 //! JSON Schema for arguments: compiled once when a definition is pinned, bounded, and never fetching anything.
 
+mod cost;
+
 use alloc::{
     borrow::ToOwned,
     string::{String, ToString},
@@ -29,6 +31,9 @@ pub struct Schema {
 /// The schema cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
+    /// Checking a value could take too much time or stack: references multiply or nest too deep.
+    #[error("references multiply or nest beyond the bounds")]
+    Costly,
     /// Not a schema, an unknown dialect, an external reference, or a pattern that is too costly.
     #[error("not a usable schema at `{place}`: {reason}")]
     Invalid {
@@ -40,9 +45,6 @@ pub enum SchemaError {
     /// Not acceptable JSON, or too large.
     #[error(transparent)]
     Json(#[from] JsonError),
-    /// References go round in a circle that consumes nothing of the value, so that a check would never end.
-    #[error("references go round in a circle")]
-    Circular,
 }
 
 /// One way in which a value does not fit. Says where and which rule, never what the value was.
@@ -79,6 +81,7 @@ impl Schema {
     }
 
     fn build<'i>(schema: &Value, options: impl Fn() -> ValidationOptions<'i>) -> Result<Self, SchemaError> {
+        cost::bound(schema)?;
         // Linear time for every pattern that allows it. Look-around does not, but generators emit it, so it gets an
         // engine that gives up early.
         let linear = PatternOptions::regex().size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX);
@@ -115,3 +118,6 @@ impl Schema {
             .collect())
     }
 }
+
+#[cfg(test)]
+mod tests;
