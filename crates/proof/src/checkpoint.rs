@@ -112,3 +112,6 @@ pub(crate) fn decimal(text: &str) -> Option<u64> {
 pub(crate) fn hash(text: &str) -> Option<Digest> {
     Some(Digest(STANDARD.decode(text).ok()?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,9 +133,9 @@ pub struct Output<'a> {
     pub error: Option<&'a str>,
 }
 
-/// First everything; then without long texts; at last so little that no input can exceed the limit.
+/// First everything that can fit at all; then without long texts; at last so little that no input can exceed the limit.
 const CUTS: [Cut; 3] = [
-    Cut { text_bytes_max: usize::MAX, items_max: usize::MAX, data_bytes_max: usize::MAX },
+    Cut { text_bytes_max: ENTRY_BYTES_MAX, items_max: usize::MAX, data_bytes_max: ENTRY_BYTES_MAX },
     Cut { text_bytes_max: 1_024, items_max: 64, data_bytes_max: 16_384 },
     Cut { text_bytes_max: 128, items_max: 16, data_bytes_max: 4_096 },
 ];
@@ -352,3 +352,6 @@ impl Record {
         serde_json::from_slice(&self.bytes).map_err(|error| ProofError::Entry(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests;

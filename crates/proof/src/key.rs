@@ -219,3 +219,6 @@ fn split_key(text: &str) -> Result<(&str, [u8; 4], [u8; 32]), ProofError> {
         Some(_) | None => Err(ProofError::Key("not an Ed25519 key")),
     }
 }
+
+#[cfg(test)]
+mod tests;

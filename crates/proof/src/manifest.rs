@@ -128,3 +128,6 @@ fn below(
     compare(pointer, old, new, changes);
     pointer.truncate(len);
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,3 +200,6 @@ fn range_root(nodes: &dyn Nodes, low: u64, high: u64) -> Result<Digest, ProofErr
     }
     Ok(root.unwrap_or_else(empty_root))
 }
+
+#[cfg(test)]
+mod tests;

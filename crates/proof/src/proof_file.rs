@@ -81,3 +81,6 @@ impl ProofFile {
         Ok(checkpoint)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The layout of c2sp.org/tlog-tiles: which hash is in which file, and the tree that writes those files as it grows.
 
-use alloc::{borrow::ToOwned, format, string::String, vec, vec::Vec};
+use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
 use portcullis_core::Digest;
 
@@ -49,12 +49,12 @@ impl Tile {
 #[must_use]
 pub fn partial_tiles(size: u64) -> Vec<Tile> {
     let mut tiles = Vec::new();
-    if size % TILE_WIDTH > 0 {
+    if !size.is_multiple_of(TILE_WIDTH) {
         tiles.push(Tile { level: None, index: size / TILE_WIDTH, width: size % TILE_WIDTH });
     }
     let (mut level, mut count) = (0, size);
     while count > 0 {
-        if count % TILE_WIDTH > 0 {
+        if !count.is_multiple_of(TILE_WIDTH) {
             tiles.push(Tile { level: Some(level), index: count / TILE_WIDTH, width: count % TILE_WIDTH });
         }
         (level, count) = (level + 1, count / TILE_WIDTH);
@@ -164,7 +164,7 @@ impl Tree {
             }
             let Some(tile) = self.edge.get_mut(usize::from(level)) else { return };
             tile.push(hash);
-            if count % TILE_WIDTH == 0 {
+            if count.is_multiple_of(TILE_WIDTH) {
                 let hashes = core::mem::take(tile);
                 carry = subtree(&hashes);
                 let index = count / TILE_WIDTH - 1;
@@ -272,10 +272,12 @@ impl Nodes for TileNodes<'_> {
 /// The bytes of a tile.
 #[must_use]
 pub fn hash_bytes(hashes: &[Digest]) -> Vec<u8> {
-    let mut bytes = vec![];
-    bytes.reserve(hashes.len() * 32);
+    let mut bytes = Vec::with_capacity(hashes.len() * 32);
     for hash in hashes {
         bytes.extend_from_slice(&hash.0);
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests;

@@ -276,3 +276,6 @@ impl<'w> Walk<'w> {
         faults
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,3 +197,6 @@ fn holds_frame(bytes: &[u8]) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,6 +127,10 @@ pub(super) fn size(len: usize) -> u64 {
 }
 
 fn cut_text(out: &mut Vec<u8>, cut: Cut, value: &str) {
+    // Nobody will read this attempt: it is too large already.
+    if out.len() > super::ENTRY_BYTES_MAX {
+        return;
+    }
     if value.len() <= cut.text_bytes_max {
         return text(out, value);
     }

@@ -84,10 +84,13 @@ impl Snapshot {
                 self.faults.push(Fault::Missing(path));
                 continue;
             };
-            let expected = next.unwrap_or(first);
-            if first != expected || first > self.end {
-                let from = if first > self.end { self.end } else { expected };
-                self.faults.push(Fault::WalHole { from, to: first.saturating_sub(1), path: path.clone() });
+            // Segments under the checkpoint are removed as they please; behind it, nothing may be missing.
+            if first > self.end {
+                let (from, to) = (self.end, first.saturating_sub(1));
+                self.faults.push(Fault::WalHole { from, to, path: path.clone() });
+            }
+            if next.is_some_and(|next| first < next) {
+                self.faults.push(Fault::WalDamaged { path: path.clone(), offset: 0, index: first });
             }
             next = Some(self.read_segment(first, &path, &bytes));
             self.segments.push(path);
