@@ -1,4 +1,5 @@
 //! The JSON reader against published vectors, against another reader, and against its own limits.
+#![cfg(test)]
 
 use std::{fs, path::PathBuf};
 

@@ -1,4 +1,5 @@
 //! Which era a message belongs to, and whether headers and body agree: tables by the bullets of the specification.
+#![cfg(test)]
 
 use bytes::Bytes;
 use portcullis_core::{Code, Limits};

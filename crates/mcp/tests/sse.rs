@@ -1,4 +1,5 @@
 //! Event streams: the rules of the standard, however the bytes are cut.
+#![cfg(test)]
 
 use bytes::Bytes;
 use portcullis_mcp::sse::{Event, Parser, SseError, encode};
