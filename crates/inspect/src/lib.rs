@@ -6,12 +6,18 @@
 
 extern crate alloc;
 
+mod detectors;
 mod inspector;
+mod raw;
 mod settings;
+#[cfg(test)]
+mod testing;
 mod verdict;
 mod window;
 
+pub use detectors::{CATALOG, Detector, Sighting};
 pub use inspector::{Inspector, Match};
+pub use raw::Raw;
 pub use settings::{DetectorSettings, InspectError, InspectSettings};
 pub use verdict::{Verdict, mask, verdict};
 pub use window::Window;

@@ -4,6 +4,8 @@ use alloc::{collections::BTreeMap, string::String};
 
 use portcullis_core::{Direction, Treatment, kind::KindError};
 
+use crate::CATALOG;
+
 /// What is done about the finds of one detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DetectorSettings {
@@ -26,16 +28,21 @@ impl DetectorSettings {
     }
 }
 
-/// The settings of every detector, by name.
+/// The settings of detectors, by name. One that is not named keeps its own defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InspectSettings {
-    /// Detector name to its settings; a detector that is not named keeps its own defaults.
+    /// Detector name to its settings.
     pub detectors: BTreeMap<String, DetectorSettings>,
 }
 
+/// Every detector with its own defaults.
 impl Default for InspectSettings {
     fn default() -> Self {
-        Self { detectors: BTreeMap::new() }
+        let defaults = CATALOG.iter().filter_map(|kind| {
+            let detector = (kind.build)(&()).ok()?;
+            Some((String::from(kind.name), detector.defaults()))
+        });
+        Self { detectors: defaults.collect() }
     }
 }
 

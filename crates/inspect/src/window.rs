@@ -26,6 +26,12 @@ impl Window {
         self.tails.iter().find(|(known, _)| known == place).map_or("", |(_, tail)| tail)
     }
 
+    /// As much of the beginning of `text` as a pattern may need that began before it.
+    pub(crate) fn start_of<'a>(&self, text: &'a str) -> &'a str {
+        let to = text.len().min(self.bytes_max);
+        (0..=to).rev().find_map(|end| text.get(..end)).unwrap_or_default()
+    }
+
     /// Remembers the end of the tail at `place` followed by `text`.
     pub(crate) fn push(&mut self, place: &str, text: &str) {
         let known = self.tails.iter().position(|(known, _)| known == place);

@@ -1,0 +1,112 @@
+//! C0 and C1 controls except tab, line feed and carriage return, and terminal escape sequences as a whole. They
+//! hide text from the person who reads an answer in a terminal, and split words for filters.
+//!
+//! Defaults: pass in arguments (a server may be asked to press keys or write such a file), removed from answers.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use portcullis_core::{Severity, Treatment, kind::Kind};
+
+use super::{Detector, Sighting};
+use crate::{DetectorSettings, raw::Raw};
+
+pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
+    name: "control_characters",
+    doc: "Control characters (C0, C1) except tab and line ends, and terminal escape sequences.",
+    build: |_| Ok(Box::new(ControlCharacters)),
+};
+
+/// Bytes of an operating-system command (`ESC ]`) after which its end is no longer looked for.
+const COMMAND_BYTES_MAX: usize = 512;
+
+#[derive(Debug)]
+struct ControlCharacters;
+
+impl Detector for ControlCharacters {
+    fn defaults(&self) -> DetectorSettings {
+        DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Mask }
+    }
+
+    fn may_match(&self, raw: &Raw<'_>) -> bool {
+        raw.has_unseen()
+    }
+
+    fn find(&self, text: &str, found: &mut Vec<Sighting>) {
+        if !text.bytes().any(|byte| matches!(byte, 0x00..=0x1f | 0x7f | 0xc2) && !is_layout(byte)) {
+            return;
+        }
+        let mut done = 0;
+        for (start, c) in text.char_indices() {
+            if start < done || !c.is_control() || (c.is_ascii() && is_layout(c as u8)) {
+                continue;
+            }
+            let after = text.get(start + c.len_utf8()..).unwrap_or_default();
+            let end = start + c.len_utf8() + sequence(c, after);
+            match found.last_mut() {
+                Some(last) if last.vanishes && last.range.end == start && done == start => {
+                    last.range.end = end
+                }
+                _ => found.push(Sighting { range: start..end, severity: Severity::Medium, vanishes: true }),
+            }
+            done = end;
+        }
+    }
+}
+
+const fn is_layout(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | b'\r')
+}
+
+/// Bytes of an escape sequence (ECMA-48) that follow its introducer `c`.
+fn sequence(c: char, after: &str) -> usize {
+    match (c, after.as_bytes().first()) {
+        ('\u{9b}', _) => parameters(after),
+        ('\u{1b}', Some(b'[')) => after.get(1..).map_or(0, parameters).checked_add(1).unwrap_or_default(),
+        ('\u{1b}', Some(b']')) => {
+            let ends = after.bytes().take(COMMAND_BYTES_MAX).position(|byte| matches!(byte, 0x07 | 0x1b));
+            match ends {
+                Some(at) if after.as_bytes().get(at) == Some(&0x07) => at + 1,
+                Some(at) => at,
+                None => 1,
+            }
+        }
+        _ => 0,
+    }
+}
+
+fn parameters(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let middle = bytes.iter().take(64).take_while(|byte| matches!(byte, 0x20..=0x3f)).count();
+    match bytes.get(middle) {
+        Some(0x40..=0x7e) => middle + 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{found, nothing};
+
+    #[test]
+    fn catches_controls_and_whole_escape_sequences() {
+        for (text, expected) in [
+            ("a\u{0}b", "\u{0}"),
+            ("a\u{8}\u{8}b", "\u{8}\u{8}"),
+            ("\u{1b}[31;1mred\u{1b}[0m", "\u{1b}[31;1m|\u{1b}[0m"),
+            ("\u{1b}]8;;http://x\u{7}link", "\u{1b}]8;;http://x\u{7}"),
+            ("x\u{9b}2Jy", "\u{9b}2J"),
+            ("\u{7f}", "\u{7f}"),
+            ("\u{1b}", "\u{1b}"),
+            ("\u{1b}[", "\u{1b}["),
+        ] {
+            found("control_characters", text, expected);
+        }
+    }
+
+    #[test]
+    fn leaves_layout_and_letters() {
+        for text in ["a\tb\r\nc", "caf\u{e9} \u{201c}x\u{201d}", "\u{a0}\u{a9}", ""] {
+            nothing("control_characters", text);
+        }
+    }
+}

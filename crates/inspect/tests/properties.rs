@@ -1,0 +1,229 @@
+//! What holds for every text: the quick look is sound, masking is idempotent, a cut hides nothing.
+
+use std::collections::BTreeMap;
+
+use portcullis_core::{Direction, Obligations, Treatment};
+use portcullis_inspect::{
+    CATALOG, DetectorSettings, InspectError, InspectSettings, Inspector, Match, Verdict, Window, mask,
+    verdict,
+};
+use proptest::prelude::*;
+
+fn inspector() -> Inspector {
+    Inspector::new(&InspectSettings::default()).unwrap()
+}
+
+fn scan(inspector: &Inspector, text: &str) -> Vec<Match> {
+    let mut out = Vec::new();
+    inspector.scan(Direction::Outward, "/a", text, &mut out);
+    out
+}
+
+/// Everything is masked, whatever the defaults.
+fn masking() -> Inspector {
+    let mask = DetectorSettings { enabled: true, arguments: Treatment::Mask, answers: Treatment::Mask };
+    let detectors = CATALOG.iter().map(|kind| (kind.name.to_owned(), mask)).collect();
+    Inspector::new(&InspectSettings { detectors }).unwrap()
+}
+
+const TOKEN: &str = "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8";
+
+/// Pieces that detectors look for, halves of them, and what may stand between.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[a-z0-9 .,@_\\-]{0,6}",
+        2 => "[0-9]{1,8}",
+        2 => "[0-9 \\-]{1,6}",
+        1 => any::<char>().prop_map(String::from),
+        1 => prop_oneof![Just('\u{200b}'), Just('\u{202e}'), Just('\u{e0041}'), Just('\u{1b}'), Just('\u{8}'),
+            Just('\u{c}'), Just('\u{7f}'), Just('\u{9b}'), Just('\\'), Just('"'), Just('/'), Just('\n'), Just('u')]
+            .prop_map(String::from),
+        1 => Just("4111 1111 1111 1111".to_owned()),
+        1 => Just("4111111111111111".to_owned()),
+        1 => Just("3782-822463-10005".to_owned()),
+        1 => Just("me@example.com".to_owned()),
+        1 => Just(format!("ghp_{TOKEN}")),
+        1 => Just(format!("https://hooks.slack.com/services/{TOKEN}")),
+        1 => Just("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg".to_owned()),
+        1 => Just("-----BEGIN RSA PRIVATE KEY-----\n".to_owned()),
+        1 => Just("\n-----END RSA PRIVATE KEY-----".to_owned()),
+    ]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    proptest::collection::vec(piece(), 0..8).prop_map(|pieces| pieces.concat())
+}
+
+/// Writes a JSON string, escaping the characters that `choose` says.
+fn written(text: &str, choose: impl Fn(usize, char) -> bool) -> String {
+    let mut out = String::from("{\"k\":[1,\"");
+    for (index, c) in text.chars().enumerate() {
+        match c {
+            '/' if choose(index, c) => out.push_str("\\/"),
+            _ if choose(index, c) => {
+                let mut units = [0; 2];
+                c.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+            }
+            c => {
+                let quoted = serde_json::to_string(&c).unwrap();
+                out.push_str(&quoted[1..quoted.len() - 1]);
+            }
+        }
+    }
+    out.push_str("\"]}");
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn the_quick_look_never_misses_what_a_scan_finds(text in text(), choice in 0..4_u8, salt in any::<u32>()) {
+        let inspector = inspector();
+        let raw = written(&text, |index, c| match choice {
+            0 => false,
+            1 => !c.is_ascii(),
+            2 => !c.is_ascii() || "<>&'=/".contains(c),
+            _ => (index as u32).wrapping_mul(2_654_435_761).wrapping_add(salt) >> 28 == 0,
+        });
+        let decoded: serde_json::Value = serde_json::from_str(&raw).unwrap();
+        prop_assert_eq!(decoded["k"][1].as_str(), Some(text.as_str()));
+        if !scan(&inspector, &text).is_empty() {
+            prop_assert!(inspector.quick(raw.as_bytes(), true), "{}", raw);
+            prop_assert!(inspector.quick(raw.as_bytes(), raw.contains("\\u")), "{}", raw);
+        }
+    }
+
+    #[test]
+    fn matches_lie_on_characters_and_masking_leaves_nothing_to_mask(text in text()) {
+        let inspector = masking();
+        let matches = scan(&inspector, &text);
+        for one in &matches {
+            prop_assert!(text.get(one.range.clone()).is_some_and(|seen| !seen.is_empty()), "{:?}", one);
+        }
+        let once = mask(&text, &matches);
+        // What vanishes can bring its neighbours together; after a second time nothing may be left of the rest.
+        let twice = mask(&once, &scan(&inspector, &once));
+        let thrice = mask(&twice, &scan(&inspector, &twice));
+        prop_assert_eq!(&thrice, &twice);
+        if matches.is_empty() {
+            prop_assert_eq!(&once, &text);
+        }
+    }
+
+    #[test]
+    fn a_cut_between_two_events_hides_nothing(before in "[a-z ]{0,20}", pick in 0..4_usize, at in 1..18_usize) {
+        let whole = ["4111 1111 1111 1111".to_owned(), "someone@example.com".to_owned(), format!("ghp_{TOKEN}"),
+            "\u{200b}\u{200c}\u{200b}\u{200c}\u{200b}\u{200c}".to_owned()][pick].clone();
+        let at = (1..=at.min(whole.len() - 1)).rev().find(|at| whole.is_char_boundary(*at));
+        prop_assume!(at.is_some());
+        let (first, second) = whole.split_at(at.unwrap());
+        let inspector = inspector();
+        let mut window = Window::default();
+        let mut out = Vec::new();
+        inspector.scan_event(Direction::Outward, "/t", &format!("{before} {first}"), &mut window, &mut out);
+        // Another place in between does not disturb.
+        inspector.scan_event(Direction::Outward, "/u", "x", &mut window, &mut out);
+        let seen = out.len();
+        inspector.scan_event(Direction::Outward, "/t", &format!("{second} and on"), &mut window, &mut out);
+        prop_assert!(out.len() > seen || seen > 0, "{:?} | {:?}", first, second);
+        for one in &out[seen..] {
+            prop_assert!(one.range.end <= second.len() + 7);
+        }
+    }
+}
+
+#[test]
+fn the_window_is_bounded_in_bytes_and_places() {
+    let mut window = Window::new(64);
+    let inspector = inspector();
+    let mut out = Vec::new();
+    for place in 0..1_000 {
+        let text = "\u{e9}x".repeat(500);
+        inspector.scan_event(Direction::Outward, &format!("/{place}"), &text, &mut window, &mut out);
+    }
+    assert!(out.is_empty());
+    assert!(format!("{window:?}").len() < Window::PLACES * 300);
+}
+
+#[test]
+fn the_verdict_is_the_strictest_treatment_and_obligations_only_raise_it() {
+    let inspector = inspector();
+    let obligations = |treatment| Obligations { answers: BTreeMap::from([("email".to_owned(), treatment)]) };
+    let text = "me@example.com and 4111111111111111";
+    for (direction, text, obligations, expected) in [
+        (Direction::Outward, "nothing", Obligations::default(), Verdict::Pass),
+        (Direction::Outward, "me@example.com", Obligations::default(), Verdict::Pass),
+        (Direction::Outward, "me@example.com", obligations(Treatment::Mask), Verdict::Mask),
+        (Direction::Outward, "me@example.com", obligations(Treatment::Refuse), Verdict::Refuse),
+        (Direction::Inward, "me@example.com", obligations(Treatment::Refuse), Verdict::Pass),
+        (Direction::Outward, text, obligations(Treatment::Pass), Verdict::Mask),
+        (Direction::Inward, text, Obligations::default(), Verdict::Pass),
+        (Direction::Inward, "a\u{202e}b", Obligations::default(), Verdict::Refuse),
+        (Direction::Outward, "a\u{202e}b", Obligations::default(), Verdict::Mask),
+    ] {
+        let mut matches = Vec::new();
+        inspector.scan(direction, "", text, &mut matches);
+        assert_eq!(verdict(direction, &mut matches, &obligations), expected, "{direction:?} {text}");
+    }
+    let mut matches = scan(&inspector, text);
+    verdict(Direction::Outward, &mut matches, &obligations(Treatment::Mask));
+    assert_eq!(mask(text, &matches), "[masked:email] and [masked:payment_card]");
+    assert!(matches.iter().all(|one| one.finding.treatment == Treatment::Mask && one.finding.place == "/a"));
+}
+
+#[test]
+fn a_detector_can_be_switched_off_and_an_unknown_one_is_refused() {
+    let mut settings = InspectSettings::default();
+    settings.detectors.get_mut("payment_card").unwrap().enabled = false;
+    let off = Inspector::new(&settings).unwrap();
+    assert!(scan(&off, "4111111111111111").is_empty());
+    assert!(!off.quick(b"\"4111111111111111\"", false));
+    let one = settings.detectors["email"];
+    settings.detectors.insert("e_mail".to_owned(), one);
+    let error = Inspector::new(&settings).err().unwrap();
+    assert_eq!(error, InspectError::Unknown { name: "e_mail".to_owned() });
+    assert_eq!(error.to_string(), "there is no detector `e_mail`");
+}
+
+#[test]
+fn a_text_full_of_finds_makes_a_short_list_and_is_masked_whole() {
+    let text = "a@b.co ".repeat(100_000);
+    let inspector = masking();
+    let matches = scan(&inspector, &text);
+    assert_eq!(matches.len(), Inspector::MATCHES_MAX);
+    assert!(!mask(&text, &matches).contains("a@b.co"));
+}
+
+#[test]
+fn hostile_texts_take_linear_time() {
+    let inspector = inspector();
+    for unit in [
+        "eyJ.",
+        "eyJ-",
+        "ghp_",
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "a@",
+        "@",
+        "4-",
+        "4 ",
+        "4",
+        "\u{1b}]",
+        "\u{1b}[",
+        "\u{200b}a",
+        "sk-",
+        "SG.=",
+        "glc_+",
+        "\u{e0041}",
+        "fm2_/",
+        "-----BEGIN ",
+    ] {
+        let text = unit.repeat(2_000_000 / unit.len());
+        let raw = serde_json::to_string(&text).unwrap();
+        let start = std::time::Instant::now();
+        let found = scan(&inspector, &text);
+        inspector.quick(raw.as_bytes(), true);
+        // Quadratic work on 2 MB would take hours; the bound is loose because tests run unoptimised on busy machines.
+        assert!(start.elapsed().as_secs() < 60, "{unit:?}: {:?}, {}", start.elapsed(), found.len());
+    }
+}
