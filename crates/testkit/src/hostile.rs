@@ -332,7 +332,10 @@ async fn perform(steps: Vec<Step>, write: &mut WriteHalf<TcpStream>) -> Ending {
                     tokio::time::sleep(pause).await;
                 }
             }
-            Step::Repeat(bytes) => while write.write_all(&bytes).await.is_ok() {},
+            Step::Repeat(bytes) => {
+                while write.write_all(&bytes).await.is_ok() {}
+                return Ending::Broken;
+            }
             Step::Pause(pause) => tokio::time::sleep(pause).await,
             Step::Hang => std::future::pending().await,
             Step::Close => {
