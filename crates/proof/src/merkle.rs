@@ -74,12 +74,12 @@ pub fn prove_consistency(nodes: &dyn Nodes, old: u64, size: u64) -> Result<Vec<D
     if old > size {
         return Err(ProofError::Proof("the old tree is larger than the new one"));
     }
-    if old == size {
-        return Ok(Vec::new());
-    }
     // Every tree continues the empty one; RFC 6962 knows no proof of that.
     if old == 0 {
         return Err(ProofError::Proof("the old tree is empty"));
+    }
+    if old == size {
+        return Ok(Vec::new());
     }
     let (mut low, mut high) = (0, size);
     let mut path = Vec::new();
@@ -146,13 +146,12 @@ pub fn verify_consistency(
     root: &Digest,
 ) -> Result<(), ProofError> {
     let require = |holds: bool| if holds { Ok(()) } else { Err(ProofError::Mismatch) };
-    if old > size {
+    let Some(first) = old.checked_sub(1).filter(|_| old <= size) else {
         return Err(ProofError::Mismatch);
-    }
+    };
     if old == size {
         return require(path.is_empty() && old_root == root);
     }
-    let Some(first) = old.checked_sub(1) else { return Err(ProofError::Mismatch) };
     let (mut at, mut last) = (first, size - 1);
     while at & 1 == 1 {
         (at, last) = (at >> 1, last >> 1);
