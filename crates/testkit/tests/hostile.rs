@@ -15,7 +15,7 @@ async fn connected(server: &HostileServer, era: Era) -> Outcome<McpClient> {
 async fn it_behaves_in_both_revisions_until_told_otherwise() -> Outcome {
     let server = HostileServer::start().await?;
     for era in Era::ALL {
-        let mut client = connected(&server, era).await;
+        let mut client = connected(&server, era).await?;
         assert_eq!(client.session.is_some(), era == Era::Legacy);
         assert_eq!(client.list("tools/list").await?, ["echo", "add", "delete"]);
         let answer = client.call("echo", json!({"text": "hello"})).await?;
@@ -41,7 +41,7 @@ async fn it_behaves_in_both_revisions_until_told_otherwise() -> Outcome {
 async fn it_pages_and_changes_its_definitions() -> Outcome {
     let server = HostileServer::start().await?;
     server.set_page_size(2);
-    let mut client = connected(&server, Era::Modern).await;
+    let mut client = connected(&server, Era::Modern).await?;
     assert_eq!(client.list("tools/list").await?, ["echo", "add", "delete"]);
     assert_eq!(server.count("tools/list"), 2);
     server.set_tools_after(1, vec![json!({"name": "other", "inputSchema": {"type": "object"}})]);
@@ -56,7 +56,7 @@ async fn whatever_hangs_runs_into_the_patience_of_the_client_and_notices_that_it
     let slow = SlowBody(Duration::from_millis(200));
     for behaviour in [HangBeforeHeaders, HangInBody, HangInStream, slow] {
         let server = HostileServer::start().await?;
-        let mut client = connected(&server, Era::Modern).await;
+        let mut client = connected(&server, Era::Modern).await?;
         server.on("tools/call", behaviour.clone());
         let started = Instant::now();
         assert!(client.call("echo", json!({"text": "x"})).await.is_err(), "{behaviour:?}");
@@ -84,7 +84,7 @@ async fn what_breaks_off_is_an_error_at_once() -> Outcome {
     use Hostile::{Close, Reset, ResetInBody, TruncatedBody};
     for behaviour in [Close, Reset, ResetInBody, TruncatedBody] {
         let server = HostileServer::start().await?;
-        let mut client = connected(&server, Era::Modern).await.with_patience(Duration::from_secs(20));
+        let mut client = connected(&server, Era::Modern).await?.with_patience(Duration::from_secs(20));
         server.on("tools/call", behaviour.clone());
         let started = Instant::now();
         assert!(client.call("echo", json!({"text": "x"})).await.is_err(), "{behaviour:?}");
@@ -109,7 +109,7 @@ async fn what_is_endless_goes_on_until_the_client_leaves() -> Outcome {
 #[tokio::test]
 async fn wrong_answers_are_wrong_in_the_way_they_are_called() -> Outcome {
     let server = HostileServer::start().await?;
-    let mut client = connected(&server, Era::Modern).await.with_patience(Duration::from_secs(20));
+    let mut client = connected(&server, Era::Modern).await?.with_patience(Duration::from_secs(20));
     let arguments = || json!({"text": "x"});
 
     server.on("tools/call", Hostile::WrongId);
@@ -142,7 +142,7 @@ async fn wrong_answers_are_wrong_in_the_way_they_are_called() -> Outcome {
 #[tokio::test]
 async fn big_and_many_are_as_big_and_many_as_asked() -> Outcome {
     let server = HostileServer::start().await?;
-    let mut client = connected(&server, Era::Modern).await.with_patience(Duration::from_secs(20));
+    let mut client = connected(&server, Era::Modern).await?.with_patience(Duration::from_secs(20));
     server.on("tools/call", Hostile::HugeText(3_000_000));
     assert_eq!(client.call("echo", json!({"text": "x"})).await?.text().len(), 3_000_000);
     server.on("tools/call", Hostile::HugeEvent(2_000_000));
@@ -157,7 +157,7 @@ async fn big_and_many_are_as_big_and_many_as_asked() -> Outcome {
 #[tokio::test]
 async fn chosen_answers_are_given_as_they_are() -> Outcome {
     let server = HostileServer::start().await?;
-    let mut client = connected(&server, Era::Modern).await;
+    let mut client = connected(&server, Era::Modern).await?;
     server.on("tools/call", Hostile::Redirect("http://169.254.169.254/".to_owned()));
     let answer = client.call("echo", json!({"text": "x"})).await?;
     assert_eq!((answer.status().as_u16(), answer.reply.header("location")), (307, "http://169.254.169.254/"));
@@ -179,7 +179,7 @@ async fn chosen_answers_are_given_as_they_are() -> Outcome {
 #[tokio::test]
 async fn an_open_stream_is_read_as_it_comes() -> Outcome {
     let server = HostileServer::start().await?;
-    let mut client = connected(&server, Era::Modern).await;
+    let mut client = connected(&server, Era::Modern).await?;
     server.on("tools/call", Hostile::HangInStream);
     let mut body = client.open("tools/call", json!({"name": "echo", "arguments": {"text": "x"}})).await?;
     let first = body.next(Duration::from_secs(5)).await?.unwrap();
