@@ -1,0 +1,177 @@
+"""The ledger of a gateway that served real calls, judged by the Go project's own implementation of transparency
+logs: it must be accepted as it is, and refused after any single bit was flipped."""
+
+import json
+import os
+import random
+import re
+import shutil
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+import peers  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+GO = peers.CACHE / "go/bin/go"
+MODULES = Path("/usr/share/gocode")
+CALLS = 400
+FLIPS_PER_KIND = 12
+
+
+def build(work):
+    """Builds the verifier from the two packages that Debian ships; no module is fetched."""
+    path = work / "gopath"
+    source = path / "src/golang.org/x/mod/sumdb"
+    for package in ("note", "tlog"):
+        shutil.copytree(MODULES / "src/golang.org/x/mod/sumdb" / package, source / package)
+    program = path / "src/verifier"
+    program.mkdir()
+    shutil.copy(HERE / "main.go", program)
+    environment = {**os.environ, "GOPATH": str(path), "GO111MODULE": "off", "GOFLAGS": "", "GOPROXY": "off"}
+    environment |= {"GOCACHE": str(peers.CACHE / "go/cache"), "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    built = work / "verifier"
+    code, output, errors = peers.run([GO, "build", "-o", built, "."], 300, cwd=program, env=environment)
+    if code:
+        raise RuntimeError(f"go build: {output}{errors}")
+    return built
+
+
+def verify(verifier, log, key):
+    code, output, errors = peers.run([verifier, log, key], 60)
+    return code, (output + errors).strip()
+
+
+def serve(gateway, calls):
+    """Fills the ledger: real calls through the gateway, some of them refused."""
+
+    def call(number):
+        name = "echo" if number % 5 else "no_such_tool"
+        body = {
+            "jsonrpc": "2.0",
+            "id": number,
+            "method": "tools/call",
+            "params": {
+                "name": name,
+                "arguments": {"text": f"call {number}"},
+                "_meta": {
+                    "io.modelcontextprotocol/protocolVersion": peers.MODERN,
+                    "io.modelcontextprotocol/clientCapabilities": {},
+                },
+            },
+        }
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            "Authorization": f"Bearer {gateway.key}",
+            "MCP-Protocol-Version": peers.MODERN,
+            "Mcp-Method": "tools/call",
+            "Mcp-Name": name,
+        }
+        request = urllib.request.Request(gateway.url("sample"), json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return "error" not in json.loads(answer.read())
+        except urllib.error.HTTPError as refused:
+            refused.read()
+            return False
+
+    with ThreadPoolExecutor(4) as pool:
+        return sum(pool.map(call, range(calls)))
+
+
+def flipped(log, file, work, chance):
+    """A copy of the log with one bit of one file flipped."""
+    copy = work / "flipped"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(log, copy)
+    target = copy / file.relative_to(log)
+    data = bytearray(target.read_bytes())
+    bit = chance.randrange(len(data) * 8)
+    data[bit // 8] ^= 1 << bit % 8
+    target.chmod(0o600)
+    target.write_bytes(data)
+    return copy, bit
+
+
+def checkpoint_size(log):
+    return int((log / "checkpoint").read_text().split("\n")[1])
+
+
+def judged(log):
+    """The files that the checkpoint in force speaks about, by kind: older partial tiles are superseded."""
+    size = checkpoint_size(log)
+    kinds = {"checkpoint": [log / "checkpoint"], "entries": [], "tile": []}
+    level, count = 0, size
+    while count:
+        for kind, name in [("tile", str(level)), *([("entries", "entries")] if level == 0 else [])]:
+            for number in range((count + 255) // 256):
+                width = min(256, count - number * 256)
+                path = log / "tile" / name / f"{number:03d}"
+                partial = path.parent / f"{path.name}.p" / str(width)
+                kinds[kind].append(path if width == 256 or not partial.is_file() else partial)
+        level, count = level + 1, count // 256
+    return kinds
+
+
+def tampering(verifier, log, key, work):
+    seed = int(os.environ.get("PEERS_SEED") or time.time())
+    chance = random.Random(seed)
+    for kind, names in judged(log).items():
+        accepted = []
+        for _ in range(FLIPS_PER_KIND):
+            file = chance.choice(names)
+            copy, bit = flipped(log, file, work, chance)
+            code, output = verify(verifier, copy, key)
+            if code != 1:
+                accepted.append(f"{file.relative_to(log)} bit {bit}: {output}")
+        label = f"verifier refuses {FLIPS_PER_KIND} flipped bits in files of kind {kind}"
+        if accepted:
+            peers.not_ok(label, f"seed {seed}: {accepted}")
+        else:
+            peers.ok(label)
+
+
+def main():
+    work = peers.folder()
+    try:
+        verifier = build(work)
+    except (RuntimeError, OSError) as error:
+        peers.not_ok("verifier builds", error)
+        peers.finish()
+    peers.ok("verifier builds")
+    try:
+        sample = [os.environ.get("PEERS_GATEWAY", ""), "sample-server"]
+        gateway = peers.Gateway({"sample": {"command": sample}})
+        gateway.wait_ready(["sample"])
+    except peers.Missing as missing:
+        peers.skip("verifier of the ledger", missing)
+        peers.finish()
+    except RuntimeError as error:
+        peers.not_ok("verifier of the ledger", error)
+        peers.finish()
+    answered = serve(gateway, CALLS)
+    if answered == CALLS * 4 // 5:
+        peers.ok("verifier the gateway served the calls")
+    else:
+        peers.not_ok("verifier the gateway served the calls", f"{answered} of {CALLS * 4 // 5} answered")
+    gateway.stop()
+    log = gateway.folder / "portcullis-data/ledger"
+    key = log / "key.pub"
+    code, output = verify(verifier, log, key)
+    found = re.search(r"verified (\d+) entries, (\d+) proofs", output)
+    # Each call leaves its intent and its outcome.
+    if code == 0 and found and int(found.group(1)) > CALLS and int(found.group(2)) > 10:
+        peers.ok(f"verifier accepts the ledger ({found.group(1)} entries, {found.group(2)} proofs)")
+        tampering(verifier, log, key, work)
+    else:
+        peers.not_ok("verifier accepts the ledger", output)
+    peers.finish()
+
+
+if __name__ == "__main__":
+    main()
