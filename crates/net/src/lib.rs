@@ -3,6 +3,7 @@
 
 pub mod body;
 pub mod client;
+pub mod descriptors;
 pub mod guard;
 pub mod listen;
 mod stall;

@@ -230,3 +230,16 @@ async fn running_out_of_descriptors_neither_spins_nor_kills_the_listener() {
     drop(held);
     assert!(raw(addr, GET, 5 * SECOND).await.0.contains("200 OK"));
 }
+
+#[test]
+fn the_limit_of_open_files_is_raised_to_what_is_allowed() {
+    let raised = portcullis_net::descriptors::raise_limit();
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(fields[3], fields[4]);
+    assert_eq!(
+        raised.map(|limit| limit.to_string()),
+        Some(fields[3].to_owned()).filter(|text| text != "unlimited")
+    );
+}

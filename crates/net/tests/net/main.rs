@@ -5,6 +5,8 @@ mod client;
 #[cfg(test)]
 mod guard;
 #[cfg(test)]
+mod http2;
+#[cfg(test)]
 mod listen;
 #[cfg(test)]
 mod stdio;
