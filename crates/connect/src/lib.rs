@@ -3,4 +3,4 @@
 pub mod auth;
 mod fetch;
 
-pub use fetch::Fetch;
+pub use fetch::{Fetch, GuardedFetch};

@@ -11,6 +11,8 @@ mod compact;
 mod json;
 mod jwks;
 mod keyset;
+#[cfg(test)]
+mod vectors;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 

@@ -1,0 +1,9 @@
+//! Authentication through its public door: real keys and signatures, a real store, real key-set servers.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod api_keys;
+mod jwt_cases;
+mod key_sets;
+mod tokens;
+mod world;
