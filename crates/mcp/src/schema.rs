@@ -77,11 +77,15 @@ impl Schema {
         let mut bounds = JsonLimits::answer(limits);
         bounds.bytes_max = usize::try_from(limits.schema_bytes_max).unwrap_or(usize::MAX);
         check(schema, &bounds)?;
-        Self::build(&View::of(schema).to_value(), || jsonschema::options().offline())
+        Self::build(&View::of(schema).to_value(), bounds.depth_max, || jsonschema::options().offline())
     }
 
-    fn build<'i>(schema: &Value, options: impl Fn() -> ValidationOptions<'i>) -> Result<Self, SchemaError> {
-        cost::bound(schema)?;
+    fn build<'i>(
+        schema: &Value,
+        depth_max: usize,
+        options: impl Fn() -> ValidationOptions<'i>,
+    ) -> Result<Self, SchemaError> {
+        cost::bound(schema, depth_max)?;
         // Linear time for every pattern that allows it. Look-around does not, but generators emit it, so it gets an
         // engine that gives up early.
         let linear = PatternOptions::regex().size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX);

@@ -49,7 +49,7 @@ pub(super) fn decode(written: &[u8]) -> Cow<'_, str> {
     if memchr::memchr(b'\\', written).is_none() {
         return String::from_utf8_lossy(written);
     }
-    let mut out = Vec::with_capacity(written.len());
+    let mut out = Vec::new();
     unescape_into(&mut out, written);
     Cow::Owned(match String::from_utf8(out) {
         Ok(text) => text,
@@ -59,31 +59,62 @@ pub(super) fn decode(written: &[u8]) -> Cow<'_, str> {
 
 /// Appends the decoded bytes of `written`. Escapes that a check would have refused become U+FFFD.
 pub(super) fn unescape_into(out: &mut Vec<u8>, written: &[u8]) {
-    let mut rest = written;
-    while let Some(run) = memchr::memchr(b'\\', rest) {
-        let Some((plain, escape)) = rest.split_at_checked(run) else { return };
-        out.extend_from_slice(plain);
-        let (character, length) = escaped(escape);
-        let mut buffer = [0; 4];
-        out.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
-        rest = escape.get(length..).unwrap_or_default();
+    let start = out.len();
+    // Decoding never grows a text by more than this: the room for whole words, and for U+FFFD in place of `\`.
+    out.resize(start + written.len() + 8, 0);
+    let mut to = start;
+    let mut from = 0;
+    while let Some(rest) = written.get(from..).filter(|rest| !rest.is_empty()) {
+        let run = match (rest.first_chunk::<8>(), out.get_mut(to..to + 8)) {
+            // Eight bytes are copied whatever they are; what lies behind the run is overwritten by the next step.
+            (Some(word), Some(room)) => {
+                room.copy_from_slice(word);
+                let backslash = u64::from_le_bytes(*word) ^ (ONES * 0x5c);
+                (backslash.wrapping_sub(ONES) & !backslash & HIGHS).trailing_zeros() as usize / 8
+            }
+            _ => {
+                let run = rest.iter().take_while(|byte| **byte != b'\\').count();
+                for (room, byte) in out.iter_mut().skip(to).zip(rest.iter().take(run)) {
+                    *room = *byte;
+                }
+                run
+            }
+        };
+        to += run;
+        from += run;
+        if let Some(escape) = written.get(from..).filter(|rest| rest.first() == Some(&b'\\')) {
+            let (written_bytes, length) = escaped(escape, out, to);
+            to += written_bytes;
+            from += length;
+        }
     }
-    out.extend_from_slice(rest);
+    out.truncate(to);
 }
 
-/// The character that an escape stands for, and how many bytes the escape has.
-fn escaped(escape: &[u8]) -> (char, usize) {
+/// Writes what an escape stands for to `out` at `to`; gives how many bytes that took, and how many the escape has.
+fn escaped(escape: &[u8], out: &mut [u8], to: usize) -> (usize, usize) {
     let short = match escape.get(1) {
-        Some(b'n') => '\n',
-        Some(b't') => '\t',
-        Some(b'r') => '\r',
-        Some(b'b') => '\u{8}',
-        Some(b'f') => '\u{c}',
-        Some(b'u') => return unicode_escape(escape).unwrap_or((char::REPLACEMENT_CHARACTER, 6)),
-        Some(&byte) if byte.is_ascii() => char::from(byte),
-        Some(_) | None => char::REPLACEMENT_CHARACTER,
+        Some(b'n') => b'\n',
+        Some(b't') => b'\t',
+        Some(b'r') => b'\r',
+        Some(b'b') => 8,
+        Some(b'f') => 12,
+        Some(&byte) if byte.is_ascii() && byte != b'u' => byte,
+        Some(_) | None => {
+            let (character, length) =
+                unicode_escape(escape).unwrap_or((char::REPLACEMENT_CHARACTER, escape.len().min(6)));
+            let mut buffer = [0; 4];
+            let bytes = character.encode_utf8(&mut buffer).as_bytes();
+            for (room, byte) in out.iter_mut().skip(to).zip(bytes) {
+                *room = *byte;
+            }
+            return (bytes.len(), length);
+        }
     };
-    (short, 2)
+    if let Some(room) = out.get_mut(to) {
+        *room = short;
+    }
+    (1, 2)
 }
 
 /// The character of `\uXXXX` or of a surrogate pair, and the length of what was read; nothing for a lone surrogate

@@ -64,7 +64,7 @@ fn run(folder: &Path, wanted: impl Fn(&str) -> bool) -> (usize, Vec<String>) {
     for (file, groups) in files(folder).iter().filter(|(file, _)| wanted(file)) {
         for group in groups.as_array().unwrap() {
             let schema =
-                Schema::build(&group["schema"], || jsonschema::options().with_retriever(remotes.clone()));
+                Schema::build(&group["schema"], 64, || jsonschema::options().with_retriever(remotes.clone()));
             for case in group["tests"].as_array().unwrap() {
                 let data = case["data"].to_string();
                 let valid =
@@ -262,7 +262,7 @@ fn references_that_multiply_or_nest_too_deep_are_refused() {
             chain(count, double),
             chain(count, property),
             chain(count, hidden),
-            chain(count.max(100), single),
+            chain(count.max(300), single),
         ] {
             assert!(matches!(compile(&schema), Err(SchemaError::Costly)), "{count}");
         }
@@ -291,14 +291,30 @@ fn references_that_multiply_or_nest_too_deep_are_refused() {
 
 #[test]
 fn the_costliest_schema_within_the_bounds_fits_on_a_small_stack() {
-    // As deep as references may nest in place, at every level of the deepest value.
-    let in_place = |next: Value| json!({"anyOf": [next]});
-    let mut schema = chain(14, in_place);
-    schema["$defs"]["d14"] = json!({"items": {"$ref": "#"}});
-    let schema = compile(&schema).unwrap();
-    let run = move || {
-        let deep = "[".repeat(64) + &"]".repeat(64);
-        assert!(schema.check(Some(View::of(deep.as_bytes()))).is_ok());
+    for (depth, count) in [(64, 14), (512, 0)] {
+        let limits = Limits { json_depth_max: depth, ..Limits::default() };
+        // As deep as references may nest in place, at every level of the deepest value.
+        let recursive = |count: usize| {
+            let mut schema = chain(count, |next| json!({"anyOf": [next]}));
+            schema["$defs"][format!("d{count}")] = json!({"items": {"$ref": "#"}});
+            Schema::compile(schema.to_string().as_bytes(), &limits)
+        };
+        assert!(matches!(recursive(count + 3), Err(SchemaError::Costly)));
+        let schema = recursive(count).unwrap();
+        let run = move || {
+            let depth = usize::try_from(depth).unwrap();
+            let deep = "[".repeat(depth) + &"]".repeat(depth);
+            assert!(schema.check(Some(View::of(deep.as_bytes()))).is_ok());
+        };
+        std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn the_longest_path_within_the_bounds_fits_on_a_small_stack() {
+    let run = || {
+        let schema = compile(&chain(253, |next| next)).unwrap();
+        assert!(fits(&schema, &json!({})) && !fits(&schema, &json!(1)));
     };
     std::thread::Builder::new().stack_size(2 << 20).spawn(run).unwrap().join().unwrap();
 }
