@@ -28,12 +28,14 @@ use self::{
     decode::{Setting, Walk},
     yaml::Node,
 };
+pub(crate) use portcullis_connect::auth::Alg as Algorithm;
+
 pub(crate) use self::{
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
-    sections::{Algorithm, JwtKind, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
+    sections::{Jwt, JwtKind, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
     server::{Egress, Isolation, Server, ServerRequest, Trust, Upstream},
-    values::Reference,
+    values::{Reference, RoleName},
 };
 
 /// The file that is read when none is named.

@@ -1,7 +1,15 @@
-//! The security gateway for the Model Context Protocol.
-mod config;
+//! The security gateway for the Model Context Protocol: one binary, every command.
 
-fn main() {
-    let _ = config::Config::load(None, &config::Overrides::default());
-    let _ = (config::schema(), config::markdown());
+mod cli;
+mod config;
+mod logging;
+mod sample_server;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    cli::carry_out(cli::Cli::parse())
 }

@@ -137,6 +137,7 @@ pub struct Catalog {
     gate: tokio::sync::Mutex<()>,
     fetched_us: [AtomicU64; 4],
     error: std::sync::Mutex<Option<String>>,
+    revision: std::sync::OnceLock<&'static str>,
 }
 
 impl Catalog {
@@ -152,6 +153,7 @@ impl Catalog {
             gate: tokio::sync::Mutex::default(),
             fetched_us: Default::default(),
             error: std::sync::Mutex::default(),
+            revision: std::sync::OnceLock::new(),
         }
     }
 
@@ -165,6 +167,12 @@ impl Catalog {
     #[must_use]
     pub fn error(&self) -> Option<String> {
         self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The newest revision that the server speaks, once it has been asked.
+    #[must_use]
+    pub fn revision(&self) -> Option<&'static str> {
+        self.revision.get().copied()
     }
 
     /// How old the newest listing of a kind is; `None` before the first.

@@ -19,7 +19,7 @@ pub enum Upstream {
     /// Streamable HTTP.
     Http(Box<HttpPeer>),
     /// Child processes.
-    Stdio(StdioPeer),
+    Stdio(Box<StdioPeer>),
 }
 
 /// What a server answered.

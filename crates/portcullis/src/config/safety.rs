@@ -1,22 +1,41 @@
 //! What is refused although it is well-formed: settings that would expose the gateway. `check` and `run` share it.
 
+use url::{Host, Url};
+
 use super::{
     decode::{Setting, Walk},
     mistake::{ConfigMistake, Place},
     sections::{Admin, Identities, Listen, Settings},
-    yaml::{Node, Value},
+    yaml::{Key, Node, Value},
 };
 
-/// The place of a dotted key, or of the nearest parent that is written.
+/// The place of a key path, or of the nearest parent that is written.
 fn place(root: &Node, path: &str) -> Place {
     let mut node = root;
     let mut at = Place::START;
-    for key in path.split('.') {
+    for step in path.split('.') {
+        let (key, index) = match step.trim_end_matches(']').split_once('[') {
+            Some((key, index)) => (key, index.parse::<usize>().ok()),
+            None => (step, None),
+        };
         let Some((found, value)) = node.get(key) else { break };
-        at = found.at;
-        node = value;
+        (at, node) = (found.at, value);
+        if let (Some(index), Value::List(items)) = (index, &node.value) {
+            let Some(item) = items.get(index) else { break };
+            (at, node) = (item.at, item);
+        }
     }
     at
+}
+
+/// Whether the URL points at this machine.
+fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
 }
 
 /// Everything that would expose the gateway.
@@ -48,6 +67,27 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
             "set `identities.api_keys: true` or add an issuer under `identities.jwt`",
         );
     }
+    for (index, jwt) in identities.jwt.iter().enumerate() {
+        let key = format!("identities.jwt[{index}]");
+        match (&jwt.jwks_file, &jwt.jwks_url) {
+            (Some(_), Some(_)) => refuse(&key, String::from("has both `jwks_file` and `jwks_url`"), "keep one of the two"),
+            (None, None) => refuse(&key, String::from("has neither `jwks_file` nor `jwks_url`"), "name the issuer's key set"),
+            (Some(_), None) => {}
+            (None, Some(url)) if url.scheme() == "https" || is_local(url) => {}
+            (None, Some(_)) => {
+                let message = String::from("keys fetched over plain HTTP can be replaced on the way");
+                refuse(&format!("{key}.jwks_url"), message, "use `https://`");
+            }
+        }
+    }
+    for (name, role) in &settings.roles {
+        for (index, rule) in role.deny.iter().enumerate() {
+            if !rule.mask.is_empty() || !rule.refuse.is_empty() {
+                let message = String::from("a denial lets no answer through that could be masked or refused");
+                refuse(&format!("roles.{name}.deny[{index}]"), message, "move `mask` and `refuse` to a rule under `allow`");
+            }
+        }
+    }
     let admin = settings.admin.address;
     if !admin.ip().is_loopback() {
         let message = format!("`{admin}` is not a loopback address");
@@ -62,18 +102,20 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
 /// The sections that [`mistakes`] judges, as far as they can be read; the rest at its default.
 pub(super) fn readable(root: &Node, walk: &Walk) -> Option<Settings> {
     let scratch = || Walk::new(walk.base.clone(), walk.roles.clone());
-    let mut pairs = Vec::new();
+    let mut sections = Vec::new();
     for name in ["listen", "admin", "identities"] {
-        let Some((key, node)) = root.get(name) else { continue };
-        let mut walk = scratch();
-        let good = match name {
-            "listen" => Listen::read(node, &mut walk).is_some(),
-            "admin" => Admin::read(node, &mut walk).is_some(),
-            _ => Identities::read(node, &mut walk).is_some(),
+        let Some((key, Node { at, value: Value::Map(pairs) })) = root.get(name) else { continue };
+        let part = |pairs: Vec<(Key, Node)>| Node { at: *at, value: Value::Map(pairs) };
+        let good = |pair: &&(Key, Node)| {
+            let (one, mut walk) = (part(vec![(*pair).clone()]), scratch());
+            match name {
+                "listen" => Listen::read(&one, &mut walk).is_some(),
+                "admin" => Admin::read(&one, &mut walk).is_some(),
+                _ => Identities::read(&one, &mut walk).is_some(),
+            }
         };
-        if good {
-            pairs.push((key.clone(), node.clone()));
-        }
+        sections.push((key.clone(), part(pairs.iter().filter(good).cloned().collect())));
     }
+    let pairs = sections;
     Settings::read(&Node { at: root.at, value: Value::Map(pairs) }, &mut scratch())
 }

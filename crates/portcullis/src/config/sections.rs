@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
+use portcullis_connect::auth::Alg;
 use portcullis_core::{Action, Limits};
 use url::Url;
 
@@ -110,10 +111,10 @@ section! {
         /// Accepted `aud` values. Default: the URL of the route that is called.
         audiences: Vec<String>;
         /// Accepted signature algorithms.
-        algorithms: Vec<Algorithm> = vec![Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256];
+        algorithms: Vec<Alg> = vec![Alg::Es256, Alg::EdDsa, Alg::Rs256];
         /// File with the issuer's key set.
         jwks_file: Option<PathBuf>;
-        /// URL of the issuer's key set, fetched over HTTPS.
+        /// URL of the issuer's key set: `https`, or `http` on this machine.
         jwks_url: Option<Url>;
         /// Claim that lists roles or groups; `scope` where it is absent.
         roles_claim: Option<String>;
@@ -131,36 +132,6 @@ section! {
         leeway_s: Bounded<0, 300> = Bounded(60);
         /// Longest accepted lifetime of a token, in seconds.
         max_lifetime_s: Bounded<60, 31_536_000> = Bounded(86_400);
-    }
-}
-
-choice! {
-    /// A signature algorithm (RFC 7518, RFC 8037).
-    Algorithm {
-        /// Ed25519.
-        EdDsa = "EdDSA",
-        /// ECDSA over P-256 with SHA-256.
-        Es256 = "ES256",
-        /// ECDSA over P-384 with SHA-384.
-        Es384 = "ES384",
-        /// HMAC with SHA-256; only with a key set of shared secrets.
-        Hs256 = "HS256",
-        /// HMAC with SHA-384; only with a key set of shared secrets.
-        Hs384 = "HS384",
-        /// HMAC with SHA-512; only with a key set of shared secrets.
-        Hs512 = "HS512",
-        /// RSA-PSS with SHA-256.
-        Ps256 = "PS256",
-        /// RSA-PSS with SHA-384.
-        Ps384 = "PS384",
-        /// RSA-PSS with SHA-512.
-        Ps512 = "PS512",
-        /// RSA PKCS#1 v1.5 with SHA-256.
-        Rs256 = "RS256",
-        /// RSA PKCS#1 v1.5 with SHA-384.
-        Rs384 = "RS384",
-        /// RSA PKCS#1 v1.5 with SHA-512.
-        Rs512 = "RS512",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
+use portcullis_connect::auth::Alg;
 use portcullis_core::{Action, Limits, Secret};
 use serde_json::json;
 use url::Url;
@@ -133,18 +134,9 @@ text! {
     }
 }
 
-const DETECTORS: &[(&str, &str)] = &[
-    ("bidi_controls", ""),
-    ("control_characters", ""),
-    ("credentials", ""),
-    ("email", ""),
-    ("payment_card", ""),
-    ("tag_characters", ""),
-];
-
 /// The detectors there are.
 pub(crate) fn detector_names() -> Vec<&'static str> {
-    DETECTORS.iter().map(|kind| kind.0).collect()
+    portcullis_inspect::CATALOG.iter().map(|kind| kind.name).collect()
 }
 
 impl<T: Setting> Setting for BTreeMap<DetectorName, T> {
@@ -152,11 +144,11 @@ impl<T: Setting> Setting for BTreeMap<DetectorName, T> {
         Shape::Section(SectionShape {
             name: "Detectors",
             doc: "Detectors, by name.",
-            fields: DETECTORS
+            fields: portcullis_inspect::CATALOG
                 .iter()
                 .map(|kind| FieldShape {
-                    key: kind.0,
-                    doc: kind.1,
+                    key: kind.name,
+                    doc: kind.doc,
                     shape: T::shape(),
                     required: false,
                     default: None,
@@ -217,6 +209,21 @@ impl Setting for Action {
     fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
         let words: Vec<&str> = Self::ALL.iter().map(|action| action.name()).collect();
         one_of(node, walk, &words, Self::ALL)
+    }
+}
+
+impl Setting for Alg {
+    fn shape() -> Shape {
+        Shape::Choice(Self::ALL.iter().map(|alg| (alg.name(), "")).collect())
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let words: Vec<&str> = Self::ALL.iter().map(|alg| alg.name()).collect();
+        one_of(node, walk, &words, Self::ALL)
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        Some(json!(self.name()))
     }
 }
 

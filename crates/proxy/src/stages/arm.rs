@@ -66,7 +66,8 @@ pub fn call(recorded: Recorded) -> Result<Armed, Refusal> {
     Ok(Armed { recorded, headers })
 }
 
-fn secret_value(text: &str) -> Result<HeaderValue, Refusal> {
+/// A header value that debug output does not show.
+pub(crate) fn secret_value(text: &str) -> Result<HeaderValue, Refusal> {
     let mut value = HeaderValue::try_from(text).map_err(|_| {
         Refusal::new(Code::Internal, "a header for the server holds a character that headers cannot hold")
     })?;

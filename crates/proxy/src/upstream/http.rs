@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use portcullis_core::{Code, Limits, Refusal};
+use portcullis_core::{Code, Limits, Refusal, Secret};
 use portcullis_mcp::sse;
 use portcullis_net::client::{ClientError, HttpUpstream};
 use tokio::time::timeout;
@@ -19,13 +19,15 @@ use crate::head::{SESSION, Verb};
 pub struct HttpPeer {
     pub(super) client: HttpUpstream,
     pub(super) own: OwnHttp,
+    /// Joined to the gateway's own requests here, and to those of callers at `arm`.
+    pub(super) headers: Vec<(HeaderName, Secret<String>)>,
 }
 
 impl HttpPeer {
-    /// A server reached through `client`.
+    /// A server reached through `client`, with its credentials.
     #[must_use]
-    pub fn new(client: HttpUpstream) -> Self {
-        Self { client, own: OwnHttp::default() }
+    pub fn new(client: HttpUpstream, headers: Vec<(HeaderName, Secret<String>)>) -> Self {
+        Self { client, own: OwnHttp::default(), headers }
     }
 
     /// Sends one request and reads the head of its answer; a JSON body is read whole, a stream is handed on.

@@ -13,7 +13,10 @@ use portcullis_mcp::{
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{HttpPeer, Reply, StdioPeer, Upstream, stdio::Owner};
-use crate::head::{METHOD, SESSION, VERSION, Verb};
+use crate::{
+    head::{METHOD, SESSION, VERSION, Verb},
+    stages::arm::secret_value,
+};
 
 /// What the gateway says of itself in `initialize`: it offers nothing, so the server can ask nothing.
 pub(super) const INITIALIZE: &[u8] = br#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
@@ -161,7 +164,7 @@ impl HttpPeer {
         let (version, capabilities) = legacy_capabilities(&answer)?;
         let opened = Opened { era: Era::Legacy, session, version, capabilities };
         let note = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-        self.send(Verb::Post, headers(Some(&opened), None), note, limits).await?;
+        self.send(Verb::Post, self.headers(Some(&opened), None)?, note, limits).await?;
         Ok(opened)
     }
 
@@ -183,6 +186,27 @@ impl HttpPeer {
         }
     }
 
+    fn headers(&self, opened: Option<&Opened>, modern: Option<&'static str>) -> Result<HeaderMap, Refusal> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        if let Some(method) = modern {
+            headers.insert(VERSION, HeaderValue::from_static(MODERN));
+            headers.insert(METHOD, HeaderValue::from_static(method));
+        } else if let Some(opened) = opened {
+            if let Ok(version) = HeaderValue::try_from(&opened.version) {
+                headers.insert(VERSION, version);
+            }
+            if let Some(Ok(session)) = opened.session.as_ref().map(HeaderValue::try_from) {
+                headers.insert(SESSION, session);
+            }
+        }
+        for (name, secret) in &self.headers {
+            headers.insert(name, secret_value(secret.expose())?);
+        }
+        Ok(headers)
+    }
+
     async fn ask(
         &self,
         method: &'static str,
@@ -193,7 +217,7 @@ impl HttpPeer {
     ) -> Result<(Message, Option<String>), Refusal> {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         let modern = (era == Era::Modern).then_some(method);
-        let sent = self.send(Verb::Post, headers(opened, modern), Bytes::from(body), limits).await?;
+        let sent = self.send(Verb::Post, self.headers(opened, modern)?, Bytes::from(body), limits).await?;
         let json = JsonLimits::answer(limits);
         let parse = |bytes| {
             Message::parse(bytes, &json).map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))
@@ -226,24 +250,6 @@ impl HttpPeer {
             }
         }
     }
-}
-
-fn headers(opened: Option<&Opened>, modern: Option<&'static str>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-    if let Some(method) = modern {
-        headers.insert(VERSION, HeaderValue::from_static(MODERN));
-        headers.insert(METHOD, HeaderValue::from_static(method));
-    } else if let Some(opened) = opened {
-        if let Ok(version) = HeaderValue::try_from(&opened.version) {
-            headers.insert(VERSION, version);
-        }
-        if let Some(Ok(session)) = opened.session.as_ref().map(HeaderValue::try_from) {
-            headers.insert(SESSION, session);
-        }
-    }
-    headers
 }
 
 impl StdioPeer {

@@ -58,7 +58,8 @@ pub struct StdioPeer {
     /// Consecutive failures and the time before which no new child is started.
     backoff: Mutex<(u32, u64)>,
     modern_spoken: OnceCell<bool>,
-    pub(super) changed: Arc<tokio::sync::Notify>,
+    /// Told whenever a child says that one of its lists changed.
+    pub changed: Arc<tokio::sync::Notify>,
 }
 
 impl StdioPeer {

@@ -1,0 +1,140 @@
+//! The command line: what each command takes, and where it is carried out. Commands that need a running gateway talk
+//! to its admin API; the others work on files alone.
+
+mod audit;
+mod check;
+mod client;
+mod keys;
+mod output;
+mod policy;
+mod reference;
+mod run;
+mod servers;
+mod tools;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use url::Url;
+
+use self::output::{Failure, exit};
+pub(crate) use self::output::Output;
+
+const AFTER_HELP: &str = "\
+Examples:
+  portcullis run                                  start a safe gateway on this machine
+  portcullis key create ci --role operator        make an API key (printed once)
+  portcullis tool diff files/read_file            see what a server changed
+  portcullis audit tail -f                        watch every decision
+  portcullis audit verify                         check the whole ledger, offline
+
+Exit codes:
+  0  done                    1  refused or failed       2  wrong usage
+  3  no gateway reached      4  verification failed     5  mistakes in the configuration";
+
+/// The security gateway for the Model Context Protocol.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Common {
+    /// Configuration file [default: portcullis.yaml where it exists]
+    #[arg(long, short = 'c', global = true, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data directory [default: `data` of the configuration, ./portcullis-data]
+    #[arg(long, global = true, value_name = "DIR", env = "PORTCULLIS_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Admin API of the gateway [default: admin.addr in the data directory]
+    #[arg(long, global = true, value_name = "URL", env = "PORTCULLIS_ADMIN")]
+    pub(crate) admin: Option<Url>,
+    /// File with the admin token [default: admin.token in the data directory]
+    #[arg(long, global = true, value_name = "FILE", env = "PORTCULLIS_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the gateway
+    Run(run::Run),
+    /// Check the configuration without starting, with the code that `run` uses
+    Check,
+    /// API keys: create, list, revoke
+    #[command(subcommand)]
+    Key(keys::Key),
+    /// Servers behind the gateway: list, add, remove
+    #[command(subcommand)]
+    Server(servers::Server),
+    /// Tools, prompts, resources and templates: what servers offer, and what is approved
+    #[command(subcommand)]
+    Tool(tools::Tool),
+    /// Policies: check them, ask who may do what and why
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// The ledger: watch, search, verify, prove
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// Run the built-in sample MCP server on standard input and output
+    SampleServer,
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  portcullis completions bash > /etc/bash_completion.d/portcullis")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the generated reference pages into a folder
+    #[command(hide = true)]
+    Generate {
+        /// The folder
+        folder: PathBuf,
+    },
+}
+
+/// Prints one text on standard output.
+///
+/// # Errors
+/// When nobody reads it.
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).context("standard output is closed")
+}
+
+/// Carries out one command; the exit code says how it went.
+pub(crate) fn carry_out(cli: Cli) -> ExitCode {
+    let Cli { common, command } = cli;
+    let output = Output::new(common.json);
+    let done = match command {
+        Command::Run(options) => return run::run(&common, options, &output),
+        Command::Check => check::check(&common, &output),
+        Command::Key(command) => keys::carry_out(&common, command, &output),
+        Command::Server(command) => servers::carry_out(&common, command, &output),
+        Command::Tool(command) => tools::carry_out(&common, command, &output),
+        Command::Policy(command) => policy::carry_out(&common, command, &output),
+        Command::Audit(command) => audit::carry_out(&common, command, &output),
+        Command::SampleServer => {
+            crate::sample_server::run().map_err(|error| Failure::refused(format!("{error:#}")))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut script);
+            output.raw(&script);
+            Ok(())
+        }
+        Command::Generate { folder } => reference::write(&folder),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output.fail(&failure),
+    }
+}

@@ -1,0 +1,73 @@
+//! `portcullis run`: configuration, log, then the gateway itself.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, ValueEnum};
+
+use super::{Common, Failure, output::Output};
+use crate::{
+    config::{LogFormat, Overrides, Tls},
+    logging,
+    wire::RunOptions,
+};
+
+/// What `run` takes beside the configuration.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  portcullis run                                            loopback, sample server, one key printed once
+  portcullis run --config portcullis.yaml                   what the file says
+  portcullis run --listen 0.0.0.0:7300 --tls-cert cert.pem --tls-key key.pem
+
+SIGHUP and changes of the file reload it: whole, or not at all. SIGTERM and SIGINT stop in order.")]
+pub(crate) struct Run {
+    /// Address for clients [default: 127.0.0.1:7300]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Address for the admin API, loopback only [default: 127.0.0.1:7301]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<SocketAddr>,
+    /// PEM file with the certificate chain
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with the private key
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Form of log lines
+    #[arg(long, value_name = "FORM")]
+    log_format: Option<Format>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Json,
+    Text,
+}
+
+pub(super) fn run(common: &Common, run: Run, output: &Output) -> ExitCode {
+    let Run { listen, admin_listen, tls_cert, tls_key, log_format } = run;
+    let overrides = Overrides {
+        data: common.data.clone(),
+        listen,
+        admin: admin_listen,
+        tls: tls_cert.zip(tls_key).map(|(certificate, key)| Tls { certificate, key }),
+        log_format: log_format.map(|format| match format {
+            Format::Json => LogFormat::Json,
+            Format::Text => LogFormat::Text,
+        }),
+    };
+    match start(common, RunOptions { overrides, json: common.json }) {
+        Ok(code) => code,
+        Err(failure) => output.fail(&failure),
+    }
+}
+
+fn start(common: &Common, options: RunOptions) -> Result<ExitCode, Failure> {
+    let config = super::check::load(common.config.as_deref(), &options.overrides)?;
+    let failed = |error: anyhow::Error| Failure::refused(format!("{error:#}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::refused(error.to_string()))?;
+    logging::start(&config.settings.log).map_err(failed)?;
+    // Boxed: the whole gateway is one large future.
+    runtime.block_on(Box::pin(crate::wire::run(config, options))).map_err(failed)
+}

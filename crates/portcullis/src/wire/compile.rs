@@ -1,0 +1,310 @@
+//! From configuration to rules. The same code judges a file in `check`, at the start and at every reload; servers
+//! that did not change keep their connections, processes and catalogues.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use portcullis_admin::{SERVER_KIND, SERVER_SLOT};
+use portcullis_connect::{
+    Fetch,
+    auth::{Authenticator, Parts},
+};
+use portcullis_core::{Action, Clock, Digest, Limits, Secret};
+use portcullis_inspect::Inspector;
+use portcullis_mcp::json::JsonLimits;
+use portcullis_net::{
+    client::{HttpUpstream, UpstreamOptions},
+    guard::EgressPolicy,
+    stdio::{Command, Environment},
+    tls::ServerTls,
+};
+use portcullis_policy::{Policies, PolicySource};
+use portcullis_proxy::{
+    catalog::{Catalog, Parts as CatalogParts},
+    rules::{Isolation, Rules, Server, ServerSettings, Transport, Trust},
+    upstream::{HttpPeer, StdioPeer, Upstream},
+};
+use portcullis_store::{Keys, Ledger, Revisions};
+use serde_json::Value;
+
+use crate::config::{self, Config, ConfigMistake, Place, Reference, Settings};
+
+/// Name of the server that is there when none is declared.
+pub(crate) const SAMPLE: &str = "sample";
+
+/// What compiling works with.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) keys: Arc<dyn Keys>,
+    pub(crate) revisions: Arc<dyn Revisions>,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) fetch: Arc<dyn Fetch>,
+    pub(crate) pepper: Secret<Vec<u8>>,
+    pub(crate) environment: Environment,
+    pub(crate) instance: Arc<str>,
+    pub(crate) data: SocketAddr,
+}
+
+type Found = Vec<ConfigMistake>;
+
+fn mistake(key: impl Into<String>, message: impl Into<String>, hint: &str) -> ConfigMistake {
+    ConfigMistake::new(Place::START, key, message, hint)
+}
+
+/// Compiles what can be compiled without a running gateway: policies and detectors.
+///
+/// # Errors
+/// Every mistake.
+pub(crate) fn check(config: &Config) -> Result<(Arc<Policies>, Arc<Inspector>), Found> {
+    let mut found = Found::new();
+    let policy = source(config).and_then(|source| policies(&source, &config.settings.limits));
+    let policy = policy.map_err(|mistakes| found.extend(mistakes)).ok();
+    let inspector = Inspector::new(&super::convert::inspect(&config.settings))
+        .map_err(|error| found.push(mistake("inspect", error.to_string(), "see docs/reference/config.md")))
+        .ok();
+    if let Err(error) = tls(config) {
+        found.push(mistake("listen.tls", format!("{error:#}"), "name a PEM certificate chain and its key"));
+    }
+    match (policy, inspector) {
+        (Some(policy), Some(inspector)) if found.is_empty() => Ok((policy, Arc::new(inspector))),
+        _ => Err(found),
+    }
+}
+
+/// TLS of the data plane, if it is configured.
+pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
+    let Some(tls) = &config.settings.listen.tls else { return Ok(None) };
+    let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("`{}`", path.display()));
+    Ok(Some(ServerTls::new(&read(&tls.certificate)?, &read(&tls.key)?)?))
+}
+
+/// Roles and policies; with the sample server comes a rule that shows a refusal.
+fn source(config: &Config) -> Result<PolicySource, Found> {
+    let mut source = config.policy_source()?;
+    if config.settings.servers.is_empty() {
+        for role in source.roles.iter_mut().filter(|role| role.name == "operator") {
+            role.rules.push(portcullis_policy::Rule {
+                actions: vec![Action::CallTool],
+                servers: SAMPLE.parse().into_iter().collect(),
+                items: "notes.delete".parse().into_iter().collect(),
+                ..portcullis_policy::Rule::forbid()
+            });
+        }
+    }
+    Ok(source)
+}
+
+fn policies(source: &PolicySource, limits: &Limits) -> Result<Arc<Policies>, Found> {
+    Policies::compile(source, limits).map(Arc::new).map_err(|errors| {
+        errors
+            .into_iter()
+            .map(|error| mistake("policies", error.to_string(), "`portcullis policy check` shows each with its place"))
+            .collect()
+    })
+}
+
+/// The rules that a configuration stands for.
+///
+/// # Errors
+/// Every mistake that only shows in the world: unset environment variables, unreadable files.
+pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -> Result<Rules, Found> {
+    let (policy, inspector) = check(config)?;
+    let settings = &config.settings;
+    let limits = settings.limits.clone();
+    let auth = authenticator(config, world).map_err(|error| vec![mistake("identities", error, "see docs/reference/config.md")])?;
+    let public_url = public_url(settings, world.data);
+    let (declared, mut digests) = (declared(config, world).await?, vec![config.digest, policy.digest()]);
+    let mut servers = BTreeMap::new();
+    let mut found = Found::new();
+    for (name, section) in &declared {
+        match server_settings(section) {
+            Ok(settings) => {
+                digests.push(settings.digest);
+                let kept = old.and_then(|old| old.servers.get(name)).filter(|kept| kept.settings.digest == settings.digest);
+                let server = match kept {
+                    Some(kept) => Ok(Arc::clone(kept)),
+                    None => server(name, settings, world, &limits).await,
+                };
+                match server {
+                    Ok(server) => drop(servers.insert(name.clone(), server)),
+                    Err(reason) => found.push(mistake(format!("servers.{name}"), reason, "see docs/reference/config.md")),
+                }
+            }
+            Err(reason) => found.push(mistake(format!("servers.{name}"), reason, "set the variable or make the file readable, then try again")),
+        }
+    }
+    if !found.is_empty() {
+        return Err(found);
+    }
+    let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
+    Ok(Rules {
+        digest: Digest::of_parts(&parts),
+        request: JsonLimits::request(&limits),
+        answer: JsonLimits::answer(&limits),
+        limits,
+        hosts: hosts(settings, world.data, &public_url),
+        origins: settings.listen.origins.iter().map(|origin| origin.0.clone()).collect(),
+        public_url,
+        authorization_servers: settings.identities.jwt.iter().map(|jwt| jwt.issuer.clone()).collect(),
+        auth: Arc::new(auth),
+        policy,
+        inspector,
+        servers,
+    })
+}
+
+/// Servers of the file, servers added at run time, and the sample where there is none at all.
+async fn declared(config: &Config, world: &World) -> Result<BTreeMap<String, config::Server>, Found> {
+    let mut servers = config.settings.servers.clone();
+    if servers.is_empty() {
+        let program = std::env::current_exe()
+            .map_err(|error| vec![mistake("servers", format!("the sample server cannot be found: {error}"), "declare a server")])?;
+        servers.insert(SAMPLE.to_owned(), config::Server::sample(program.to_string_lossy().into_owned()));
+    }
+    let store = |error: portcullis_store::StoreError| vec![mistake("store", error.to_string(), "look at the database file")];
+    for (head, revision) in world.revisions.heads_with_bodies(SERVER_KIND).await.map_err(store)? {
+        if head.slot != SERVER_SLOT || servers.contains_key(&head.name) {
+            continue;
+        }
+        let json: Value = serde_json::from_slice(&revision.body).unwrap_or_default();
+        // What was accepted once and is not any more must not keep the gateway from starting: it is left out, loudly.
+        match config::Server::from_json(&head.name, &json) {
+            Ok(server) => drop(servers.insert(head.name, server)),
+            Err(mistakes) => tracing::error!(server = head.name, ?mistakes, "a server added at run time cannot be used"),
+        }
+    }
+    Ok(servers)
+}
+
+/// Judges a server that is to be added.
+pub(crate) fn check_server(config: &Config, name: &str, json: &Value) -> Result<(), Vec<String>> {
+    if config.settings.servers.contains_key(name) {
+        return Err(vec![format!("`{name}` is declared in the configuration file")]);
+    }
+    let texts = |mistakes: Found| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let server = config::Server::from_json(name, json).map_err(texts)?;
+    server_settings(&server).map(|_| ()).map_err(|reason| vec![reason])
+}
+
+fn server_settings(section: &config::Server) -> Result<ServerSettings, String> {
+    let resolve = |values: &BTreeMap<String, Reference>| {
+        values
+            .iter()
+            .map(|(name, reference)| Ok((name.clone(), reference.resolve()?)))
+            .collect::<Result<BTreeMap<String, Secret<String>>, String>>()
+    };
+    let mut parts = vec![format!("{:?}{:?}{:?}", section.trust, section.isolation, section.server_requests)];
+    let transport = match &section.upstream {
+        config::Upstream::Http { url, headers, egress } => {
+            let mut resolved = Vec::new();
+            for (name, value) in resolve(headers)? {
+                parts.push(format!("{name}={}", value.expose()));
+                let header = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
+                resolved.push((header, value));
+            }
+            parts.push(format!("{url} {egress:?}"));
+            let egress = EgressPolicy {
+                allow_http: egress.allow_loopback || egress.allow_private,
+                allow_loopback: egress.allow_loopback,
+                allow_private: egress.allow_private,
+            };
+            Transport::Http { url: url.clone(), headers: resolved, egress }
+        }
+        config::Upstream::Stdio { program, args, env, cwd } => {
+            let env = resolve(env)?;
+            parts.extend(env.iter().map(|(name, value)| format!("{name}={}", value.expose())));
+            parts.push(format!("{program} {args:?} {cwd:?}"));
+            let isolation = isolation(section.isolation);
+            Transport::Stdio { program: program.clone(), args: args.clone(), env, cwd: cwd.clone(), isolation }
+        }
+    };
+    let trust = match section.trust {
+        config::Trust::Review => Trust::Review,
+        config::Trust::TrustOnFirstUse => Trust::TrustOnFirstUse,
+    };
+    let server_requests = section.server_requests.iter().map(|request| request_name(*request).to_owned()).collect();
+    let digest = Digest::of(parts.join("\n").as_bytes());
+    parts.iter_mut().for_each(zeroize::Zeroize::zeroize);
+    Ok(ServerSettings { transport, trust, server_requests, digest })
+}
+
+fn request_name(request: config::ServerRequest) -> &'static str {
+    match request {
+        config::ServerRequest::Elicitation => "elicitation",
+        config::ServerRequest::Roots => "roots",
+        config::ServerRequest::Sampling => "sampling",
+    }
+}
+
+fn isolation(isolation: config::Isolation) -> Isolation {
+    match isolation {
+        config::Isolation::PerCaller => Isolation::PerCaller,
+        config::Isolation::PerSession => Isolation::PerSession,
+        config::Isolation::Shared => Isolation::Shared,
+    }
+}
+
+async fn server(name: &str, settings: ServerSettings, world: &World, limits: &Limits) -> Result<Arc<Server>, String> {
+    let name: Arc<str> = Arc::from(name);
+    let upstream = match &settings.transport {
+        Transport::Http { url, headers, egress } => {
+            let mut options = UpstreamOptions::new(*egress, limits);
+            // The stages own this deadline; the client's is only a second line.
+            options.first_byte_timeout = Duration::from_millis(limits.total_timeout_ms);
+            let client = HttpUpstream::new(url, &options).map_err(|error| error.to_string())?;
+            Upstream::Http(Box::new(HttpPeer::new(client, headers.clone())))
+        }
+        Transport::Stdio { program, args, env, cwd, isolation } => {
+            let env = env.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect();
+            let command = Command { program: program.clone(), args: args.clone(), env, cwd: cwd.clone() };
+            let peer = StdioPeer::new(Arc::clone(&name), command, world.environment.clone(), *isolation, Arc::clone(&world.clock));
+            Upstream::Stdio(Box::new(peer))
+        }
+    };
+    let parts = CatalogParts {
+        revisions: Arc::clone(&world.revisions),
+        ledger: Arc::clone(&world.ledger),
+        clock: Arc::clone(&world.clock),
+        instance: Arc::clone(&world.instance),
+    };
+    let catalog = Catalog::new(Arc::clone(&name), settings.trust, parts);
+    catalog.load().await.map_err(|error| error.to_string())?;
+    Ok(Arc::new(Server { name, settings, upstream, catalog }))
+}
+
+fn authenticator(config: &Config, world: &World) -> Result<Authenticator, String> {
+    let parts = Parts {
+        keys: Arc::clone(&world.keys),
+        pepper: world.pepper.clone(),
+        clock: Arc::clone(&world.clock),
+        fetch: Arc::clone(&world.fetch),
+        limits: config.settings.limits.clone(),
+    };
+    Authenticator::new(super::convert::auth(&config.settings), parts).map_err(|error| error.to_string())
+}
+
+/// Scheme and authority under which clients reach us; loopback names are all us.
+fn public_url(settings: &Settings, data: SocketAddr) -> String {
+    if let Some(url) = &settings.listen.public_url {
+        return url.as_str().trim_end_matches('/').to_owned();
+    }
+    let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{data}")
+}
+
+fn hosts(settings: &Settings, data: SocketAddr, public_url: &str) -> BTreeSet<String> {
+    let mut hosts: BTreeSet<String> = settings.listen.hosts.iter().map(|host| host.0.to_ascii_lowercase()).collect();
+    hosts.insert(data.ip().to_string());
+    if data.ip().is_loopback() {
+        hosts.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    }
+    let public = url::Url::parse(public_url).ok();
+    hosts.extend(public.as_ref().and_then(url::Url::host_str).map(|host| host.trim_matches(['[', ']']).to_owned()));
+    hosts
+}

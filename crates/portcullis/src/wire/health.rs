@@ -1,0 +1,48 @@
+//! How the data plane is, for the admin API.
+
+use std::sync::Arc;
+
+use portcullis_admin::{Health, api::servers::ServerState};
+use portcullis_core::TargetKind;
+use portcullis_proxy::rules::Transport;
+
+use super::start::Core;
+
+#[derive(Debug)]
+pub(crate) struct Facts(pub(crate) Arc<Core>);
+
+impl Health for Facts {
+    fn servers(&self) -> Vec<ServerState> {
+        let rules = self.0.gateway.rules.load();
+        let config = self.0.config.load();
+        let state = |(name, server): (&String, &Arc<portcullis_proxy::rules::Server>)| {
+            let error = server.catalog.error();
+            let asked = TargetKind::ALL.iter().any(|kind| server.catalog.age_us(*kind).is_some());
+            let state = match (&error, asked) {
+                (Some(_), _) => "failing",
+                (None, true) => "ready",
+                (None, false) => "starting",
+            };
+            let (transport, place) = match &server.settings.transport {
+                // Without query and user information: either may carry a credential.
+                Transport::Http { url, .. } => ("http", format!("{}{}", url.origin().ascii_serialization(), url.path())),
+                Transport::Stdio { program, .. } => ("stdio", program.clone()),
+            };
+            let declared = config.settings.servers.contains_key(name) || name == super::compile::SAMPLE;
+            ServerState {
+                name: name.clone(),
+                transport: transport.to_owned(),
+                source: if declared { "file" } else { "runtime" }.to_owned(),
+                state: state.to_owned(),
+                place,
+                revisions: server.catalog.revision().map(str::to_owned).into_iter().collect(),
+                error,
+            }
+        };
+        rules.servers.iter().map(state).collect()
+    }
+
+    fn ready(&self) -> bool {
+        self.0.ledger.status().healthy
+    }
+}

@@ -1,0 +1,159 @@
+//! A changed configuration takes effect whole or not at all, without a failed request: rules are compiled beside
+//! those in force and swapped.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use notify::{RecursiveMode, Watcher as _};
+use portcullis_core::Event;
+use portcullis_net::tls::ServerTls;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    compile,
+    start::{Core, record},
+};
+use crate::config::{Config, ConfigMistake};
+
+/// Editors write a file in several steps; a reload waits for this much quiet.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Reads the configuration again and puts it in force.
+pub(crate) async fn reload(core: &Core) -> Result<String, Vec<String>> {
+    let _one = core.reloading.lock().await;
+    let old_config = core.config.load_full();
+    let path = old_config.path.clone();
+    let read = tokio::task::block_in_place(|| Config::load(path.as_deref(), &core.options.overrides));
+    let compiled = match read.and_then(|config| needs_restart(&old_config, &config).map(|()| config)) {
+        Ok(config) => {
+            let old = core.gateway.rules.load_full();
+            compile::rules(&config, &core.world, Some(&old)).await.map(|rules| (config, rules))
+        }
+        Err(mistakes) => Err(mistakes),
+    };
+    match compiled {
+        Ok((config, rules)) => apply(core, config, rules).await,
+        Err(mistakes) => {
+            let texts: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            tracing::error!(mistakes = texts.join("; "), "the changed configuration is refused; the old rules stay");
+            if let Err(error) = record(core, Event::ConfigRefused, [("mistakes", json!(texts))]).await {
+                tracing::error!(%error, "the refused configuration could not be recorded");
+            }
+            Err(texts)
+        }
+    }
+}
+
+async fn apply(core: &Core, config: Config, rules: portcullis_proxy::rules::Rules) -> Result<String, Vec<String>> {
+    let (before, after) = (core.gateway.rules.load().digest, rules.digest);
+    let summary = format!("{} servers, rules {after}", rules.servers.len());
+    if before == after {
+        core.gateway.rules.store(Arc::new(rules));
+        core.config.store(Arc::new(config));
+        return Ok(format!("nothing changed; {summary}"));
+    }
+    // Recorded before it takes effect; without a record it does not.
+    let data = [("before", json!(before)), ("after", json!(after)), ("file", json!(config.digest))];
+    record(core, Event::ConfigChanged, data).await.map_err(|error| vec![format!("{error:#}")])?;
+    let old = core.gateway.rules.swap(Arc::new(rules));
+    core.config.store(Arc::new(config));
+    tracing::info!(%before, %after, "new rules are in force");
+    end_removed(core, &old).await;
+    Ok(summary)
+}
+
+/// Children of servers that are gone end in order.
+async fn end_removed(core: &Core, old: &portcullis_proxy::rules::Rules) {
+    let rules = core.gateway.rules.load_full();
+    for (name, server) in &old.servers {
+        let kept = rules.servers.get(name).is_some_and(|kept| Arc::ptr_eq(kept, server));
+        if let (false, portcullis_proxy::upstream::Upstream::Stdio(_)) = (kept, &server.upstream) {
+            let server = Arc::clone(server);
+            tokio::spawn(async move {
+                if let portcullis_proxy::upstream::Upstream::Stdio(peer) = &server.upstream {
+                    peer.shutdown().await;
+                }
+            });
+        }
+    }
+}
+
+/// What a node needs to start cannot change under it.
+fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
+    let (old_settings, new_settings) = (&old.settings, &new.settings);
+    let fixed = [
+        ("listen.address", old_settings.listen.address == new_settings.listen.address),
+        ("listen.tls", old_settings.listen.tls.is_some() == new_settings.listen.tls.is_some()),
+        ("admin.address", old_settings.admin.address == new_settings.admin.address),
+        ("data", old.data_dir() == new.data_dir()),
+        ("store", old_settings.store == new_settings.store),
+        ("ledger", old_settings.ledger == new_settings.ledger),
+    ];
+    let changed: Vec<_> = fixed
+        .into_iter()
+        .filter(|(_, same)| !same)
+        .map(|(key, _)| {
+            let hint = "restart the gateway for this change; everything else can be reloaded";
+            ConfigMistake::new(crate::config::Place::START, key, "cannot change while the gateway runs", hint)
+        })
+        .collect();
+    if changed.is_empty() { Ok(()) } else { Err(changed) }
+}
+
+/// Reloads on SIGHUP and whenever a file of the configuration changes; renews the certificate on the same signs.
+pub(crate) async fn on_signals_and_changes(core: Arc<Core>, tls: Option<ServerTls>, mut stop: watch::Receiver<bool>) {
+    let (changed, mut changes) = mpsc::channel(1);
+    let _watcher = watch_files(&core, changed);
+    let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            _ = hangup.recv() => {}
+            Some(()) = changes.recv() => {
+                tokio::time::sleep(QUIET).await;
+                while changes.try_recv().is_ok() {}
+            }
+        }
+        let _ = reload(&core).await;
+        renew(&core, tls.as_ref());
+    }
+}
+
+fn renew(core: &Core, tls: Option<&ServerTls>) {
+    let config = core.config.load();
+    let (Some(tls), Some(files)) = (tls, &config.settings.listen.tls) else { return };
+    let read = std::fs::read(&files.certificate).and_then(|cert| Ok((cert, std::fs::read(&files.key)?)));
+    let renewed = read.map_err(|error| error.to_string());
+    if let Err(error) = renewed.and_then(|(cert, key)| tls.reload(&cert, &key).map_err(|error| error.to_string())) {
+        tracing::error!(error, "the certificate cannot be renewed; the old one stays");
+    }
+}
+
+/// Watches the folders, since editors replace files.
+fn watch_files(core: &Core, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let config = core.config.load();
+    let mut files: Vec<PathBuf> = config.path.iter().chain(&config.settings.policies).cloned().collect();
+    if let Some(tls) = &config.settings.listen.tls {
+        files.extend([tls.certificate.clone(), tls.key.clone()]);
+    }
+    let files: Vec<_> = files.into_iter().filter_map(|file| std::path::absolute(file).ok()).collect();
+    let watched = files.clone();
+    let ours = move |path: &PathBuf| watched.iter().any(|file| path == file || path.starts_with(file));
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        let writes = !matches!(event.kind, notify::EventKind::Access(_));
+        if writes && event.paths.iter().any(&ours) {
+            // One waiting sign is enough.
+            let _ = changed.try_send(());
+        }
+    })
+    .inspect_err(|error| tracing::warn!(%error, "files cannot be watched; reload with SIGHUP"))
+    .ok()?;
+    for file in &files {
+        let folder = if file.is_dir() { file.as_path() } else { file.parent().unwrap_or(file) };
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            tracing::warn!(folder = %folder.display(), %error, "cannot be watched; reload with SIGHUP");
+        }
+    }
+    Some(watcher)
+}

@@ -1,0 +1,285 @@
+//! The start: what must be there, is made or is refused, in this order, before anything listens.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use portcullis_admin::{AdminParts, FreshKey, GatewayInfo};
+use portcullis_connect::auth::new_api_key;
+use portcullis_core::{CallerKind, Clock, Entropy, Event, Scope, Secret};
+use portcullis_net::{listen::Bound, stdio::Environment, tls::ServerTls};
+use portcullis_proof::{SigningKey, entry::Entry};
+use portcullis_proxy::{Gateway, metrics::Metrics, session::Sessions};
+use portcullis_store::{
+    DataDir, FileLedger, FileLedgerOptions, Keys, Ledger, NewKey, Recovery, Revisions, Sqlite,
+};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+
+use super::{
+    compile::{self, World},
+    health::Facts,
+    telemetry::Telemetry,
+    world::{GuardedFetch, SystemClock, SystemEntropy},
+};
+use super::RunOptions;
+use crate::config::{Config, ConfigMistake};
+
+/// What runs for as long as the process.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) world: World,
+    pub(crate) config: ArcSwap<Config>,
+    pub(crate) options: RunOptions,
+    pub(crate) keys: Arc<dyn Keys>,
+    pub(crate) revisions: Arc<dyn Revisions>,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) instance: Arc<str>,
+    pub(crate) telemetry: Telemetry,
+    /// One reload at a time.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
+    /// Held for its lock.
+    #[expect(dead_code, reason = "a second instance is kept out for as long as this lives")]
+    pub(crate) dir: DataDir,
+}
+
+/// A node that is ready to serve.
+pub(crate) struct Node {
+    pub(crate) core: Arc<Core>,
+    pub(crate) data: Bound,
+    pub(crate) admin: Bound,
+    pub(crate) tls: Option<ServerTls>,
+    pub(crate) parts: AdminParts,
+}
+
+/// Every mistake, one per line, each with its hint.
+pub(crate) fn mistakes(mistakes: &[ConfigMistake]) -> anyhow::Error {
+    let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+    anyhow!("the configuration has mistakes:\n{}", lines.join("\n"))
+}
+
+/// Opens everything and compiles the rules.
+pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result<Node> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let started = clock.now();
+    let dir = DataDir::open(config.data_dir())?;
+    let random = |length: usize| {
+        let entropy = Arc::clone(&entropy);
+        move || {
+            let mut bytes = vec![0; length];
+            entropy.fill(&mut bytes);
+            Secret::new(bytes)
+        }
+    };
+    let (pepper, _) = dir.secret(&dir.pepper(), random(32))?;
+    let (token, _) = dir.secret(&dir.admin_token(), || hex(&random(32)()))?;
+    let key = signing_key(&dir, &config, &*entropy)?;
+    let database = config.settings.store.sqlite.clone().unwrap_or_else(|| dir.db());
+    let store = Arc::new(Sqlite::open(&database)?);
+    let limits = config.settings.limits.clone();
+    let vkey = key.verifier().to_string();
+    let instance: Arc<str> = Arc::from(key.verifier().name());
+    let ledger_dir = config.settings.ledger.directory.clone().unwrap_or_else(|| dir.ledger());
+    let mut opening = FileLedgerOptions::new(ledger_dir, key, limits.clone(), store.clone());
+    opening.checkpoint_every_ms = config.settings.ledger.checkpoint_ms.0;
+    let (ledger, recovery) = FileLedger::open(opening)?;
+    let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+
+    let data = bind(config.settings.listen.address, "listen.address")?;
+    let admin = bind(config.settings.admin.address, "admin.address")?;
+    let tls = compile::tls(&config)?;
+    let mut registry = Registry::default();
+    let metrics = Arc::new(Metrics::new(&mut registry));
+    let telemetry = Telemetry::new(registry, config.settings.telemetry.otlp.as_ref(), Arc::clone(&ledger))?;
+    let (keys, revisions): (Arc<dyn Keys>, Arc<dyn Revisions>) = (store.clone(), store);
+    let world = World {
+        clock: Arc::clone(&clock),
+        keys: Arc::clone(&keys),
+        revisions: Arc::clone(&revisions),
+        ledger: Arc::clone(&ledger),
+        fetch: Arc::new(GuardedFetch),
+        pepper: pepper.clone(),
+        environment: Environment::minimal(std::env::vars_os()),
+        instance: Arc::clone(&instance),
+        data: data.local_addr(),
+    };
+    let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
+    let gateway = Arc::new(Gateway {
+        rules: ArcSwap::from_pointee(rules),
+        sessions: Sessions::new(Arc::clone(&clock), Arc::clone(&entropy)),
+        ledger: Arc::clone(&ledger),
+        metrics,
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        instance: Arc::clone(&instance),
+        tracer: telemetry.tracer(),
+        sources: Default::default(),
+        callers: Default::default(),
+        caller_calls: Default::default(),
+        server_calls: Default::default(),
+        caller_streams: Default::default(),
+        server_streams: Default::default(),
+    });
+    let info = GatewayInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: instance.to_string(),
+        endpoint: format!("{}/mcp/", gateway.rules.load().public_url),
+        config: config.path.as_ref().map(|path| path.display().to_string()),
+        data: dir.path().display().to_string(),
+        vkey,
+        started_ms: started.0,
+    };
+    write_address(&dir, admin.local_addr())?;
+    let core = Arc::new(Core {
+        gateway,
+        world,
+        config: ArcSwap::from_pointee(config),
+        options: options.clone(),
+        keys,
+        revisions,
+        ledger,
+        instance,
+        telemetry,
+        reloading: tokio::sync::Mutex::default(),
+        dir,
+    });
+    recovered(&core, &recovery).await?;
+    let parts = admin_parts(&core, token, pepper, entropy, info)?;
+    Ok(Node { core, data, admin, tls, parts })
+}
+
+fn bind(address: SocketAddr, key: &str) -> anyhow::Result<Bound> {
+    Bound::bind(address)
+        .with_context(|| format!("cannot listen on {address}; hint: is another program using it? set `{key}`"))
+}
+
+fn hex(bytes: &Secret<Vec<u8>>) -> Secret<Vec<u8>> {
+    Secret::new(bytes.expose().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect())
+}
+
+/// The ledger's key; made once, under the origin that the configuration names then.
+fn signing_key(dir: &DataDir, config: &Config, entropy: &dyn Entropy) -> anyhow::Result<SigningKey> {
+    let origin = &config.settings.ledger.origin.0;
+    let mut seed = [0; 32];
+    entropy.fill(&mut seed);
+    let fresh = SigningKey::from_seed(origin, seed)?;
+    let (text, _) = dir.secret(&dir.ledger_key(), || Secret::new(fresh.to_text().expose().clone().into_bytes()))?;
+    let text = std::str::from_utf8(text.expose()).context("ledger.key is not text")?;
+    let key = SigningKey::from_text(text).context("ledger.key is damaged")?;
+    if key.name() != origin.as_str() {
+        return Err(anyhow!(
+            "the ledger in this data directory is named `{}`, the configuration says `{origin}`; \
+             hint: a log keeps its name: set `ledger.origin` back, or use another data directory",
+            key.name()
+        ));
+    }
+    Ok(key)
+}
+
+/// The command line finds the admin API of a data directory here.
+fn write_address(dir: &DataDir, address: SocketAddr) -> anyhow::Result<()> {
+    let path = dir.path().join("admin.addr");
+    std::fs::write(&path, address.to_string()).with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+async fn recovered(core: &Core, recovery: &Recovery) -> anyhow::Result<()> {
+    if recovery.is_clean() {
+        return Ok(());
+    }
+    tracing::warn!(?recovery, "the ledger was not closed in order; it is whole again");
+    record(core, Event::LedgerRecovered, [("recovery", json!(format!("{recovery:?}")))]).await
+}
+
+/// Writes an entry about the gateway itself.
+pub(crate) async fn record<const N: usize>(
+    core: &Core,
+    event: Event,
+    data: [(&'static str, Value); N],
+) -> anyhow::Result<()> {
+    let mut entry = Entry::new(event, core.gateway.clock.now(), &core.instance);
+    entry.rules = Some(core.gateway.rules.load().digest);
+    entry.data = data.into_iter().collect();
+    core.ledger.append(entry.to_jcs()).await.context("the ledger cannot be written")?;
+    Ok(())
+}
+
+/// On the very first start there is no key yet: one is made and told once.
+pub(crate) async fn first_key(core: &Core) -> anyhow::Result<Option<Secret<String>>> {
+    let settings = core.config.load();
+    if !settings.settings.identities.api_keys || !core.keys.list().await?.is_empty() {
+        return Ok(None);
+    }
+    let (text, id, hash) = new_api_key(&*core.gateway.entropy, &core.world.pepper);
+    let roles = vec!["operator".to_owned()];
+    record(core, Event::KeyCreated, [("id", json!(id)), ("roles", json!(roles)), ("reason", json!("first start"))]).await?;
+    core.keys
+        .create(NewKey {
+            id,
+            name: "first".to_owned(),
+            hash,
+            roles,
+            servers: Scope::All,
+            kind: CallerKind::Service,
+            created: core.gateway.clock.now(),
+            expires: None,
+            created_by: "portcullis run".to_owned(),
+        })
+        .await?;
+    Ok(Some(text))
+}
+
+fn admin_parts(
+    core: &Arc<Core>,
+    token: Secret<Vec<u8>>,
+    pepper: Secret<Vec<u8>>,
+    entropy: Arc<dyn Entropy>,
+    info: GatewayInfo,
+) -> anyhow::Result<AdminParts> {
+    let token = String::from_utf8(token.expose().clone()).context("admin.token is not text")?;
+    let config = core.config.load();
+    let (policies, roles, metrics, reloader) =
+        (Arc::clone(core), Arc::clone(core), Arc::clone(core), Arc::clone(core));
+    let base = Arc::clone(core);
+    Ok(AdminParts {
+        ledger: Arc::clone(&core.ledger),
+        keys: Arc::clone(&core.keys),
+        revisions: Arc::clone(&core.revisions),
+        fresh_key: Arc::new(move || {
+            let (text, id, hash) = new_api_key(&*entropy, &pepper);
+            FreshKey { text, id, hash }
+        }),
+        policies: Arc::new(move || Arc::clone(&policies.gateway.rules.load().policy)),
+        roles: Arc::new(move || role_names(&roles.config.load())),
+        health: Arc::new(Facts(Arc::clone(core))),
+        metrics: Arc::new(move || metrics.telemetry.render()),
+        metrics_public: config.settings.telemetry.metrics_public,
+        reload: Arc::new(move || {
+            let core = Arc::clone(&reloader);
+            Box::pin(async move { super::reload::reload(&core).await })
+        }),
+        check_server: Arc::new(move |name, server| compile::check_server(&base.config.load(), name, server)),
+        clock: Arc::clone(&core.gateway.clock),
+        limits: config.settings.limits.clone(),
+        token: Secret::new(token.trim().to_owned()),
+        info,
+    })
+}
+
+fn role_names(config: &Config) -> BTreeSet<String> {
+    let declared = config.settings.roles.keys().cloned();
+    portcullis_policy::builtin_roles().into_iter().map(|role| role.name).chain(declared).collect()
+}
+
+impl Core {
+    /// Ends the child processes of every server in order.
+    pub(crate) async fn shutdown_children(&self) {
+        let rules = self.gateway.rules.load_full();
+        for server in rules.servers.values() {
+            if let portcullis_proxy::upstream::Upstream::Stdio(peer) = &server.upstream {
+                peer.shutdown().await;
+            }
+        }
+    }
+}

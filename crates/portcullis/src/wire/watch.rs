@@ -1,0 +1,104 @@
+//! What goes on in the background: the store is followed, catalogues are kept fresh, what is past its time ends.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use portcullis_core::TargetKind;
+use portcullis_proxy::{rules::Server, upstream::Upstream};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{reload, start::Core};
+
+/// How often sessions and idle children are looked at.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Runs until `stop`.
+pub(crate) async fn follow(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    let mut revisions = core.revisions.changed();
+    let mut refreshers = BTreeMap::new();
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut active = active_servers(&core).await;
+    loop {
+        keep_fresh(&core, &mut refreshers);
+        tokio::select! {
+            _ = stop.changed() => break,
+            _ = sweep.tick() => sweep_once(&core).await,
+            changed = revisions.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                follow_store(&core, &mut active).await;
+            }
+        }
+    }
+    for (_, (_, refresher)) in refreshers {
+        refresher.abort();
+    }
+}
+
+/// Definitions were judged or servers were added: what is in memory follows.
+async fn follow_store(core: &Arc<Core>, active: &mut Option<String>) {
+    let rules = core.gateway.rules.load_full();
+    for server in rules.servers.values() {
+        if let Err(error) = server.catalog.load().await {
+            tracing::error!(server = %server.name, %error, "definitions cannot be read; the old ones stay");
+        }
+    }
+    let now = active_servers(core).await;
+    if now != *active {
+        *active = now;
+        let _ = reload::reload(core).await;
+    }
+}
+
+/// The run-time servers as one comparable text.
+async fn active_servers(core: &Core) -> Option<String> {
+    let heads = core.revisions.heads(portcullis_admin::SERVER_KIND).await.ok()?;
+    Some(heads.iter().map(|head| format!("{} {} {}\n", head.name, head.slot, head.digest)).collect())
+}
+
+async fn sweep_once(core: &Core) {
+    let rules = core.gateway.rules.load_full();
+    let sessions = core.gateway.sessions.sweep(&rules.limits);
+    core.gateway.metrics.sessions(sessions);
+    for server in rules.servers.values() {
+        if let Upstream::Stdio(peer) = &server.upstream {
+            peer.sweep(&rules.limits).await;
+        }
+    }
+}
+
+type Refreshers = BTreeMap<String, (Arc<Server>, JoinHandle<()>)>;
+
+/// One task per server fetches its catalogue now, then again whenever it is old or the server says it changed.
+fn keep_fresh(core: &Arc<Core>, refreshers: &mut Refreshers) {
+    let rules = core.gateway.rules.load_full();
+    refreshers.retain(|name, (server, task)| {
+        let kept = rules.servers.get(name).is_some_and(|kept| Arc::ptr_eq(kept, server));
+        if !kept {
+            task.abort();
+        }
+        kept
+    });
+    for (name, server) in &rules.servers {
+        if !refreshers.contains_key(name) {
+            let task = tokio::spawn(refresh(Arc::clone(core), Arc::clone(server)));
+            refreshers.insert(name.clone(), (Arc::clone(server), task));
+        }
+    }
+}
+
+async fn refresh(core: Arc<Core>, server: Arc<Server>) {
+    loop {
+        let limits = core.gateway.rules.load().limits.clone();
+        // A failure is in the log and in the server's state already.
+        let _ = server.catalog.refresh(&server.upstream, TargetKind::ALL, &limits).await;
+        let pause = tokio::time::sleep(Duration::from_millis(limits.catalog_refresh_ms));
+        match &server.upstream {
+            Upstream::Stdio(peer) => tokio::select! {
+                () = pause => {}
+                () = peer.changed.notified() => {}
+            },
+            Upstream::Http(_) => pause.await,
+        }
+    }
+}
