@@ -124,3 +124,6 @@ pub trait CheckpointKeeper: Send + Sync + fmt::Debug {
     /// The note kept last.
     fn load(&self) -> Result<Option<String>, KeeperError>;
 }
+
+#[cfg(test)]
+mod tests;

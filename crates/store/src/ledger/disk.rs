@@ -67,7 +67,8 @@ impl LogDir {
     /// Creates an empty segment, durably.
     pub(super) fn create_segment(&self, first: u64) -> io::Result<File> {
         let path = self.segment(first);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.sync_all()?;
         sync_dir(&self.root.join(WAL_DIR))?;
         Ok(file)

@@ -20,12 +20,8 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
 use super::{
-    CheckpointKeeper, Ledger, LedgerError, LedgerStatus, Receipt, Record, Recovery,
-    disk::LogDir,
-    integrate::Integrator,
-    recover,
-    shared::Shared,
-    writer::Writer,
+    CheckpointKeeper, Ledger, LedgerError, LedgerStatus, Receipt, Record, Recovery, disk::LogDir,
+    integrate::Integrator, recover, shared::Shared, writer::Writer,
 };
 
 /// The file with the public key, beside the log.
@@ -56,7 +52,12 @@ pub struct FileLedgerOptions {
 
 impl FileLedgerOptions {
     /// The options with a checkpoint every second or every 16 384 entries.
-    pub fn new(dir: impl Into<PathBuf>, key: SigningKey, limits: Limits, keeper: Arc<dyn CheckpointKeeper>) -> Self {
+    pub fn new(
+        dir: impl Into<PathBuf>,
+        key: SigningKey,
+        limits: Limits,
+        keeper: Arc<dyn CheckpointKeeper>,
+    ) -> Self {
         let (checkpoint_every_ms, checkpoint_every_entries) = (1_000, 16_384);
         Self { dir: dir.into(), key, limits, keeper, checkpoint_every_ms, checkpoint_every_entries }
     }
@@ -87,7 +88,8 @@ impl FileLedger {
     /// When the directory cannot be used, is in use, or holds a log that is damaged or older than the checkpoint that
     /// `keeper` has.
     pub fn open(options: FileLedgerOptions) -> Result<(Self, Recovery), LedgerError> {
-        let FileLedgerOptions { dir, key, limits, keeper, checkpoint_every_ms, checkpoint_every_entries } = options;
+        let FileLedgerOptions { dir, key, limits, keeper, checkpoint_every_ms, checkpoint_every_entries } =
+            options;
         let dir = LogDir::new(dir);
         let unusable = |error: std::io::Error| {
             LedgerError::Unavailable(format!("`{}` cannot be used: {error}", dir.root().display()))
@@ -107,8 +109,7 @@ impl FileLedger {
             (signed, opened.note),
             opened.pending,
         ));
-        let writer =
-            Writer::new(Arc::clone(&shared), dir.clone(), opened.recovery.size).map_err(unusable)?;
+        let writer = Writer::new(Arc::clone(&shared), dir.clone(), opened.recovery.size).map_err(unusable)?;
         let integrator = Integrator {
             shared: Arc::clone(&shared),
             dir: dir.clone(),

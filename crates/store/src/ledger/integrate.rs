@@ -79,6 +79,9 @@ impl Integrator {
         if let Some(tile) = partial_tiles(tree.size()).into_iter().find(|tile| tile.level.is_none()) {
             tiles.push((tile, bundle.clone()));
         }
+        // INVARIANT: a file under a published checkpoint is never opened for writing again.
+        let published = partial_tiles(self.tree.size());
+        tiles.retain(|(tile, _)| !published.contains(tile));
         self.dir.write_tiles(&tiles).map_err(|error| format!("tiles cannot be written: {error}"))?;
         let note = publish(&self.dir, &tree, &self.key, &*self.keeper)?;
         self.shared.set_signed(tree.size(), &note);

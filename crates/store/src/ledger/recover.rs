@@ -54,7 +54,11 @@ fn damaged(what: impl core::fmt::Display) -> LedgerError {
 }
 
 /// Reads the log in `dir`, starting one when there is none.
-pub(super) fn open(dir: &LogDir, key: &SigningKey, keeper: &dyn CheckpointKeeper) -> Result<Opened, LedgerError> {
+pub(super) fn open(
+    dir: &LogDir,
+    key: &SigningKey,
+    keeper: &dyn CheckpointKeeper,
+) -> Result<Opened, LedgerError> {
     let verifier = key.verifier();
     let kept = keeper.load().map_err(|error| LedgerError::Unavailable(error.to_string()))?;
     let kept = kept.map(|note| Checkpoint::open(&note, &verifier)).transpose();
@@ -77,7 +81,9 @@ pub(super) fn open(dir: &LogDir, key: &SigningKey, keeper: &dyn CheckpointKeeper
     (recovery.size, recovery.replayed) = (size, size - checkpoint.size);
     match &kept {
         Some(kept) => compare(dir, &checkpoint, kept, &tree, &pending)?,
-        None => tracing::warn!("no checkpoint was kept in the store; an older copy of the ledger would go unnoticed"),
+        None => tracing::warn!(
+            "no checkpoint was kept in the store; an older copy of the ledger would go unnoticed"
+        ),
     }
     Ok(Opened { note, tree, bundle, pending, recovery })
 }
@@ -115,7 +121,10 @@ fn load_tree(dir: &LogDir, checkpoint: &Checkpoint) -> Result<Tree, LedgerError>
     if tree.root() == checkpoint.root {
         return Ok(tree);
     }
-    Err(damaged(format_args!("the tiles do not lead to the root of `checkpoint` ({} entries)", checkpoint.size)))
+    Err(damaged(format_args!(
+        "the tiles do not lead to the root of `checkpoint` ({} entries)",
+        checkpoint.size
+    )))
 }
 
 /// The entries of the last bundle, when it is not full.
@@ -151,7 +160,10 @@ fn replay(dir: &LogDir, size: u64, recovery: &mut Recovery) -> Result<Vec<Chunk>
         let end = pending.last().map_or(size, Chunk::end);
         if *first > end {
             let last = first - 1;
-            return Err(damaged(format_args!("entries {end} to {last} before `{}` are missing", path.display())));
+            return Err(damaged(format_args!(
+                "entries {end} to {last} before `{}` are missing",
+                path.display()
+            )));
         }
         let bytes = std::fs::read(&path).map_err(|error| {
             LedgerError::Unavailable(format!("`{}` cannot be read: {error}", path.display()))
@@ -251,5 +263,8 @@ fn compare(
     if kept_root == kept.root {
         return Ok(());
     }
-    Err(damaged(format_args!("its first {} entries are not those under the checkpoint kept in the store", kept.size)))
+    Err(damaged(format_args!(
+        "its first {} entries are not those under the checkpoint kept in the store",
+        kept.size
+    )))
 }

@@ -90,7 +90,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(limits: &Limits, every_ms: u64, entries: u64, signed: (u64, String), pending: Vec<Chunk>) -> Self {
+    pub(super) fn new(
+        limits: &Limits,
+        every_ms: u64,
+        entries: u64,
+        signed: (u64, String),
+        pending: Vec<Chunk>,
+    ) -> Self {
         let (signed, note) = signed;
         let durable = pending.last().map_or(signed, Chunk::end);
         let pending_bytes = pending.iter().map(|chunk| chunk.payload.len()).sum();
@@ -117,7 +123,10 @@ impl Shared {
     }
 
     /// Puts an entry into the queue.
-    pub(super) fn push(&self, entry: Vec<u8>) -> Result<oneshot::Receiver<Result<u64, LedgerError>>, LedgerError> {
+    pub(super) fn push(
+        &self,
+        entry: Vec<u8>,
+    ) -> Result<oneshot::Receiver<Result<u64, LedgerError>>, LedgerError> {
         let (done, receiver) = oneshot::channel();
         let mut queue = self.queue();
         if queue.closing {
