@@ -14,7 +14,6 @@ mod tools;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use url::Url;
 
@@ -98,16 +97,6 @@ pub(crate) enum Command {
         /// The folder
         folder: PathBuf,
     },
-}
-
-/// Prints one text on standard output.
-///
-/// # Errors
-/// When nobody reads it.
-pub(crate) fn say(text: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).context("standard output is closed")
 }
 
 /// Carries out one command; the exit code says how it went.

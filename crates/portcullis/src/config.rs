@@ -28,13 +28,11 @@ use self::{
     decode::{Setting, Walk},
     yaml::Node,
 };
-pub(crate) use portcullis_connect::auth::Alg as Algorithm;
-
 pub(crate) use self::{
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
     sections::{Jwt, JwtKind, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
-    server::{Egress, Isolation, Server, ServerRequest, Trust, Upstream},
+    server::{Isolation, Server, ServerRequest, Trust, Upstream},
     values::{Reference, RoleName},
 };
 

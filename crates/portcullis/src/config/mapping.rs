@@ -2,15 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use portcullis_connect::auth::{AuthSettings, JwksSource, JwtIssuer};
-use portcullis_core::{CallerKind, TargetKind};
-use portcullis_inspect::InspectSettings;
+use portcullis_core::TargetKind;
 use portcullis_policy as policy;
 
 use super::{
-    Config, ConfigMistake, Jwt, JwtKind, Place, Rule, Treatment,
-    sections::Identities,
-    values::{DetectorName, PatternText, RoleName},
+    Config, ConfigMistake, Place, Rule,
+    values::{DetectorName, PatternText},
 };
 
 /// Files that one `policies` entry may name.
@@ -60,29 +57,6 @@ impl Config {
 }
 
 impl Config {
-    /// What each detector does: its own defaults, and what the file says instead.
-    pub(crate) fn inspect_settings(&self) -> InspectSettings {
-        let mut settings = InspectSettings::default();
-        for (name, detector) in &self.settings.inspect {
-            if let Some(own) = settings.detectors.get_mut(&name.0) {
-                own.enabled = detector.enabled;
-                own.arguments = detector.arguments.map_or(own.arguments, treatment);
-                own.answers = detector.answers.map_or(own.answers, treatment);
-            }
-        }
-        settings
-    }
-
-    /// Which ways to prove an identity are open.
-    pub(crate) fn auth_settings(&self) -> AuthSettings {
-        let Identities { api_keys, anonymous, jwt } = &self.settings.identities;
-        AuthSettings {
-            api_keys: *api_keys,
-            issuers: jwt.iter().map(issuer).collect(),
-            anonymous_roles: anonymous.as_ref().map(|anonymous| role_names(&anonymous.roles)),
-        }
-    }
-
     /// Key sets that `run` would read and cannot.
     pub(crate) fn unreadable_files(&self) -> Vec<ConfigMistake> {
         let mut mistakes = Vec::new();
@@ -97,43 +71,6 @@ impl Config {
         }
         mistakes
     }
-}
-
-fn issuer(jwt: &Jwt) -> JwtIssuer {
-    let jwt = jwt.clone();
-    JwtIssuer {
-        issuer: jwt.issuer,
-        audiences: jwt.audiences,
-        algorithms: jwt.algorithms,
-        // Exactly one of the two is given; `safety` refuses everything else.
-        jwks: match (jwt.jwks_url, jwt.jwks_file) {
-            (Some(url), _) => JwksSource::Url(url),
-            (None, file) => JwksSource::File(file.unwrap_or_default()),
-        },
-        roles_claim: jwt.roles_claim,
-        role_map: jwt.role_map.iter().map(|(value, roles)| (value.clone(), role_names(roles))).collect(),
-        default_roles: role_names(&jwt.default_roles),
-        kind: match jwt.kind {
-            JwtKind::Service => CallerKind::Service,
-            JwtKind::User => CallerKind::User,
-        },
-        claims: jwt.claims,
-        require_typ_at_jwt: jwt.require_typ_at_jwt,
-        leeway_s: jwt.leeway_s.0,
-        max_lifetime_s: jwt.max_lifetime_s.0,
-    }
-}
-
-const fn treatment(treatment: Treatment) -> portcullis_core::Treatment {
-    match treatment {
-        Treatment::Mask => portcullis_core::Treatment::Mask,
-        Treatment::Pass => portcullis_core::Treatment::Pass,
-        Treatment::Refuse => portcullis_core::Treatment::Refuse,
-    }
-}
-
-fn role_names(roles: &[RoleName]) -> Vec<String> {
-    roles.iter().map(|role| role.0.clone()).collect()
 }
 
 /// The files that one entry stands for, sorted so that the digest of the rules does not depend on the disk.
