@@ -31,8 +31,8 @@ pub struct Schema {
 /// The schema cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// Checking a value could take too much time or stack: references multiply or nest too deep.
-    #[error("references multiply or nest beyond the bounds")]
+    /// Checking a value could take too much time or stack: references multiply, nest too deep or go in circles.
+    #[error("references multiply, nest or go in circles beyond the bounds")]
     Costly,
     /// Not a schema, an unknown dialect, an external reference, or a pattern that is too costly.
     #[error("not a usable schema at `{place}`: {reason}")]

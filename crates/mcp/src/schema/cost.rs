@@ -23,27 +23,29 @@ pub(super) fn bound(schema: &Value, depth_max: usize) -> Result<(), SchemaError>
     if graph.opaque > OPAQUE_MAX {
         return Err(SchemaError::Costly);
     }
-    let (root, cyclic) = graph.weigh();
-    let frames = if cyclic { root.in_place_max.saturating_mul(depth_max) } else { root.path };
-    if root.visits > VISITS_MAX || root.path > PATH_MAX || frames > FRAMES_MAX {
+    let mut all = Walk::of(&graph, |_| true);
+    let root = all.weigh(0);
+    if root.visits > VISITS_MAX || root.path > PATH_MAX {
         return Err(SchemaError::Costly);
+    }
+    if all.cyclic {
+        let mut in_place = Walk::of(&graph, |edge| edge.in_place);
+        let longest = (0..graph.edges.len()).map(|node| in_place.weigh(node).path).max().unwrap_or(0);
+        // A circle in place consumes nothing of the value; no author means it.
+        if in_place.cyclic || longest.saturating_mul(depth_max) > FRAMES_MAX {
+            return Err(SchemaError::Costly);
+        }
     }
     Ok(())
 }
 
 /// What a subschema leads to.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Weight {
+    /// Subschemas, each counted as often as references lead to it.
     visits: usize,
-    /// Longest run of subschemas that look at one value, starting here.
-    in_place: usize,
-    /// Longest such run anywhere from here.
-    in_place_max: usize,
+    /// Subschemas on the longest path.
     path: usize,
-}
-
-impl Weight {
-    const ONE: Self = Self { visits: 1, in_place: 1, in_place_max: 1, path: 1 };
 }
 
 /// From a subschema to one that it applies; `in_place` when that one looks at the same value.
@@ -89,48 +91,56 @@ impl Graph {
         }
         graph
     }
+}
 
-    /// The weight of the outermost schema, and whether any leads back to itself. Depth first with an explicit stack; a reference back to a schema that is
-    /// still being weighed adds nothing: the validator remembers what it has seen on the way.
-    fn weigh(&self) -> (Weight, bool) {
-        let mut weights: Vec<Option<Weight>> = vec![None; self.edges.len()];
-        let mut cyclic = false;
-        let mut entered = vec![false; self.edges.len()];
-        let mut stack = vec![(0, 0, Weight::ONE)];
-        loop {
-            let Some((node, next, weight)) = stack.last_mut() else { return (Weight::default(), cyclic) };
-            if let Some(seen) = entered.get_mut(*node) {
-                *seen = true;
+/// A walk over some of the edges, depth first with an explicit stack.
+struct Walk<'g, F> {
+    graph: &'g Graph,
+    follows: F,
+    weights: Vec<Option<Weight>>,
+    entered: Vec<bool>,
+    /// Some schema leads back to itself.
+    cyclic: bool,
+}
+
+impl<'g, F: Fn(&Edge) -> bool> Walk<'g, F> {
+    fn of(graph: &'g Graph, follows: F) -> Self {
+        let count = graph.edges.len();
+        Self { graph, follows, weights: vec![None; count], entered: vec![false; count], cyclic: false }
+    }
+
+    /// The weight of a subschema. A reference back to one that is still being weighed adds nothing: the validator
+    /// remembers what it has seen on the way.
+    fn weigh(&mut self, start: usize) -> Weight {
+        let one = Weight { visits: 1, path: 1 };
+        let mut stack = vec![(start, 0, one)];
+        while let Some((node, next, weight)) = stack.last_mut() {
+            if let Some(entered) = self.entered.get_mut(*node) {
+                *entered = true;
             }
-            let edge = self.edges.get(*node).and_then(|edges| edges.get(*next)).copied();
+            let edge = self.graph.edges.get(*node).and_then(|edges| edges.get(*next)).copied();
             let Some(edge) = edge else {
-                let (node, weight) = (*node, *weight);
-                if let Some(slot) = weights.get_mut(node) {
-                    *slot = Some(weight);
+                if let Some(slot) = self.weights.get_mut(*node) {
+                    *slot = Some(*weight);
                 }
                 stack.pop();
-                if stack.is_empty() {
-                    return (weight, cyclic);
-                }
                 continue;
             };
-            match weights.get(edge.to).copied().flatten() {
+            match self.weights.get(edge.to).copied().flatten() {
+                _ if !(self.follows)(&edge) => *next += 1,
                 Some(below) => {
                     *next += 1;
                     weight.visits = weight.visits.saturating_add(below.visits);
                     weight.path = weight.path.max(below.path.saturating_add(1));
-                    if edge.in_place {
-                        weight.in_place = weight.in_place.max(below.in_place.saturating_add(1));
-                    }
-                    weight.in_place_max = weight.in_place_max.max(below.in_place_max).max(weight.in_place);
                 }
-                None if entered.get(edge.to).copied().unwrap_or(true) => {
-                    cyclic = true;
+                None if self.entered.get(edge.to).copied().unwrap_or(true) => {
+                    self.cyclic = true;
                     *next += 1;
                 }
-                None => stack.push((edge.to, 0, Weight::ONE)),
+                None => stack.push((edge.to, 0, one)),
             }
         }
+        self.weights.get(start).copied().flatten().unwrap_or(one)
     }
 }
 
