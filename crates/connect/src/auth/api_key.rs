@@ -74,7 +74,13 @@ struct ApiKey {
     clock: Arc<dyn Clock>,
     /// Callers made before, each with the row it was made from: a row that changed makes a new caller. Holds no
     /// more than the store holds keys.
-    callers: RwLock<HashMap<String, (Arc<KeyRow>, Arc<Caller>)>>,
+    callers: RwLock<HashMap<String, Known>>,
+}
+
+/// A caller and what it was made from.
+struct Known {
+    row: Arc<KeyRow>,
+    caller: Arc<Caller>,
 }
 
 fn build(building: &Building) -> Result<Option<Box<dyn Way>>, KindError> {
@@ -116,14 +122,14 @@ impl ApiKey {
 
     fn caller(&self, row: &Arc<KeyRow>) -> Arc<Caller> {
         let known = self.callers.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((from, caller)) = known.get(&row.id)
-            && Arc::ptr_eq(from, row)
+        if let Some(found) = known.get(&row.id)
+            && Arc::ptr_eq(&found.row, row)
         {
-            return Arc::clone(caller);
+            return Arc::clone(&found.caller);
         }
         drop(known);
         let caller = Arc::new(caller_of(row));
-        let entry = (Arc::clone(row), Arc::clone(&caller));
+        let entry = Known { row: Arc::clone(row), caller: Arc::clone(&caller) };
         self.callers.write().unwrap_or_else(PoisonError::into_inner).insert(row.id.clone(), entry);
         caller
     }

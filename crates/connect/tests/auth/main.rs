@@ -1,6 +1,12 @@
 //! Authentication through its public door: real keys and signatures, a real store, real key-set servers.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod api_keys;
 mod jwt_cases;
