@@ -123,6 +123,14 @@ fn tools_do_what_they_say() {
     let text = |answer: Value| answer["result"]["content"][0]["text"].as_str().unwrap_or_default().to_owned();
     assert_eq!(text(talk.call("echo", json!({ "text": "ü\n\"x\"" }))), "ü\n\"x\"");
     assert_eq!(talk.call("add", json!({ "a": 2, "b": 0.5 }))["result"]["structuredContent"]["sum"], 2.5);
+    assert_eq!(
+        talk.call("add", json!({ "a": 2, "b": -5 }))["result"]["structuredContent"],
+        json!({ "sum": -3 })
+    );
+    assert_eq!(
+        talk.call("add", json!({ "a": i64::MAX, "b": 1 }))["result"]["structuredContent"]["sum"],
+        2f64.powi(63)
+    );
     assert_eq!(text(talk.call("now", json!({}))), "1970-01-01T00:00:00.000Z");
     let travel = text(talk.call("notes.search", json!({ "query": "HOTEL" })));
     assert!(travel.contains("4111 1111 1111 1111") && travel.contains("AKIA"), "{travel}");

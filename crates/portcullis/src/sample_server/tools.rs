@@ -1,7 +1,7 @@
 //! The tools of the sample server.
 
 use portcullis_core::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use super::{Fault, catalog::NOTES};
 
@@ -27,18 +27,22 @@ pub(super) fn call(params: &Map<String, Value>, now: Timestamp) -> Result<Value,
     let arguments = Arguments::of(params)?;
     match name {
         "echo" => Ok(text(arguments.string("text")?)),
-        "add" => {
-            let sum = arguments.number("a")? + arguments.number("b")?;
-            Ok(if sum.is_finite() {
-                structured(json!({ "sum": sum }))
-            } else {
-                failed("the sum is too large")
-            })
-        }
+        "add" => Ok(add(arguments.number("a")?, arguments.number("b")?)),
         "now" => Ok(text(now.to_string())),
         "notes.search" => Ok(search(arguments.string("query")?)),
         "notes.delete" => Ok(delete(arguments.string("id")?)),
         _ => Err(Fault::params(format!("Unknown tool: {name}"))),
+    }
+}
+
+/// Integers stay integers as long as they fit.
+fn add(a: &Number, b: &Number) -> Value {
+    if let Some(sum) = a.as_i64().zip(b.as_i64()).and_then(|(a, b)| a.checked_add(b)) {
+        return structured(json!({ "sum": sum }));
+    }
+    match a.as_f64().zip(b.as_f64()).map(|(a, b)| a + b) {
+        Some(sum) if sum.is_finite() => structured(json!({ "sum": sum })),
+        _ => failed("the sum is too large"),
     }
 }
 
@@ -96,9 +100,9 @@ impl<'a> Arguments<'a> {
             .ok_or_else(|| Fault::params(format!("`{name}` must be a string")))
     }
 
-    fn number(&self, name: &str) -> Result<f64, Fault> {
+    fn number(&self, name: &str) -> Result<&'a Number, Fault> {
         self.get(name)
-            .and_then(Value::as_f64)
+            .and_then(Value::as_number)
             .ok_or_else(|| Fault::params(format!("`{name}` must be a number")))
     }
 
