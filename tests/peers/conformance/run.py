@@ -2,6 +2,7 @@
 fixture as an HTTP server and as a stdio server. Every required scenario must pass everywhere, and over HTTP those that
 are not scored must come out as they do direct. The list of expected failures is empty and stays so."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -14,8 +15,6 @@ from forward import Forwarder  # noqa: E402
 HERE = Path(__file__).resolve().parent
 PACKAGE = peers.MODULES / "@modelcontextprotocol/conformance"
 RESULT = re.compile(r"^[✓✗] ([a-z0-9/-]+): (\d+) passed, (\d+) failed", re.MULTILINE)
-# The suite calls as fast as it can and counts what it is refused for that.
-LIMITS = {}
 
 
 def required(revision):
@@ -32,19 +31,20 @@ def required(revision):
 def judge(url, revision):
     """Runs the suite; returns passed and failed checks by scenario."""
     command = [peers.NODE, PACKAGE / "dist/index.js", "server", "--url", url, "--requirements", revision]
-    command += ["--expected-failures", HERE / "expected-failures.yml"]
-    code, output, errors = peers.run(command, 240, cwd=peers.folder())
+    results = peers.folder()
+    command += ["--expected-failures", HERE / "expected-failures.yml", "--output-dir", results]
+    code, output, errors = peers.run(command, 240, cwd=results)
     found = {name: (int(passed), int(failed)) for name, passed, failed in RESULT.findall(output)}
     if not found:
         raise RuntimeError(f"the suite ended with {code}: {(output + errors)[-1500:]}")
-    return code, found, output
+    return code, found, results
 
 
 def report(where, revision, url, direct=None, exact=True):
     """One line for each scenario, and one for the suite's own verdict."""
     label = f"conformance {where} {revision}"
     try:
-        code, found, output = judge(url, revision)
+        code, found, results = judge(url, revision)
     except RuntimeError as error:
         peers.not_ok(label, error)
         return None
@@ -54,7 +54,7 @@ def report(where, revision, url, direct=None, exact=True):
         if passed and not failed:
             peers.ok(f"{label} {name}")
         else:
-            peers.not_ok(f"{label} {name}", f"{passed} passed, {failed} failed: {complaints(output, name)}")
+            peers.not_ok(f"{label} {name}", f"{passed} passed, {failed} failed: {complaints(results, name)}")
     for name, (passed, failed) in sorted(found.items()):
         if direct is None or not exact:
             continue
@@ -69,11 +69,16 @@ def report(where, revision, url, direct=None, exact=True):
     return found
 
 
-def complaints(output, name):
-    """What the suite said while it ran one scenario."""
-    _, _, part = output.partition(f"Running scenario: {name} ===")
-    part, _, _ = part.partition("=== Running scenario")
-    return part[-400:]
+def complaints(results, name):
+    """What the suite found wrong in one scenario."""
+    words = []
+    for file in sorted(results.glob("**/checks.json")):
+        if f"server-{name}-20" not in str(file):
+            continue
+        for check in json.loads(file.read_text()):
+            if check["status"] == "FAILURE":
+                words.append(f"{check['id']}: {check.get('errorMessage')}")
+    return "; ".join(words)
 
 
 def main():
@@ -90,7 +95,7 @@ def main():
         "stdio": {"command": [str(word) for word in fixture], "server_requests": asks},
     }
     try:
-        gateway = peers.Gateway(servers, limits=LIMITS)
+        gateway = peers.Gateway(servers)
         gateway.wait_ready(servers)
     except peers.Missing as missing:
         for server in servers:

@@ -164,8 +164,8 @@ class Gateway:
             "admin": {"address": f"127.0.0.1:{self.admin}"},
             "data": "./portcullis-data",
             "servers": servers,
-            # The key of the first start has the role `admin`; a role of that name replaces the built-in one.
-            "roles": {"admin": role},
+            # The key of the first start has the role `operator`; a role of that name replaces the built-in one.
+            "roles": {"operator": role},
         }
         if limits:
             config["limits"] = limits
