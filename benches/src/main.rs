@@ -9,6 +9,7 @@ mod load;
 mod payload;
 mod report;
 mod servers;
+mod stages;
 mod upstream;
 
 use std::io::Write as _;
@@ -46,6 +47,8 @@ enum Role {
     },
     /// Measures direct, floor and gateway side by side, builds the gateway first.
     Compare(compare::Options),
+    /// Counts the instructions of each thinking stage; wants valgrind.
+    Stages(stages::Options),
     /// Calls a server and prints what it saw.
     Load(LoadOptions),
 }
@@ -87,6 +90,7 @@ fn main() -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Role::Stages(options) => stages::run(&options)?,
         Role::Load(options) => single()?.block_on(load(options))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -65,6 +65,7 @@ impl Server {
             .arg("--config")
             .arg(&config)
             .env("PORTCULLIS_WORKERS", "1")
+            .env("TOKIO_WORKER_THREADS", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
