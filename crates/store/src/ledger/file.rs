@@ -82,7 +82,7 @@ struct Threads {
 }
 
 impl FileLedger {
-    /// Opens the ledger, or starts one.
+    /// Opens the ledger, or starts one. Blocks on the disk and on `keeper`: not for an async task.
     ///
     /// # Errors
     /// When the directory cannot be used, is in use, or holds a log that is damaged or older than the checkpoint that

@@ -2,6 +2,7 @@
 
 mod crash;
 mod disk_full;
+mod flush_fails;
 mod tamper;
 
 use std::{
