@@ -53,7 +53,8 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     let grace = Duration::from_millis(core.gateway.rules.load().limits.shutdown_grace_ms);
     let limits = core.gateway.rules.load().limits.clone();
     let listening = ListenOptions::new(node.tls.clone(), &limits);
-    let data = listen::serve(node.data, listening, DataPlane(Arc::clone(&core.gateway)), stopped.clone(), grace);
+    let data =
+        listen::serve(node.data, listening, DataPlane(Arc::clone(&core.gateway)), stopped.clone(), grace);
     let data = tokio::spawn(data);
     let admin = tokio::spawn(portcullis_admin::serve(node.admin, node.parts, stopped.clone()));
     let following = tokio::spawn(watch::follow(Arc::clone(&core), stopped.clone()));

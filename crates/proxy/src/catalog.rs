@@ -137,7 +137,7 @@ pub struct Catalog {
     gate: tokio::sync::Mutex<()>,
     fetched_us: [AtomicU64; 4],
     error: std::sync::Mutex<Option<String>>,
-    revision: std::sync::OnceLock<&'static str>,
+    offered: ArcSwap<Vec<String>>,
 }
 
 impl Catalog {
@@ -153,7 +153,7 @@ impl Catalog {
             gate: tokio::sync::Mutex::default(),
             fetched_us: Default::default(),
             error: std::sync::Mutex::default(),
-            revision: std::sync::OnceLock::new(),
+            offered: ArcSwap::default(),
         }
     }
 
@@ -169,10 +169,10 @@ impl Catalog {
         self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// The newest revision that the server speaks, once it has been asked.
+    /// The protocol versions that the server says it supports; empty before it was asked.
     #[must_use]
-    pub fn revision(&self) -> Option<&'static str> {
-        self.revision.get().copied()
+    pub fn versions(&self) -> Arc<Vec<String>> {
+        self.offered.load_full()
     }
 
     /// How old the newest listing of a kind is; `None` before the first.

@@ -142,7 +142,7 @@ impl Gateway {
         if aimed.endless() {
             held.0.extend(trail.keep(Stage::Throttle, throttle::stream(self, &caller, server, rules))?);
         }
-        let valid = trail.keep(Stage::Validate, validate::arguments(aimed, &rules.limits))?;
+        let valid = trail.keep(Stage::Validate, validate::arguments(aimed, rules))?;
         let permitted = authorize::call(self, &caller, valid, rules, &mut trail.policies);
         let permitted = trail.keep(Stage::Authorize, permitted)?;
         trail.policies = permitted.policies().to_vec();

@@ -99,9 +99,13 @@ impl Relay {
     async fn unary(mut self, status: u16, bytes: Bytes, opens: Option<Backend>) -> Response<Body> {
         let judged = self.judge(bytes);
         let judged = self.pending.trail().keep(Stage::InspectAnswer, judged);
-        let (masked, error) = match judged {
+        let Judged { masked, error, jsonrpc } = match judged {
             Ok(judged) => judged,
             Err(refusal) => return self.refuse(refusal).await,
+        };
+        let status = match &self.armed.server().upstream {
+            Upstream::Http(_) => status,
+            Upstream::Stdio(_) => http_status(self.armed.era(), jsonrpc),
         };
         let session = match self.open(opens.filter(|_| error.is_none())) {
             Ok(session) => session,
@@ -118,16 +122,17 @@ impl Relay {
         response
     }
 
-    /// Judges the one answer of a request; says also what kind of failure it reports, if any.
-    fn judge(&mut self, bytes: Bytes) -> Result<(redact::Masked, Option<&'static str>), Refusal> {
+    /// Judges the one answer of a request.
+    fn judge(&mut self, bytes: Bytes) -> Result<Judged, Refusal> {
         let message = self.parse(bytes)?;
         if !matches!(message.shape(), Shape::Response | Shape::Error) || !self.answers(&message) {
             return Err(Refusal::new(Code::AnswerInvalid, "a message that does not answer the request"));
         }
         self.questions_inside(&message)?;
         let error = failure(&message);
+        let jsonrpc = message.error().and_then(|error| error.get("code")?.as_i64());
         let masked = self.mask(&message, None)?;
-        Ok((masked, error))
+        Ok(Judged { masked, error, jsonrpc })
     }
 
     fn parse(&self, bytes: Bytes) -> Result<Message, Refusal> {
@@ -211,6 +216,24 @@ impl Relay {
 fn name_session(response: &mut Response<Body>, session: Option<&Session>) {
     if let Some(Ok(id)) = session.map(|session| HeaderValue::try_from(&session.id)) {
         response.headers_mut().insert(SESSION, id);
+    }
+}
+
+/// The one answer of a request, judged.
+struct Judged {
+    masked: redact::Masked,
+    /// What kind of failure it reports, if any.
+    error: Option<&'static str>,
+    /// The code of its JSON-RPC error.
+    jsonrpc: Option<i64>,
+}
+
+/// The HTTP status that goes with an error of a child, which has none of its own (2026-07-28, transports).
+const fn http_status(era: Era, jsonrpc: Option<i64>) -> u16 {
+    match (era, jsonrpc) {
+        (Era::Modern, Some(-32022..=-32020)) => 400,
+        (Era::Modern, Some(-32601)) => 404,
+        (Era::Legacy | Era::Modern, _) => 200,
     }
 }
 

@@ -15,7 +15,12 @@ pub(crate) fn print(node: &Node, first_key: Option<&Secret<String>>, output: Out
     let server = rules.servers.keys().next().cloned().unwrap_or_else(|| "SERVER".to_owned());
     let endpoint = rules.resource(&server);
     let key = first_key.map_or(KEY_PLACE, |key| key.expose().as_str());
-    let log = config.settings.log.file.as_ref().map_or("standard error".to_owned(), |file| file.display().to_string());
+    let log = config
+        .settings
+        .log
+        .file
+        .as_ref()
+        .map_or("standard error".to_owned(), |file| file.display().to_string());
     let client = json!({ "mcpServers": { &server: {
         "type": "http", "url": endpoint, "headers": { "Authorization": format!("Bearer {key}") } } } });
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
@@ -39,11 +44,16 @@ pub(crate) fn print(node: &Node, first_key: Option<&Secret<String>>, output: Out
     text += &format!("  admin API  http://{}\n", node.admin.local_addr());
     text += &format!("  data       {}\n  log        {log}\n", node.parts.info.data);
     text += &match first_key {
-        Some(key) => format!("\nAPI key (role operator; shown this once, only its hash is kept):\n\n  {}\n", key.expose()),
+        Some(key) => format!(
+            "\nAPI key (role operator; shown this once, only its hash is kept):\n\n  {}\n",
+            key.expose()
+        ),
         None => "\nAPI keys are kept; make another with `portcullis key create`.\n".to_owned(),
     };
     let pretty = serde_json::to_string_pretty(&client)?;
-    text += &format!("\nClient configuration:\n\n{pretty}\n\nOr ask it yourself:\n\n{curl}\n\nSee every call with `portcullis audit tail`. Stop with Ctrl-C.");
+    text += &format!(
+        "\nClient configuration:\n\n{pretty}\n\nOr ask it yourself:\n\n{curl}\n\nSee every call with `portcullis audit tail`. Stop with Ctrl-C."
+    );
     output.line(&text);
     Ok(())
 }

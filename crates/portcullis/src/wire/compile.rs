@@ -104,7 +104,9 @@ fn policies(source: &PolicySource, limits: &Limits) -> Result<Arc<Policies>, Fou
     Policies::compile(source, limits).map(Arc::new).map_err(|errors| {
         errors
             .into_iter()
-            .map(|error| mistake("policies", error.to_string(), "`portcullis policy check` shows each with its place"))
+            .map(|error| {
+                mistake("policies", error.to_string(), "`portcullis policy check` shows each with its place")
+            })
             .collect()
     })
 }
@@ -117,7 +119,8 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     let (policy, inspector) = check(config)?;
     let settings = &config.settings;
     let limits = settings.limits.clone();
-    let auth = authenticator(config, world).map_err(|error| vec![mistake("identities", error, "see docs/reference/config.md")])?;
+    let auth = authenticator(config, world)
+        .map_err(|error| vec![mistake("identities", error, "see docs/reference/config.md")])?;
     let public_url = public_url(settings, world.data);
     let (declared, mut digests) = (declared(config, world).await?, vec![config.digest, policy.digest()]);
     let mut servers = BTreeMap::new();
@@ -126,17 +129,25 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         match server_settings(section) {
             Ok(settings) => {
                 digests.push(settings.digest);
-                let kept = old.and_then(|old| old.servers.get(name)).filter(|kept| kept.settings.digest == settings.digest);
+                let kept = old
+                    .and_then(|old| old.servers.get(name))
+                    .filter(|kept| kept.settings.digest == settings.digest);
                 let server = match kept {
                     Some(kept) => Ok(Arc::clone(kept)),
                     None => server(name, settings, world, &limits).await,
                 };
                 match server {
                     Ok(server) => drop(servers.insert(name.clone(), server)),
-                    Err(reason) => found.push(mistake(format!("servers.{name}"), reason, "see docs/reference/config.md")),
+                    Err(reason) => {
+                        found.push(mistake(format!("servers.{name}"), reason, "see docs/reference/config.md"))
+                    }
                 }
             }
-            Err(reason) => found.push(mistake(format!("servers.{name}"), reason, "set the variable or make the file readable, then try again")),
+            Err(reason) => found.push(mistake(
+                format!("servers.{name}"),
+                reason,
+                "set the variable or make the file readable, then try again",
+            )),
         }
     }
     if !found.is_empty() {
@@ -163,11 +174,18 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
 async fn declared(config: &Config, world: &World) -> Result<BTreeMap<String, config::Server>, Found> {
     let mut servers = config.settings.servers.clone();
     if servers.is_empty() {
-        let program = std::env::current_exe()
-            .map_err(|error| vec![mistake("servers", format!("the sample server cannot be found: {error}"), "declare a server")])?;
+        let program = std::env::current_exe().map_err(|error| {
+            vec![mistake(
+                "servers",
+                format!("the sample server cannot be found: {error}"),
+                "declare a server",
+            )]
+        })?;
         servers.insert(SAMPLE.to_owned(), config::Server::sample(program.to_string_lossy().into_owned()));
     }
-    let store = |error: portcullis_store::StoreError| vec![mistake("store", error.to_string(), "look at the database file")];
+    let store = |error: portcullis_store::StoreError| {
+        vec![mistake("store", error.to_string(), "look at the database file")]
+    };
     for (head, revision) in world.revisions.heads_with_bodies(SERVER_KIND).await.map_err(store)? {
         if head.slot != SERVER_SLOT || servers.contains_key(&head.name) {
             continue;
@@ -176,7 +194,9 @@ async fn declared(config: &Config, world: &World) -> Result<BTreeMap<String, con
         // What was accepted once and is not any more must not keep the gateway from starting: it is left out, loudly.
         match config::Server::from_json(&head.name, &json) {
             Ok(server) => drop(servers.insert(head.name, server)),
-            Err(mistakes) => tracing::error!(server = head.name, ?mistakes, "a server added at run time cannot be used"),
+            Err(mistakes) => {
+                tracing::error!(server = head.name, ?mistakes, "a server added at run time cannot be used")
+            }
         }
     }
     Ok(servers)
@@ -221,14 +241,21 @@ fn server_settings(section: &config::Server) -> Result<ServerSettings, String> {
             parts.extend(env.iter().map(|(name, value)| format!("{name}={}", value.expose())));
             parts.push(format!("{program} {args:?} {cwd:?}"));
             let isolation = isolation(section.isolation);
-            Transport::Stdio { program: program.clone(), args: args.clone(), env, cwd: cwd.clone(), isolation }
+            Transport::Stdio {
+                program: program.clone(),
+                args: args.clone(),
+                env,
+                cwd: cwd.clone(),
+                isolation,
+            }
         }
     };
     let trust = match section.trust {
         config::Trust::Review => Trust::Review,
         config::Trust::TrustOnFirstUse => Trust::TrustOnFirstUse,
     };
-    let server_requests = section.server_requests.iter().map(|request| request_name(*request).to_owned()).collect();
+    let server_requests =
+        section.server_requests.iter().map(|request| request_name(*request).to_owned()).collect();
     let digest = Digest::of(parts.join("\n").as_bytes());
     parts.iter_mut().for_each(zeroize::Zeroize::zeroize);
     Ok(ServerSettings { transport, trust, server_requests, digest })
@@ -250,7 +277,12 @@ fn isolation(isolation: config::Isolation) -> Isolation {
     }
 }
 
-async fn server(name: &str, settings: ServerSettings, world: &World, limits: &Limits) -> Result<Arc<Server>, String> {
+async fn server(
+    name: &str,
+    settings: ServerSettings,
+    world: &World,
+    limits: &Limits,
+) -> Result<Arc<Server>, String> {
     let name: Arc<str> = Arc::from(name);
     let upstream = match &settings.transport {
         Transport::Http { url, headers, egress } => {
@@ -263,7 +295,13 @@ async fn server(name: &str, settings: ServerSettings, world: &World, limits: &Li
         Transport::Stdio { program, args, env, cwd, isolation } => {
             let env = env.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect();
             let command = Command { program: program.clone(), args: args.clone(), env, cwd: cwd.clone() };
-            let peer = StdioPeer::new(Arc::clone(&name), command, world.environment.clone(), *isolation, Arc::clone(&world.clock));
+            let peer = StdioPeer::new(
+                Arc::clone(&name),
+                command,
+                world.environment.clone(),
+                *isolation,
+                Arc::clone(&world.clock),
+            );
             Upstream::Stdio(Box::new(peer))
         }
     };
@@ -299,12 +337,15 @@ fn public_url(settings: &Settings, data: SocketAddr) -> String {
 }
 
 fn hosts(settings: &Settings, data: SocketAddr, public_url: &str) -> BTreeSet<String> {
-    let mut hosts: BTreeSet<String> = settings.listen.hosts.iter().map(|host| host.0.to_ascii_lowercase()).collect();
+    let mut hosts: BTreeSet<String> =
+        settings.listen.hosts.iter().map(|host| host.0.to_ascii_lowercase()).collect();
     hosts.insert(data.ip().to_string());
     if data.ip().is_loopback() {
         hosts.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
     }
     let public = url::Url::parse(public_url).ok();
-    hosts.extend(public.as_ref().and_then(url::Url::host_str).map(|host| host.trim_matches(['[', ']']).to_owned()));
+    hosts.extend(
+        public.as_ref().and_then(url::Url::host_str).map(|host| host.trim_matches(['[', ']']).to_owned()),
+    );
     hosts
 }

@@ -25,7 +25,9 @@ impl Health for Facts {
             };
             let (transport, place) = match &server.settings.transport {
                 // Without query and user information: either may carry a credential.
-                Transport::Http { url, .. } => ("http", format!("{}{}", url.origin().ascii_serialization(), url.path())),
+                Transport::Http { url, .. } => {
+                    ("http", format!("{}{}", url.origin().ascii_serialization(), url.path()))
+                }
                 Transport::Stdio { program, .. } => ("stdio", program.clone()),
             };
             let declared = config.settings.servers.contains_key(name) || name == super::compile::SAMPLE;
@@ -35,7 +37,7 @@ impl Health for Facts {
                 source: if declared { "file" } else { "runtime" }.to_owned(),
                 state: state.to_owned(),
                 place,
-                revisions: server.catalog.revision().map(str::to_owned).into_iter().collect(),
+                revisions: server.catalog.versions().to_vec(),
                 error,
             }
         };

@@ -35,7 +35,10 @@ pub(crate) async fn reload(core: &Core) -> Result<String, Vec<String>> {
         Ok((config, rules)) => apply(core, config, rules).await,
         Err(mistakes) => {
             let texts: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
-            tracing::error!(mistakes = texts.join("; "), "the changed configuration is refused; the old rules stay");
+            tracing::error!(
+                mistakes = texts.join("; "),
+                "the changed configuration is refused; the old rules stay"
+            );
             if let Err(error) = record(core, Event::ConfigRefused, [("mistakes", json!(texts))]).await {
                 tracing::error!(%error, "the refused configuration could not be recorded");
             }
@@ -44,7 +47,11 @@ pub(crate) async fn reload(core: &Core) -> Result<String, Vec<String>> {
     }
 }
 
-async fn apply(core: &Core, config: Config, rules: portcullis_proxy::rules::Rules) -> Result<String, Vec<String>> {
+async fn apply(
+    core: &Core,
+    config: Config,
+    rules: portcullis_proxy::rules::Rules,
+) -> Result<String, Vec<String>> {
     let (before, after) = (core.gateway.rules.load().digest, rules.digest);
     let summary = format!("{} servers, rules {after}", rules.servers.len());
     if before == after {
@@ -101,10 +108,16 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
 }
 
 /// Reloads on SIGHUP and whenever a file of the configuration changes; renews the certificate on the same signs.
-pub(crate) async fn on_signals_and_changes(core: Arc<Core>, tls: Option<ServerTls>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn on_signals_and_changes(
+    core: Arc<Core>,
+    tls: Option<ServerTls>,
+    mut stop: watch::Receiver<bool>,
+) {
     let (changed, mut changes) = mpsc::channel(1);
     let _watcher = watch_files(&core, changed);
-    let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
+    let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
+        return;
+    };
     loop {
         tokio::select! {
             _ = stop.changed() => return,
@@ -124,7 +137,9 @@ fn renew(core: &Core, tls: Option<&ServerTls>) {
     let (Some(tls), Some(files)) = (tls, &config.settings.listen.tls) else { return };
     let read = std::fs::read(&files.certificate).and_then(|cert| Ok((cert, std::fs::read(&files.key)?)));
     let renewed = read.map_err(|error| error.to_string());
-    if let Err(error) = renewed.and_then(|(cert, key)| tls.reload(&cert, &key).map_err(|error| error.to_string())) {
+    if let Err(error) =
+        renewed.and_then(|(cert, key)| tls.reload(&cert, &key).map_err(|error| error.to_string()))
+    {
         tracing::error!(error, "the certificate cannot be renewed; the old one stays");
     }
 }

@@ -8,21 +8,29 @@ use portcullis_admin::{AdminParts, FreshKey, GatewayInfo};
 use portcullis_connect::auth::new_api_key;
 use portcullis_core::{CallerKind, Clock, Entropy, Event, Scope, Secret};
 use portcullis_net::{listen::Bound, stdio::Environment, tls::ServerTls};
-use portcullis_proof::{SigningKey, entry::Entry};
-use portcullis_proxy::{Gateway, metrics::Metrics, session::Sessions};
+use portcullis_proof::{SigningKey, VerifierKey, entry::Entry};
+use portcullis_proxy::{
+    Gateway,
+    metrics::Metrics,
+    rules::Rules,
+    session::Sessions,
+    throttle::{Counts, Rates},
+    trace::Tracer,
+};
 use portcullis_store::{
-    DataDir, FileLedger, FileLedgerOptions, Keys, Ledger, NewKey, Recovery, Revisions, Sqlite,
+    CheckpointKeeper, DataDir, FileLedger, FileLedgerOptions, Keys, Ledger, NewKey, Recovery, Revisions,
+    Sqlite,
 };
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
+use super::RunOptions;
 use super::{
     compile::{self, World},
     health::Facts,
     telemetry::Telemetry,
     world::{GuardedFetch, SystemClock, SystemEntropy},
 };
-use super::RunOptions;
 use crate::config::{Config, ConfigMistake};
 
 /// What runs for as long as the process.
@@ -61,98 +69,122 @@ pub(crate) fn mistakes(mistakes: &[ConfigMistake]) -> anyhow::Error {
 
 /// Opens everything and compiles the rules.
 pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result<Node> {
+    // A flood of connections must not take the descriptors that the ledger needs.
+    portcullis_net::descriptors::raise_limit();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let started = clock.now();
     let dir = DataDir::open(config.data_dir())?;
-    let random = |length: usize| {
-        let entropy = Arc::clone(&entropy);
-        move || {
-            let mut bytes = vec![0; length];
-            entropy.fill(&mut bytes);
-            Secret::new(bytes)
-        }
-    };
-    let (pepper, _) = dir.secret(&dir.pepper(), random(32))?;
-    let (token, _) = dir.secret(&dir.admin_token(), || hex(&random(32)()))?;
-    let key = signing_key(&dir, &config, &*entropy)?;
-    let database = config.settings.store.sqlite.clone().unwrap_or_else(|| dir.db());
-    let store = Arc::new(Sqlite::open(&database)?);
-    let limits = config.settings.limits.clone();
-    let vkey = key.verifier().to_string();
-    let instance: Arc<str> = Arc::from(key.verifier().name());
-    let ledger_dir = config.settings.ledger.directory.clone().unwrap_or_else(|| dir.ledger());
-    let mut opening = FileLedgerOptions::new(ledger_dir, key, limits.clone(), store.clone());
-    opening.checkpoint_every_ms = config.settings.ledger.checkpoint_ms.0;
-    let (ledger, recovery) = FileLedger::open(opening)?;
-    let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+    let (pepper, _) = dir.secret(&dir.pepper(), || random(&*entropy))?;
+    let (token, _) = dir.secret(&dir.admin_token(), || hex(&random(&*entropy)))?;
+    let kept = Kept::open(&dir, &config, &*entropy)?;
 
     let data = bind(config.settings.listen.address, "listen.address")?;
     let admin = bind(config.settings.admin.address, "admin.address")?;
     let tls = compile::tls(&config)?;
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::new(&mut registry));
-    let telemetry = Telemetry::new(registry, config.settings.telemetry.otlp.as_ref(), Arc::clone(&ledger))?;
-    let (keys, revisions): (Arc<dyn Keys>, Arc<dyn Revisions>) = (store.clone(), store);
+    let telemetry =
+        Telemetry::new(registry, config.settings.telemetry.otlp.as_ref(), Arc::clone(&kept.ledger))?;
     let world = World {
-        clock: Arc::clone(&clock),
-        keys: Arc::clone(&keys),
-        revisions: Arc::clone(&revisions),
-        ledger: Arc::clone(&ledger),
+        clock,
+        keys: Arc::clone(&kept.store) as Arc<dyn Keys>,
+        revisions: Arc::clone(&kept.store) as Arc<dyn Revisions>,
+        ledger: Arc::clone(&kept.ledger),
         fetch: Arc::new(GuardedFetch),
         pepper: pepper.clone(),
         environment: Environment::minimal(std::env::vars_os()),
-        instance: Arc::clone(&instance),
+        instance: Arc::from(kept.verifier.name()),
         data: data.local_addr(),
     };
     let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
-    let gateway = Arc::new(Gateway {
-        rules: ArcSwap::from_pointee(rules),
-        sessions: Sessions::new(Arc::clone(&clock), Arc::clone(&entropy)),
-        ledger: Arc::clone(&ledger),
-        metrics,
-        clock: Arc::clone(&clock),
-        entropy: Arc::clone(&entropy),
-        instance: Arc::clone(&instance),
-        tracer: telemetry.tracer(),
-        sources: Default::default(),
-        callers: Default::default(),
-        caller_calls: Default::default(),
-        server_calls: Default::default(),
-        caller_streams: Default::default(),
-        server_streams: Default::default(),
-    });
     let info = GatewayInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        instance: instance.to_string(),
-        endpoint: format!("{}/mcp/", gateway.rules.load().public_url),
+        instance: world.instance.to_string(),
+        endpoint: format!("{}/mcp/", rules.public_url),
         config: config.path.as_ref().map(|path| path.display().to_string()),
         data: dir.path().display().to_string(),
-        vkey,
+        vkey: kept.verifier.to_string(),
         started_ms: started.0,
     };
     write_address(&dir, admin.local_addr())?;
     let core = Arc::new(Core {
-        gateway,
-        world,
+        gateway: gateway(rules, &world, metrics, Arc::clone(&entropy), telemetry.tracer()),
         config: ArcSwap::from_pointee(config),
         options: options.clone(),
-        keys,
-        revisions,
-        ledger,
-        instance,
+        keys: Arc::clone(&world.keys),
+        revisions: Arc::clone(&world.revisions),
+        ledger: Arc::clone(&world.ledger),
+        instance: Arc::clone(&world.instance),
+        world,
         telemetry,
         reloading: tokio::sync::Mutex::default(),
         dir,
     });
-    recovered(&core, &recovery).await?;
-    let parts = admin_parts(&core, token, pepper, entropy, info)?;
+    recovered(&core, &kept.recovery).await?;
+    let parts = admin_parts(&core, &token, pepper, entropy, info)?;
     Ok(Node { core, data, admin, tls, parts })
 }
 
+/// What was kept from the last run.
+struct Kept {
+    store: Arc<Sqlite>,
+    ledger: Arc<dyn Ledger>,
+    recovery: Recovery,
+    verifier: VerifierKey,
+}
+
+impl Kept {
+    fn open(dir: &DataDir, config: &Config, entropy: &dyn Entropy) -> anyhow::Result<Self> {
+        let key = signing_key(dir, config, entropy)?;
+        let verifier = key.verifier();
+        let settings = &config.settings;
+        let store = Arc::new(Sqlite::open(settings.store.sqlite.clone().unwrap_or_else(|| dir.db()))?);
+        let folder = settings.ledger.directory.clone().unwrap_or_else(|| dir.ledger());
+        let keeper: Arc<dyn CheckpointKeeper> = store.clone();
+        let mut opening = FileLedgerOptions::new(folder, key, settings.limits.clone(), keeper);
+        opening.checkpoint_every_ms = settings.ledger.checkpoint_ms.0;
+        let (ledger, recovery) = FileLedger::open(opening)?;
+        Ok(Self { store, ledger: Arc::new(ledger), recovery, verifier })
+    }
+}
+
+fn gateway(
+    rules: Rules,
+    world: &World,
+    metrics: Arc<Metrics>,
+    entropy: Arc<dyn Entropy>,
+    tracer: Option<Arc<dyn Tracer>>,
+) -> Arc<Gateway> {
+    Arc::new(Gateway {
+        rules: ArcSwap::from_pointee(rules),
+        sessions: Sessions::new(Arc::clone(&world.clock), Arc::clone(&entropy)),
+        ledger: Arc::clone(&world.ledger),
+        metrics,
+        clock: Arc::clone(&world.clock),
+        entropy,
+        instance: Arc::clone(&world.instance),
+        tracer,
+        sources: Rates::default(),
+        callers: Rates::default(),
+        caller_calls: Counts::default(),
+        server_calls: Counts::default(),
+        caller_streams: Counts::default(),
+        server_streams: Counts::default(),
+    })
+}
+
+/// 32 random bytes.
+fn random(entropy: &dyn Entropy) -> Secret<Vec<u8>> {
+    let mut bytes = vec![0; 32];
+    entropy.fill(&mut bytes);
+    Secret::new(bytes)
+}
+
 fn bind(address: SocketAddr, key: &str) -> anyhow::Result<Bound> {
-    Bound::bind(address)
-        .with_context(|| format!("cannot listen on {address}; hint: is another program using it? set `{key}`"))
+    Bound::bind(address).with_context(|| {
+        format!("cannot listen on {address}; hint: is another program using it? set `{key}`")
+    })
 }
 
 fn hex(bytes: &Secret<Vec<u8>>) -> Secret<Vec<u8>> {
@@ -165,7 +197,8 @@ fn signing_key(dir: &DataDir, config: &Config, entropy: &dyn Entropy) -> anyhow:
     let mut seed = [0; 32];
     entropy.fill(&mut seed);
     let fresh = SigningKey::from_seed(origin, seed)?;
-    let (text, _) = dir.secret(&dir.ledger_key(), || Secret::new(fresh.to_text().expose().clone().into_bytes()))?;
+    let (text, _) =
+        dir.secret(&dir.ledger_key(), || Secret::new(fresh.to_text().expose().clone().into_bytes()))?;
     let text = std::str::from_utf8(text.expose()).context("ledger.key is not text")?;
     let key = SigningKey::from_text(text).context("ledger.key is damaged")?;
     if key.name() != origin.as_str() {
@@ -213,7 +246,12 @@ pub(crate) async fn first_key(core: &Core) -> anyhow::Result<Option<Secret<Strin
     }
     let (text, id, hash) = new_api_key(&*core.gateway.entropy, &core.world.pepper);
     let roles = vec!["operator".to_owned()];
-    record(core, Event::KeyCreated, [("id", json!(id)), ("roles", json!(roles)), ("reason", json!("first start"))]).await?;
+    record(
+        core,
+        Event::KeyCreated,
+        [("id", json!(id)), ("roles", json!(roles)), ("reason", json!("first start"))],
+    )
+    .await?;
     core.keys
         .create(NewKey {
             id,
@@ -232,7 +270,7 @@ pub(crate) async fn first_key(core: &Core) -> anyhow::Result<Option<Secret<Strin
 
 fn admin_parts(
     core: &Arc<Core>,
-    token: Secret<Vec<u8>>,
+    token: &Secret<Vec<u8>>,
     pepper: Secret<Vec<u8>>,
     entropy: Arc<dyn Entropy>,
     info: GatewayInfo,

@@ -13,8 +13,8 @@ use http_body_util::Full;
 use opentelemetry::{
     Context, KeyValue,
     trace::{
-        Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState, Tracer as _,
-        TracerProvider as _,
+        Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags,
+        TraceId, TraceState, Tracer as _, TracerProvider as _,
     },
 };
 use opentelemetry_http::{HttpClient, HttpError};
@@ -31,8 +31,13 @@ use portcullis_net::{
 };
 use portcullis_proxy::trace::{Span, Tracer};
 use portcullis_store::Ledger;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::gauge::ConstGauge,
+    registry::Registry,
+};
 use tokio::runtime::Handle;
-use prometheus_client::{collector::Collector, encoding::{DescriptorEncoder, EncodeMetric as _}, metrics::gauge::ConstGauge, registry::Registry};
 
 use crate::config::Otlp;
 
@@ -69,7 +74,11 @@ impl Collector for LedgerState {
 }
 
 impl Telemetry {
-    pub(crate) fn new(mut registry: Registry, otlp: Option<&Otlp>, ledger: Arc<dyn Ledger>) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        mut registry: Registry,
+        otlp: Option<&Otlp>,
+        ledger: Arc<dyn Ledger>,
+    ) -> anyhow::Result<Self> {
         registry.register_collector(Box::new(LedgerState(ledger)));
         let traces = otlp.map(exporter).transpose()?;
         Ok(Self { registry, traces })
@@ -153,13 +162,20 @@ impl Tracer for Spans {
     fn call(&self, call: &Span) {
         let end = SystemTime::now();
         let start = end.checked_sub(Duration::from_micros(call.duration_us)).unwrap_or(end);
-        let name = if call.target.is_empty() { call.method.to_owned() } else { format!("{} {}", call.method, call.target) };
+        let name = if call.target.is_empty() {
+            call.method.to_owned()
+        } else {
+            format!("{} {}", call.method, call.target)
+        };
         let mut attributes = vec![
             KeyValue::new("mcp.method.name", call.method),
             KeyValue::new("mcp.protocol.version", call.revision),
         ];
         attributes.extend(call.refusal.map(|code| KeyValue::new("error.type", code.name())));
-        let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_start_time(start).with_attributes(attributes);
+        let builder = SpanBuilder::from_name(name)
+            .with_kind(SpanKind::Server)
+            .with_start_time(start)
+            .with_attributes(attributes);
         let parent = call.parent.as_deref().and_then(parent).unwrap_or_default();
         let mut span = self.0.build_with_context(builder, &parent);
         if call.refusal.is_some() {

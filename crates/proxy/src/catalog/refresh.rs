@@ -91,7 +91,7 @@ impl Catalog {
     async fn fetch(&self, upstream: &Upstream, kinds: &[TargetKind], limits: &Limits) -> Result<(), Refusal> {
         let begun_us = self.parts.clock.ticks_us().max(1);
         let offer = upstream.offer(limits).await?;
-        let _ = self.revision.set(offer.era.revision());
+        self.offered.store(Arc::new(offer.versions.clone()));
         let mut plan = Plan::default();
         for kind in kinds {
             let observed =

@@ -137,7 +137,7 @@ fn message(head: &Head, bytes: Bytes, rules: &Rules, asked: &mut Asked) -> Resul
         asked.id = message.id().map(|id| id.raw().clone());
     }
     let headers = head.mcp();
-    let era = revision::classify(&headers, &message).map_err(refused)?;
+    let era = revision::classify(&headers, &message).map_err(|error| refused(error, head, rules))?;
     asked.era = Some(era);
     let Some(name) = message.method_name() else {
         if era == Era::Modern {
@@ -161,17 +161,23 @@ fn message(head: &Head, bytes: Bytes, rules: &Rules, asked: &mut Asked) -> Resul
         return Err(Refusal::new(Code::RequestInvalid, format!("`{name}` with or without an id, wrongly")));
     }
     asked.tool_call = row.action == Action::CallTool;
-    revision::agree(era, &headers, &message, row).map_err(refused)?;
+    revision::agree(era, &headers, &message, row).map_err(|error| refused(error, head, rules))?;
     let action = row.action;
     Ok(Parsed { content: Content::Message(message), era, row: Some(row), action })
 }
 
-/// A refusal for headers, body and revision that do not go together.
-pub(super) fn refused(error: EraError) -> Refusal {
+/// A refusal for headers, body and revision that do not go together. What is supported is what the server of the
+/// route supports: clients decide by it what to fall back to.
+pub(super) fn refused(error: EraError, head: &Head, rules: &Rules) -> Refusal {
     let refusal = Refusal::new(error.code, error.detail.clone());
-    match error.data() {
-        Some(data) => refusal.with_data(data),
-        None => refusal,
+    let offered = rules.servers.get(&head.server).map(|server| server.catalog.versions()).unwrap_or_default();
+    match (error.data(), &error.requested) {
+        (Some(_), Some(requested)) if !offered.is_empty() => {
+            let data = serde_json::json!({ "supported": *offered, "requested": requested });
+            refusal.with_data(data.to_string())
+        }
+        (Some(data), _) => refusal.with_data(data),
+        (None, _) => refusal,
     }
 }
 

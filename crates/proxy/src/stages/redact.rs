@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Verdict, Window};
-use portcullis_mcp::jsonrpc::Message;
+use portcullis_mcp::{
+    json::{Edits, JsonLimits},
+    jsonrpc::Message,
+};
 
 use super::inspect::{look, refused};
 use crate::trail::Measured;
@@ -28,6 +31,20 @@ impl Masked {
     }
 }
 
+/// What one caller was allowed says nothing about others, so nothing that we answer may be cached for them
+/// (2026-07-28, caching): `public` becomes `private`.
+fn for_one_caller(message: &Message) -> Option<Message> {
+    let scope = message.result()?.get("cacheScope").filter(|scope| scope.is_str("public"))?;
+    let mut edits = Edits::new();
+    edits.replace(scope.span(), br#""private""#.to_vec());
+    let bytes = edits.apply(message.bytes()).ok()?;
+    let size = bytes.len();
+    // It was checked a moment ago; only its length could matter, and that grew by one.
+    let limits =
+        JsonLimits { bytes_max: size, depth_max: usize::MAX, nodes_max: usize::MAX, string_bytes_max: size };
+    Message::parse(bytes, &limits).ok()
+}
+
 /// Inspects a message of a server and masks what must not be seen; findings go to `findings` in any case.
 ///
 /// # Errors
@@ -39,6 +56,8 @@ pub fn answer(
     window: Option<&mut Window>,
     findings: &mut Vec<Finding>,
 ) -> Result<Masked, Refusal> {
+    let private = for_one_caller(message);
+    let message = private.as_ref().unwrap_or(message);
     let seen = look(inspector, Direction::Outward, message, obligations, window, findings);
     match (seen.verdict, seen.masked) {
         (Verdict::Pass, _) => Ok(Masked { bytes: message.bytes().clone() }),

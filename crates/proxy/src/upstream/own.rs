@@ -33,11 +33,8 @@ pub struct OwnHttp(Mutex<Option<Opened>>);
 
 #[derive(Clone, Debug)]
 struct Opened {
-    era: Era,
+    offer: Offer,
     session: Option<String>,
-    version: String,
-    /// The raw `capabilities`.
-    capabilities: Bytes,
 }
 
 /// What a server says it offers.
@@ -45,6 +42,8 @@ struct Opened {
 pub struct Offer {
     /// The era in which it said so.
     pub era: Era,
+    /// The versions it says it supports.
+    pub versions: Vec<String>,
     capabilities: Bytes,
 }
 
@@ -68,10 +67,7 @@ impl Upstream {
     /// When the server cannot be reached or speaks neither era.
     pub async fn offer(&self, limits: &Limits) -> Result<Offer, Refusal> {
         match self {
-            Self::Http(peer) => {
-                let opened = peer.opened(limits).await?;
-                Ok(Offer { era: opened.era, capabilities: opened.capabilities })
-            }
+            Self::Http(peer) => Ok(peer.opened(limits).await?.offer),
             Self::Stdio(peer) => peer.offer(limits).await,
         }
     }
@@ -150,19 +146,13 @@ impl HttpPeer {
             Err(refusal) if refusal.code == Code::UpstreamUnavailable => return Err(refusal),
             Err(_) => return Ok(None),
         };
-        Ok(modern_capabilities(&answer).map(|capabilities| Opened {
-            era: Era::Modern,
-            session: None,
-            version: MODERN.to_owned(),
-            capabilities,
-        }))
+        Ok(modern_offer(&answer).map(|offer| Opened { offer, session: None }))
     }
 
     async fn handshake(&self, limits: &Limits) -> Result<Opened, Refusal> {
         let params = String::from_utf8_lossy(INITIALIZE);
         let (answer, session) = self.ask("initialize", &params, Era::Legacy, None, limits).await?;
-        let (version, capabilities) = legacy_capabilities(&answer)?;
-        let opened = Opened { era: Era::Legacy, session, version, capabilities };
+        let opened = Opened { offer: legacy_offer(&answer)?, session };
         let note = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         self.send(Verb::Post, self.headers(Some(&opened), None)?, note, limits).await?;
         Ok(opened)
@@ -176,11 +166,11 @@ impl HttpPeer {
         limits: &Limits,
     ) -> Result<Message, Refusal> {
         let opened = self.opened(limits).await?;
-        match self.ask(method, params, opened.era, Some(&opened), limits).await {
+        match self.ask(method, params, opened.offer.era, Some(&opened), limits).await {
             Err(refusal) if refusal.code == Code::SessionUnknown => {
                 *self.own.0.lock().await = None;
                 let opened = self.opened(limits).await?;
-                Ok(self.ask(method, params, opened.era, Some(&opened), limits).await?.0)
+                Ok(self.ask(method, params, opened.offer.era, Some(&opened), limits).await?.0)
             }
             other => Ok(other?.0),
         }
@@ -194,7 +184,7 @@ impl HttpPeer {
             headers.insert(VERSION, HeaderValue::from_static(MODERN));
             headers.insert(METHOD, HeaderValue::from_static(method));
         } else if let Some(opened) = opened {
-            if let Ok(version) = HeaderValue::try_from(&opened.version) {
+            if let Some(Ok(version)) = opened.offer.versions.first().map(HeaderValue::try_from) {
                 headers.insert(VERSION, version);
             }
             if let Some(Ok(session)) = opened.session.as_ref().map(HeaderValue::try_from) {
@@ -259,9 +249,9 @@ impl StdioPeer {
         let process = self.modern(Owner::Gateway, limits).await?;
         let params = format!("{{{META}}}");
         let answer = process.own_request("server/discover", params.as_bytes(), &probe).await;
-        if let Some(capabilities) = answer.ok().as_ref().and_then(modern_capabilities) {
+        if let Some(offer) = answer.ok().as_ref().and_then(modern_offer) {
             self.worked();
-            return Ok(Offer { era: Era::Modern, capabilities });
+            return Ok(offer);
         }
         // Any answer that is not modern, and silence, mean the older era (specification 2026-07-28, versioning).
         let params = Bytes::from_static(INITIALIZE);
@@ -269,25 +259,32 @@ impl StdioPeer {
             self.legacy(Owner::Gateway, None, &params, limits).await.inspect_err(|_| self.failed(limits))?.1;
         let message = Message::parse(answer, &JsonLimits::answer(limits))
             .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))?;
-        let (_, capabilities) = legacy_capabilities(&message)?;
+        let offer = legacy_offer(&message)?;
         self.worked();
-        Ok(Offer { era: Era::Legacy, capabilities })
+        Ok(offer)
     }
 }
 
-fn modern_capabilities(answer: &Message) -> Option<Bytes> {
+fn modern_offer(answer: &Message) -> Option<Offer> {
     let result = answer.result()?;
-    let speaks = result.get("supportedVersions")?.elements().any(|version| version.is_str(MODERN));
-    let capabilities = result.get("capabilities").map_or(&b"{}"[..], |view| view.raw());
-    speaks.then(|| Bytes::copy_from_slice(capabilities))
+    let versions: Vec<String> = result
+        .get("supportedVersions")?
+        .elements()
+        .filter_map(|version| Some(version.as_str()?.into_owned()))
+        .collect();
+    let speaks = versions.iter().any(|version| version == MODERN);
+    speaks.then(|| Offer { era: Era::Modern, versions, capabilities: capabilities(result) })
 }
 
-fn legacy_capabilities(answer: &Message) -> Result<(String, Bytes), Refusal> {
+fn legacy_offer(answer: &Message) -> Result<Offer, Refusal> {
     let result = answer.result().ok_or_else(|| {
         Refusal::new(Code::UpstreamRevision, "the server refused both `server/discover` and `initialize`")
     })?;
     let version =
         result.get("protocolVersion").and_then(|view| view.as_str()).unwrap_or_else(|| LEGACY.into());
-    let capabilities = result.get("capabilities").map_or(&b"{}"[..], |view| view.raw());
-    Ok((version.into_owned(), Bytes::copy_from_slice(capabilities)))
+    Ok(Offer { era: Era::Legacy, versions: vec![version.into_owned()], capabilities: capabilities(result) })
+}
+
+fn capabilities(result: View<'_>) -> Bytes {
+    Bytes::copy_from_slice(result.get("capabilities").map_or(&b"{}"[..], |view| view.raw()))
 }
