@@ -167,3 +167,12 @@ fn role_names(root: &Node) -> BTreeSet<String> {
     };
     portcullis_policy::builtin_roles().into_iter().map(|role| role.name).chain(declared).collect()
 }
+
+/// The sections of the file, for tests of the example.
+#[cfg(test)]
+fn sections_named() -> Vec<&'static str> {
+    match Settings::shape() {
+        decode::Shape::Section(section) => section.fields.iter().map(|field| field.key).collect(),
+        _ => Vec::new(),
+    }
+}

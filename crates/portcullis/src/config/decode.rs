@@ -137,7 +137,13 @@ impl Walk {
         for (key, _) in pairs {
             if !known.contains(&key.text.as_str()) {
                 let hint = nearest(&key.text, known).map_or_else(
-                    || if known.len() > 16 { String::from("docs/reference/config.md lists the keys") } else { format!("known keys: {}", known.join(", ")) },
+                    || {
+                        if known.len() > 16 {
+                            String::from("docs/reference/config.md lists the keys")
+                        } else {
+                            format!("known keys: {}", known.join(", "))
+                        }
+                    },
                     |near| format!("did you mean `{near}`?"),
                 );
                 let at = Node { at: key.at, value: Value::Null };

@@ -70,8 +70,14 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     for (index, jwt) in identities.jwt.iter().enumerate() {
         let key = format!("identities.jwt[{index}]");
         match (&jwt.jwks_file, &jwt.jwks_url) {
-            (Some(_), Some(_)) => refuse(&key, String::from("has both `jwks_file` and `jwks_url`"), "keep one of the two"),
-            (None, None) => refuse(&key, String::from("has neither `jwks_file` nor `jwks_url`"), "name the issuer's key set"),
+            (Some(_), Some(_)) => {
+                refuse(&key, String::from("has both `jwks_file` and `jwks_url`"), "keep one of the two")
+            }
+            (None, None) => refuse(
+                &key,
+                String::from("has neither `jwks_file` nor `jwks_url`"),
+                "name the issuer's key set",
+            ),
             (Some(_), None) => {}
             (None, Some(url)) if url.scheme() == "https" || is_local(url) => {}
             (None, Some(_)) => {
@@ -84,7 +90,11 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         for (index, rule) in role.deny.iter().enumerate() {
             if !rule.mask.is_empty() || !rule.refuse.is_empty() {
                 let message = String::from("a denial lets no answer through that could be masked or refused");
-                refuse(&format!("roles.{name}.deny[{index}]"), message, "move `mask` and `refuse` to a rule under `allow`");
+                refuse(
+                    &format!("roles.{name}.deny[{index}]"),
+                    message,
+                    "move `mask` and `refuse` to a rule under `allow`",
+                );
             }
         }
     }

@@ -27,7 +27,7 @@ section! {
         /// What happens when a definition is seen for the first time. Changed ones are always quarantined.
         trust: Trust = Trust::TrustOnFirstUse;
         /// Who shares a process of the program.
-        isolation: Isolation = Isolation::Shared;
+        isolation: Isolation = Isolation::PerCaller;
         /// Which addresses `url` may resolve to, beside public ones. A literal address or `localhost` in `url`
         /// allows exactly that kind of address: the operator wrote it.
         egress: Egress;
