@@ -111,3 +111,11 @@ fn every_edge_of_ed25519_is_judged_by_the_strict_rule() {
     }
     assert_eq!((cases.len(), accepted), (914, 43));
 }
+
+#[test]
+fn a_secret_key_counts_only_where_the_set_is_secret() {
+    let k = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let set = serde_json::json!({"keys": [{"kty": "oct", "k": k}]}).to_string();
+    let keys = |secret| KeySet::parse(set.as_bytes(), 1, secret, &Limits::default()).expect("a key set").len();
+    assert_eq!((keys(true), keys(false)), (1, 0));
+}
