@@ -76,9 +76,9 @@ fn is_unseen(unit: Option<u32>) -> bool {
     })
 }
 
-// U+E0000 to U+E0FFF (tags, more variation selectors) start with this unit, in either case of its digits.
+// U+E0000 to U+E0FFF (tags, more variation selectors) start with these units.
 fn is_unseen_surrogate(unit: Option<u32>) -> bool {
-    unit == Some(0xdb40)
+    matches!(unit, Some(0xdb40..=0xdb43))
 }
 
 /// Characters that take no room, and bidi controls. Keep in step with [`unseen_bytes`].
@@ -109,7 +109,7 @@ fn unseen_bytes(bytes: &[u8]) -> bool {
     memchr::memchr3_iter(0xe2, 0xc2, 0xf3, bytes).any(|at| match bytes.get(at) {
         Some(0xe2) => match second(at) {
             0x80 => matches!(third(at), 0x8b..=0x8f | 0xaa..=0xae),
-            0x81 => third(at) >= 0xa0,
+            0x81 => matches!(third(at), 0xa0..=0xaf),
             _ => false,
         },
         Some(0xc2) => second(at) < 0xa0 || second(at) == 0xad,

@@ -1,4 +1,5 @@
 //! How much the detectors find of the development corpus, and how often they are wrong. The floors may only rise.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::{collections::BTreeMap, fs};
 
@@ -93,9 +94,9 @@ fn credentials_keep_their_recall_and_false_positives() {
     println!("recall {hit}/{all}, of prefixed providers {prefixed_hit}/{prefixed}, wrong {wrong}/{benign}");
     println!("missed {missed:?}");
     assert_eq!((all, benign), (956, 1554));
-    assert!(hit >= 1, "recall fell: {hit}");
-    assert!(prefixed_hit >= 1, "recall of prefixed providers fell: {prefixed_hit}");
-    assert!(wrong <= 1554, "false positives rose: {wrong}");
+    assert!(hit >= 380, "recall fell: {hit}");
+    assert!(prefixed_hit >= 232, "recall of prefixed providers fell: {prefixed_hit}");
+    assert!(wrong <= 25, "false positives rose: {wrong}");
 }
 
 #[test]
@@ -114,14 +115,14 @@ fn personal_data_keeps_its_recall_and_false_positives() {
                 let found = covers(&matches, kind, span);
                 *hit += u32::from(found);
                 if !found {
-                    println!("missed {kind}: {:?}", &text[span.0..span.1]);
+                    println!("missed {kind}: {:?}", text.get(span.0..span.1));
                 }
             }
             for one in matches.iter().filter(|one| one.finding.kind == kind) {
                 let right = labelled().any(|(start, end)| one.range.start < end && start < one.range.end);
                 if !right {
                     *wrong += 1;
-                    println!("wrong {kind}: {:?} in {text:?}", &text[one.range.clone()]);
+                    println!("wrong {kind}: {:?} in {text:?}", text.get(one.range.clone()));
                 }
             }
         }
@@ -129,10 +130,10 @@ fn personal_data_keeps_its_recall_and_false_positives() {
     println!("{counts:?}");
     let (total, hit, wrong) = counts["email"];
     assert_eq!(total, 261);
-    assert!(hit >= 1 && wrong <= 1711, "e-mail: {hit} of {total}, {wrong} wrong");
+    assert!(hit == 261 && wrong <= 1, "e-mail: {hit} of {total}, {wrong} wrong");
     let (total, hit, wrong) = counts["payment_card"];
     assert_eq!(total, 267);
-    assert!(hit >= 1 && wrong <= 1711, "cards: {hit} of {total}, {wrong} wrong");
+    assert!(hit == 267 && wrong == 0, "cards: {hit} of {total}, {wrong} wrong");
 }
 
 #[test]
@@ -158,4 +159,15 @@ fn ordinary_documents_and_arguments_are_left_alone() {
     }
     println!("{counts:?} of {benign}");
     assert_eq!(benign, 14703);
+    for (kind, most) in [
+        ("bidi_controls", 0),
+        ("control_characters", 2),
+        ("credentials", 0),
+        ("email", 124),
+        ("payment_card", 1),
+        ("tag_characters", 0),
+    ] {
+        let count = counts.get(kind).copied().unwrap_or_default();
+        assert!(count <= most, "{kind}: {count} of {benign} ordinary texts, more than {most}");
+    }
 }

@@ -1,4 +1,5 @@
 //! What holds for every text: the quick look is sound, masking is idempotent, a cut hides nothing.
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::collections::BTreeMap;
 
@@ -66,7 +67,7 @@ fn written(text: &str, choose: impl Fn(usize, char) -> bool) -> String {
             }
             c => {
                 let quoted = serde_json::to_string(&c).unwrap();
-                out.push_str(&quoted[1..quoted.len() - 1]);
+                out.push_str(quoted.get(1..quoted.len() - 1).unwrap());
             }
         }
     }
@@ -218,12 +219,13 @@ fn hostile_texts_take_linear_time() {
         "fm2_/",
         "-----BEGIN ",
     ] {
-        let text = unit.repeat(2_000_000 / unit.len());
+        let text = unit.repeat(400_000 / unit.len());
         let raw = serde_json::to_string(&text).unwrap();
         let start = std::time::Instant::now();
         let found = scan(&inspector, &text);
-        inspector.quick(raw.as_bytes(), true);
-        // Quadratic work on 2 MB would take hours; the bound is loose because tests run unoptimised on busy machines.
-        assert!(start.elapsed().as_secs() < 60, "{unit:?}: {:?}, {}", start.elapsed(), found.len());
+        let quick = inspector.quick(raw.as_bytes(), true);
+        assert!(quick || found.is_empty(), "{unit:?}");
+        // Quadratic work would take hours; the bound is loose because tests run unoptimised on busy machines.
+        assert!(start.elapsed().as_secs() < 20, "{unit:?}: {:?}, {}", start.elapsed(), found.len());
     }
 }

@@ -236,13 +236,14 @@ impl Bench<'_> {
         };
         let weak = |sources: &[Source]| {
             let any = sources.iter().any(|source| reads.any_of(*source));
-            any.then(|| Policy::from_json(Some(policy.id().clone()), weakened(&est, sources))).transpose()
+            let weakened = || Policy::from_json(Some(policy.id().clone()), weakened(&est, sources));
+            any.then(|| weakened().map_err(|error| error.to_string())).transpose()
         };
         let weak =
             weak(&[Source::Arguments]).and_then(|one| Ok((one, weak(&[Source::Arguments, Source::Claims])?)));
         let (some_arguments, some_values) = match weak {
             Ok(both) => both,
-            Err(error) => return self.fail(file, line, Some(id), error.to_string(), "please report it"),
+            Err(error) => return self.fail(file, line, Some(id), error, "please report it"),
         };
         let effect = match policy.effect() {
             cedar_policy::Effect::Forbid => Effect::Forbid,

@@ -2,6 +2,7 @@
 //! policies, so each request is put to its slice; a policy outside it cannot apply, by its own scope.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     string::String,
     sync::Arc,
@@ -33,7 +34,7 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
-    fn build(policies: &[Compiled], members: Vec<usize>) -> Result<Self, PolicySetError> {
+    fn build(policies: &[Compiled], members: Vec<usize>) -> Result<Self, Box<PolicySetError>> {
         let chosen = || members.iter().filter_map(|index| policies.get(*index));
         let mut reads = Reads::default();
         chosen().for_each(|one| reads.merge(&one.reads));
@@ -91,7 +92,7 @@ impl Slices {
         policies: &[Compiled],
         caller: &Caller,
         target: &Target,
-    ) -> Result<Arc<Slice>, PolicySetError> {
+    ) -> Result<Arc<Slice>, Box<PolicySetError>> {
         let mut roles: Vec<usize> =
             caller.roles.iter().filter_map(|role| self.roles.binary_search(role).ok()).collect();
         roles.sort_unstable();

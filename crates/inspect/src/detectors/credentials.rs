@@ -3,10 +3,10 @@
 //!
 //! Defaults: reported in arguments (a call may need one), masked in answers, where none has any business.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, format, vec::Vec};
 use core::ops::Range;
 
-use aho_corasick::packed;
+use aho_corasick::{AhoCorasick, MatchKind, packed};
 use memchr::memmem;
 use portcullis_core::{
     Severity, Treatment,
@@ -60,10 +60,11 @@ const LONG: usize = 512;
 // Prefixes of three bytes and more that are rare in ordinary text, at most 64 of them: then the search runs on
 // vectors of bytes (Teddy) instead of an automaton.
 const FORMATS: &[Format] = &[
-    Format("-----BEGIN", Letters::Url, 0, 0),
+    Format(PEM, Letters::Url, 0, 0),
     Format("eyJ", Letters::Wide, 30, 8192),
     Format("AKIA", Letters::Capital, 16, 16),
     Format("ASIA", Letters::Capital, 16, 16),
+    Format("ABIA", Letters::Capital, 16, 16),
     Format("ABSKQmVkcm9ja0FQSUtleS", Letters::Wide, 80, LONG),
     Format("ghp_", Letters::Plain, 36, 251),
     Format("gho_", Letters::Plain, 36, 251),
@@ -79,8 +80,6 @@ const FORMATS: &[Format] = &[
     Format("glptt-", Letters::Url, 20, 64),
     Format("glrt-", Letters::Wide, 20, 64),
     Format("glsoat-", Letters::Url, 20, 64),
-    Format("glffct-", Letters::Url, 20, 64),
-    Format("glft-", Letters::Url, 20, 64),
     Format("xox", Letters::Url, 16, LONG),
     Format("xapp-", Letters::Url, 20, LONG),
     Format("hooks.slack.com", Letters::Wide, 30, LONG),
@@ -88,7 +87,6 @@ const FORMATS: &[Format] = &[
     Format("sk_test_", Letters::Plain, 10, 128),
     Format("sk_prod_", Letters::Plain, 10, 128),
     Format("rk_live_", Letters::Plain, 10, 128),
-    Format("rk_prod_", Letters::Plain, 10, 128),
     Format("AIza", Letters::Url, 35, 35),
     Format("sk-", Letters::Url, 40, LONG),
     Format("pplx-", Letters::Plain, 48, 48),
@@ -97,10 +95,7 @@ const FORMATS: &[Format] = &[
     Format("hf_", Letters::Plain, 34, 34),
     Format("api_org_", Letters::Plain, 34, 34),
     Format("SG.", Letters::Wide, 60, 80),
-    Format("shpat_", Letters::Hex, 32, 32),
-    Format("shpca_", Letters::Hex, 32, 32),
-    Format("shppa_", Letters::Hex, 32, 32),
-    Format("shpss_", Letters::Hex, 32, 32),
+    Format("shp", Letters::Url, 35, 35),
     Format("dop_v1_", Letters::Hex, 64, 64),
     Format("doo_v1_", Letters::Hex, 64, 64),
     Format("dor_v1_", Letters::Hex, 64, 64),
@@ -122,12 +117,27 @@ const FORMATS: &[Format] = &[
     Format("fm1", Letters::Wide, 60, LONG),
     Format("fm2_", Letters::Wide, 60, LONG),
     Format("AGE-SECRET-KEY-1", Letters::Capital, 58, 58),
+    Format("EZAK", Letters::Plain, 54, 54),
+    Format("GR1348941", Letters::Url, 20, 20),
+    Format("pul-", Letters::Hex, 40, 40),
+    Format("rubygems_", Letters::Hex, 48, 48),
     Format("xkeysib-", Letters::Url, 81, 81),
     Format("ops_eyJ", Letters::Wide, 100, 8192),
 ];
 
+/// What makes a PEM block a private key; it follows `-----BEGIN`, which many other things begin with.
+const PEM: &str = "PRIVATE KEY";
+
 struct Credentials {
-    search: packed::Searcher,
+    search: Search,
+}
+
+/// The search for prefixes.
+enum Search {
+    /// On vectors of bytes; needs AVX2 for so many prefixes.
+    Vectors(packed::Searcher),
+    /// Anywhere else.
+    Automaton(AhoCorasick),
 }
 
 impl core::fmt::Debug for Credentials {
@@ -138,14 +148,32 @@ impl core::fmt::Debug for Credentials {
 
 impl Credentials {
     fn new() -> Result<Self, KindError> {
-        let search = packed::Config::new()
+        let prefixes = || FORMATS.iter().map(|format| format.0);
+        let vectors = packed::Config::new()
             .match_kind(packed::MatchKind::LeftmostLongest)
             .builder()
-            .extend(FORMATS.iter().map(|format| format.0))
-            .build()
-            .ok_or_else(|| KindError { name: KIND.name, reason: "the search cannot be built".into() })?;
+            .extend(prefixes())
+            .build();
+        let search = match vectors {
+            Some(search) => Search::Vectors(search),
+            None => Search::Automaton(automaton(prefixes())?),
+        };
         Ok(Self { search })
     }
+
+    fn hits<'a>(&'a self, bytes: &'a [u8]) -> Box<dyn Iterator<Item = aho_corasick::Match> + 'a> {
+        match &self.search {
+            Search::Vectors(search) => Box::new(search.find_iter(bytes)),
+            Search::Automaton(search) => Box::new(search.find_iter(bytes)),
+        }
+    }
+}
+
+fn automaton<'a>(prefixes: impl Iterator<Item = &'a str>) -> Result<AhoCorasick, KindError> {
+    AhoCorasick::builder()
+        .match_kind(MatchKind::LeftmostLongest)
+        .build(prefixes)
+        .map_err(|error| KindError { name: KIND.name, reason: format!("{error}") })
 }
 
 impl Detector for Credentials {
@@ -158,7 +186,7 @@ impl Detector for Credentials {
     fn may_match(&self, raw: &Raw<'_>) -> bool {
         let bytes = raw.bytes();
         raw.is_disguised()
-            || self.search.find_iter(bytes).any(|hit| {
+            || self.hits(bytes).any(|hit| {
                 FORMATS.get(hit.pattern().as_usize()).is_some_and(|format| {
                     let body = bytes.get(hit.end()..).unwrap_or_default();
                     // `/` may be written `\/`.
@@ -172,61 +200,74 @@ impl Detector for Credentials {
         let bytes = text.as_bytes();
         // Nothing before this is looked at again, whether it was a credential or not: the search stays linear.
         let mut done = 0;
-        for hit in self.search.find_iter(bytes) {
-            let joined = hit.start().checked_sub(1).and_then(|at| bytes.get(at)).is_some_and(is_joined);
+        for hit in self.hits(bytes) {
             let Some(format) = FORMATS.get(hit.pattern().as_usize()) else { continue };
-            if hit.start() < done || (joined && format.0 != "-----BEGIN") {
+            if hit.start() < done {
                 continue;
             }
-            let (end, confirmed) = examine(format, bytes, hit.start(), hit.end());
-            done = end;
-            if confirmed {
-                found.push(Sighting { range: hit.start()..end, severity: Severity::High, vanishes: false });
+            let seen = if format.0 == PEM { pem(bytes, hit.start()) } else { token(format, bytes, &hit) };
+            done = seen.done;
+            if let Some(range) = seen.credential {
+                found.push(Sighting { range, severity: Severity::High, vanishes: false });
             }
         }
     }
+}
+
+/// What came of a closer look.
+struct Seen {
+    /// The text before this needs no other look.
+    done: usize,
+    credential: Option<Range<usize>>,
 }
 
 fn is_joined(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || *byte == b'_'
 }
 
-/// Where what starts at `start` ends, and whether it is a credential. The end lies on a character border.
-fn examine(format: &Format, bytes: &[u8], start: usize, body: usize) -> (usize, bool) {
+fn token(format: &Format, bytes: &[u8], hit: &aho_corasick::Match) -> Seen {
     let Format(prefix, letters, min, max) = format;
-    let rest = bytes.get(body..).unwrap_or_default();
-    if *prefix == "-----BEGIN" {
-        return pem(rest).map_or((body, false), |length| (body + length, true));
+    let before = hit.start().checked_sub(1).and_then(|at| bytes.get(at));
+    if before.is_some_and(is_joined) {
+        return Seen { done: hit.start(), credential: None };
     }
+    let rest = bytes.get(hit.end()..).unwrap_or_default();
     let length = rest.iter().take(*max).take_while(|byte| letters.has(**byte)).count();
-    let token = rest.get(..length).unwrap_or_default();
-    // A sentence may go on after the token.
-    let token = match token {
+    let body = rest.get(..length).unwrap_or_default();
+    // A sentence may end after the token.
+    let body = match body {
         [shorter @ .., b'.'] => shorter,
         whole => whole,
     };
     let exact = min != max || rest.get(length).is_none_or(|next| !letters.has(*next));
-    let fits = token.len() >= *min && exact && is_varied(token);
-    let range = || start..body + token.len();
-    let confirmed = fits && proves(prefix, token, bytes.get(range()).unwrap_or_default());
-    (body + token.len(), confirmed)
+    let range = hit.start()..hit.end() + body.len();
+    let whole = bytes.get(range.clone()).unwrap_or_default();
+    let fits = body.len() >= *min && exact && is_varied(body) && proves(prefix, body, whole);
+    Seen { done: range.end, credential: fits.then_some(range) }
 }
 
 /// What a format asks beyond letters and length.
 fn proves(prefix: &str, token: &[u8], whole: &[u8]) -> bool {
     match prefix {
         "eyJ" => is_jwt(whole) || whole.starts_with(b"eyJrIjoi"),
-        "xox" => matches!(token, [b'a' | b'b' | b'e' | b'p' | b'r' | b's', b'-', ..]),
+        "xox" => {
+            let digits = token.iter().filter(|byte| byte.is_ascii_digit()).count();
+            matches!(token, [b'a' | b'b' | b'e' | b'p' | b'r' | b's', b'-' | b'.', ..]) && digits >= 8
+        }
         "sk-" => {
             [b"ant-".as_slice(), b"proj-", b"svcacct-", b"admin-", b"or-v1-"]
                 .iter()
                 .any(|kind| token.starts_with(kind))
                 || memmem::find(token, b"T3BlbkFJ").is_some()
         }
-        "fm1" => matches!(token, [b'a' | b'r', b'_', ..]),
-        "hooks.slack.com" => {
-            [b"/services/".as_slice(), b"/workflows/", b"/triggers/"].iter().any(|kind| token.starts_with(kind))
+        "shp" => {
+            [b"at_".as_slice(), b"ca_", b"pa_", b"ss_"].iter().any(|kind| token.starts_with(kind))
+                && token.iter().skip(3).all(u8::is_ascii_hexdigit)
         }
+        "fm1" => matches!(token, [b'a' | b'r', b'_', ..]),
+        "hooks.slack.com" => [b"/services/".as_slice(), b"/workflows/", b"/triggers/"]
+            .iter()
+            .any(|kind| token.starts_with(kind)),
         "pscale_" => [b"tkn_".as_slice(), b"oauth_", b"pw_"].iter().any(|kind| token.starts_with(kind)),
         "sntry" => matches!(token, [b's' | b'u', b'_', ..]),
         "glsa_" => token.get(32) == Some(&b'_'),
@@ -235,8 +276,11 @@ fn proves(prefix: &str, token: &[u8], whole: &[u8]) -> bool {
     }
 }
 
-/// Placeholders such as `ghp_xxxx…` are no credentials.
+/// Placeholders such as `ghp_xxxx…` and `AKIA…EXAMPLE` are no credentials.
 fn is_varied(token: &[u8]) -> bool {
+    if memmem::find(token, b"EXAMPLE").is_some() {
+        return false;
+    }
     let mut seen = [false; 256];
     for byte in token {
         if let Some(seen) = seen.get_mut(usize::from(*byte)) {
@@ -263,38 +307,48 @@ fn is_jwt(text: &[u8]) -> bool {
 
 /// Bytes that are searched for the end of a key.
 const PEM_BYTES_MAX: usize = 16_384;
+const END: &[u8] = b"-----END";
+/// No private key is shorter.
+const KEY_BYTES_MIN: usize = 32;
 
-/// RFC 7468: the length of a private key after `-----BEGIN`, to its end line or as far as it was not cut off.
-fn pem(rest: &[u8]) -> Option<usize> {
-    let label_end = memmem::find(rest.get(..64).unwrap_or(rest), b"-----")?;
-    let label = rest.get(..label_end)?;
-    if !label.ends_with(b"PRIVATE KEY") && !label.ends_with(b"PRIVATE KEY BLOCK") {
-        return None;
-    }
-    let body: Range<usize> = label_end + 5..rest.len().min(PEM_BYTES_MAX);
-    let text = rest.get(body.clone()).unwrap_or_default();
-    match memmem::find(text, b"-----END") {
-        Some(at) => {
-            let tail = text.get(at + 8..).unwrap_or_default();
+/// RFC 7468: the block whose label ends with the `PRIVATE KEY` at `at`, to its end line or as far as it was not cut.
+fn pem(bytes: &[u8], at: usize) -> Seen {
+    let nothing = Seen { done: at, credential: None };
+    let from = at.saturating_sub(40);
+    let opening = bytes.get(from..at).and_then(|before| memmem::rfind(before, b"-----BEGIN "));
+    let rest = bytes.get(at + PEM.len()..).unwrap_or_default();
+    let dashes = [b"-----".as_slice(), b" BLOCK-----"].into_iter().find(|dashes| rest.starts_with(dashes));
+    let (Some(start), Some(dashes)) = (opening, dashes) else { return nothing };
+    let body = at + PEM.len() + dashes.len();
+    let text = bytes.get(body..bytes.len().min(body + PEM_BYTES_MAX)).unwrap_or_default();
+    // The next dashes must be those of the end line; nothing beyond them is searched.
+    let end =
+        memmem::find(text, b"-----").filter(|end| text.get(*end..).is_some_and(|line| line.starts_with(END)));
+    let length = match end {
+        Some(end) if end < KEY_BYTES_MIN => 0,
+        Some(end) => {
+            let tail = text.get(end + END.len()..).unwrap_or_default();
             let close = memmem::find(tail.get(..64).unwrap_or(tail), b"-----").map_or(0, |close| close + 5);
-            Some(body.start + at + 8 + close)
+            end + END.len() + close
         }
         None => {
-            let key = |byte: &u8| {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'\r' | b'\n' | b'\\')
-            };
-            let length = text.iter().take_while(|byte| key(byte)).count();
-            (length >= 32).then_some(body.start + length)
+            let key = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=\\\r\n".contains(byte);
+            Some(text.iter().take_while(|byte| key(byte)).count())
+                .filter(|cut| *cut >= KEY_BYTES_MIN)
+                .unwrap_or(0)
         }
-    }
+    };
+    // Also where it is no key: the same bytes are not searched for an end again.
+    let done = if length > 0 { body + length } else { body };
+    Seen { done, credential: (length > 0).then_some(from + start..done) }
 }
 
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use std::format;
+    use std::{format, vec::Vec};
 
-    use super::FORMATS;
+    use super::{Credentials, FORMATS, Search, automaton};
     use crate::testing::{found, nothing};
 
     // Put together here, so that no scanner of a code host takes the source for a leak.
@@ -304,6 +358,16 @@ mod tests {
     fn the_search_stays_one_of_vectors() {
         assert!(FORMATS.len() <= 64);
         assert!(FORMATS.iter().all(|format| format.0.len() >= 3));
+    }
+
+    #[test]
+    fn both_searches_find_the_same() {
+        let text = FORMATS.iter().map(|format| format.0).collect::<Vec<_>>().join(" ghp sk- -----BEGIN x");
+        let prefixes = FORMATS.iter().map(|format| format.0);
+        let slow = Credentials { search: Search::Automaton(automaton(prefixes).unwrap()) };
+        let spans = |one: &Credentials| one.hits(text.as_bytes()).map(|hit| hit.span()).collect::<Vec<_>>();
+        assert!(spans(&slow).len() > FORMATS.len());
+        assert_eq!(spans(&Credentials::new().unwrap()), spans(&slow));
     }
 
     #[test]
@@ -324,12 +388,18 @@ mod tests {
             format!("dop_v1_{hex}{hex}"),
             format!("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.{PLAIN}"),
             format!("-----BEGIN RSA PRIVATE KEY-----\n{PLAIN}\n{PLAIN}\n-----END RSA PRIVATE KEY-----"),
-            format!("-----BEGIN PRIVATE KEY-----\n{PLAIN}\n{PLAIN}"),
         ] {
             found("credentials", &token, &token);
             found("credentials", &format!("key=\"{token}\", next"), &token);
             found("credentials", &format!("line\n{token}\nline"), &token);
         }
+    }
+
+    #[test]
+    fn catches_a_key_that_was_cut_off_with_what_follows_it() {
+        let cut = format!("-----BEGIN EC PRIVATE KEY-----\n{PLAIN}\n{PLAIN}");
+        found("credentials", &cut, &cut);
+        found("credentials", &format!("{cut}, and on"), &cut);
     }
 
     #[test]
@@ -343,6 +413,9 @@ mod tests {
             format!("{PLAIN}{PLAIN}"),
             "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----".into(),
             "-----BEGIN PRIVATE KEY----- goes first".into(),
+            "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----".into(),
+            format!("AKIA{}", "IOSFODNN7EXAMPLE"),
+            format!("xoxb-{}", "your-bot-token-here"),
             "0123456789abcdef0123456789abcdef".into(),
         ] {
             nothing("credentials", &text);

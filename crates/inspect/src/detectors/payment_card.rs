@@ -48,13 +48,26 @@ impl Detector for PaymentCard {
                 let letter =
                     |at: Option<&u8>| at.is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
                 let before = range.start.checked_sub(1).and_then(|at| bytes.get(at));
-                if range.start >= done && !letter(before) && !letter(bytes.get(range.end)) {
+                let alone = !letter(before) && !letter(bytes.get(range.end)) && !is_part(bytes, &range);
+                if range.start >= done && alone {
                     done = range.end;
                     found.push(Sighting { range, severity: Severity::High, vanishes: false });
                 }
             }
         }
     }
+}
+
+/// `4111-0768-1193-8222-9` goes on: a part number, not a card.
+fn is_part(bytes: &[u8], range: &Range<usize>) -> bool {
+    let dashed = bytes.get(range.clone()).is_some_and(|number| number.contains(&b'-'));
+    let joins = |dash: Option<usize>, digit: Option<usize>| {
+        dash.and_then(|at| bytes.get(at)) == Some(&b'-')
+            && digit.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit)
+    };
+    dashed
+        && (joins(range.start.checked_sub(1), range.start.checked_sub(2))
+            || joins(Some(range.end), range.end.checked_add(1)))
 }
 
 /// The longest stretches of digits with at most one separator between two of them, of 13 bytes or more. Only every
@@ -115,16 +128,19 @@ fn cards(bytes: &[u8], run: Range<usize>) -> impl Iterator<Item = Range<usize>> 
     let digits = bytes.get(run.clone()).unwrap_or_default();
     // The fraction of a number is no card number.
     let fraction = run.start.checked_sub(1).and_then(|at| bytes.get(at)) == Some(&b'.');
-    let mut starts = 0..digits.len();
+    let mut from = Some(0);
     core::iter::from_fn(move || {
-        for start in starts.by_ref() {
-            let opens = start == 0 || digits.get(start - 1).is_some_and(|byte| is_separator(*byte));
-            if !opens || (fraction && start == 0) {
-                continue;
-            }
-            if let Some(length) = digits.get(start..).and_then(card) {
-                let from = run.start + start;
-                return Some(from..from + length);
+        while let Some(start) = from {
+            let rest = digits.get(start..).unwrap_or_default();
+            from = memchr::memchr2(b' ', b'-', rest).map(|separator| start + separator + 1);
+            // The first digit is that of the industry: 2 to 6 for what pays.
+            let pays = rest.first().is_some_and(|digit| (b'2'..=b'6').contains(digit));
+            if pays
+                && !(fraction && start == 0)
+                && let Some(length) = card(rest)
+            {
+                let start = run.start + start;
+                return Some(start..start + length);
             }
         }
         None
@@ -230,6 +246,8 @@ mod tests {
             "4111  1111 1111 1111",
             "4111-1111 1111-1111",
             "411-11111-1111-1111",
+            "SKU 4111-1111-1111-1111-9",
+            "7-4111-1111-1111-1111",
             "2024-11-22 20:18:00 1234567890123",
             "",
         ] {
