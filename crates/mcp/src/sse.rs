@@ -81,8 +81,12 @@ impl Parser {
     /// # Errors
     /// An event that is too large; the stream cannot be read further.
     pub fn push(&mut self, chunk: &[u8], mut out: impl FnMut(Event)) -> Result<(), SseError> {
+        // An empty chunk tells nothing about what follows a CR.
+        if chunk.is_empty() {
+            return Ok(());
+        }
         let mut rest = chunk;
-        if mem::take(&mut self.after_cr) && !rest.is_empty() {
+        if mem::take(&mut self.after_cr) {
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
         while let Some(end) = memchr::memchr2(b'\r', b'\n', rest) {

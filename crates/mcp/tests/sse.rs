@@ -56,6 +56,11 @@ fn streams_are_read_as_the_standard_says() {
 }
 
 #[test]
+fn an_empty_chunk_between_cr_and_lf_ends_no_event() {
+    assert_eq!(parse(&[b"id: 1\r", b"", b"\ndata: a\r", b"\n\r", b"", b"\n"]).len(), 1);
+}
+
+#[test]
 fn an_unfinished_event_is_noticed() {
     let partial = |stream: &[u8]| {
         let mut parser = Parser::new(1000);
