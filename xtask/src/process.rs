@@ -154,11 +154,11 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo started; sleep 61.5 & sleep 61.5; wait"]);
         let started = Instant::now();
-        let ended = run(command, &log, Duration::from_millis(500)).unwrap();
+        let ended = run(command, &log, Duration::from_secs(3)).unwrap();
         assert!(!ended.success());
         assert_eq!(ended.output, "started\n");
         assert_eq!(ended.reason(), "ran out of time");
-        assert!(started.elapsed() < Duration::from_secs(10));
+        assert!(started.elapsed() < Duration::from_secs(30));
         let left =
             fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| {
                 fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x0061.5\0")

@@ -170,7 +170,7 @@ fn fuzz(root: &Path, _: &Cache) -> Result<Vec<Step>> {
     // The fuzz targets are no member of the workspace, but are built from the same dependencies.
     let mut command = cargo(root, &["run", "--manifest-path", "fuzz/Cargo.toml", "--bin", "smoke"]);
     command.env("CARGO_TARGET_DIR", root.join("target/fuzz")).args(["--", "--seconds", "2"]);
-    Ok(vec![Step { command, format: Format::Lines, deadline: minutes(15) }])
+    Ok(vec![Step { command, format: Format::Lines, deadline: minutes(25) }])
 }
 
 /// A script of `tests/peers`, told where the counterparts and the gateway are.

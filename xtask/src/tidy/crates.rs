@@ -75,7 +75,8 @@ pub fn order(tree: &Tree) -> Result<Vec<Finding>> {
             continue;
         };
         for used in own_dependencies(&file.text) {
-            if !allowed.contains(&used.as_str()) {
+            // A crate may test itself with a feature of its own switched on.
+            if used != name && !allowed.contains(&used.as_str()) {
                 findings.push(Finding::new(&*file.path, format!("may not depend on `portcullis-{used}`")));
             }
         }

@@ -65,8 +65,8 @@ pub fn rings(tree: &Tree) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for (source, files) in crates {
         for ring in rings_of(&graph(&source, &files)) {
-            let subject = source.trim_end_matches("/src/").to_owned();
-            findings.push(Finding::new(subject, format!("ring among modules: {}", ring.join(" → "))));
+            let subject = format!("{}: {}", source.trim_end_matches("/src/"), ring.join(" → "));
+            findings.push(Finding::new(subject, "a ring among modules"));
         }
     }
     Ok(findings)
