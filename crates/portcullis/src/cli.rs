@@ -10,6 +10,8 @@ mod policy;
 mod reference;
 mod run;
 mod servers;
+#[cfg(test)]
+mod tests;
 mod tools;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -17,8 +19,8 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use url::Url;
 
-use self::output::{Failure, exit};
 pub(crate) use self::output::Output;
+use self::output::{Failure, exit};
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -7,6 +7,7 @@
 mod decode;
 mod mapping;
 mod mistake;
+mod primitives;
 mod reference;
 mod safety;
 mod sections;

@@ -4,8 +4,6 @@ mod verify;
 
 use std::path::PathBuf;
 
-
-
 use clap::{Args, Subcommand};
 use portcullis_admin::api::{EntryList, EntryQuery, LedgerEntry, ProofText};
 use serde_json::Value;

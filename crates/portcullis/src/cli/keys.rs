@@ -105,3 +105,20 @@ fn row(key: &KeyView) -> Vec<String> {
         key.expires.clone().unwrap_or_else(|| String::from("never")),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::seconds;
+
+    #[test]
+    fn times_are_read_with_their_unit_and_nothing_else() {
+        for (text, expected) in [("90d", 7_776_000), ("12h", 43_200), ("30m", 1_800), ("45s", 45)] {
+            assert_eq!(seconds(text), Ok(expected));
+        }
+        for wrong in
+            ["", "d", "5", "5w", "-5d", "1.5h", "99999999999999999999d", "9999999999999999999d", "5€"]
+        {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

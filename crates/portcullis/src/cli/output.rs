@@ -162,3 +162,18 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{printable, table};
+
+    #[test]
+    fn tables_are_aligned_and_hostile_names_cannot_move_the_cursor() {
+        let rows = vec![
+            vec![String::from("a\u{1b}[2J"), String::from("1")],
+            vec![String::from("longer name\nx"), String::new()],
+        ];
+        assert_eq!(table(&["name", "n"], &rows), "NAME           N\na\\u{1b}[2J     1\nlonger name x");
+        assert_eq!(printable("a\u{7}b\nc"), "a\\u{7}b\nc");
+    }
+}

@@ -101,12 +101,6 @@ fn explained(common: &Common, explain: Explain, output: &Output) -> Result<(), F
     };
     let client = Client::connect(common)?;
     let explained: Explained = client.ask("explain_policy", "", NONE, Some(&question))?;
-    output.show(&explained, |explained| {
-        printable(&format!(
-            "{}\n{}",
-            if explained.allowed { "allowed" } else { "not allowed" },
-            explained.text
-        ))
-    });
+    output.show(&explained, |explained| printable(&explained.text));
     Ok(())
 }

@@ -8,7 +8,8 @@ use portcullis_core::{Action, Limits};
 use url::Url;
 
 use super::{
-    decode::{Bounded, choice, section},
+    decode::{choice, section},
+    primitives::Bounded,
     server::Server,
     values::{DetectorName, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
 };

@@ -8,7 +8,8 @@ use serde_json::json;
 use url::Url;
 
 use super::{
-    decode::{FieldShape, SectionShape, Setting, Shape, Walk, integer, nearest, one_of},
+    decode::{FieldShape, SectionShape, Setting, Shape, Walk, nearest, one_of},
+    primitives::integer,
     yaml::{Node, Value},
 };
 

@@ -102,7 +102,8 @@ fn key(given: Option<&str>, data: &Path) -> Result<VerifierKey, Failure> {
     };
     let text = std::fs::read_to_string(&file)
         .map_err(|error| Failure::refused(format!("`{}` cannot be read: {error}", file.display())))?;
-    VerifierKey::from_text(text.trim()).map_err(|error| Failure::refused(format!("`{}`: {error}", file.display())))
+    VerifierKey::from_text(text.trim())
+        .map_err(|error| Failure::refused(format!("`{}`: {error}", file.display())))
 }
 
 /// The public half of the signing key in the data directory.
@@ -111,8 +112,11 @@ fn own_key(file: &Path) -> Result<VerifierKey, Failure> {
     let failed = |reason: String| Failure::refused(format!("{reason}\nhint: {hint}"));
     match portcullis_store::read_secret(file) {
         Ok(Some(bytes)) => {
-            let key = std::str::from_utf8(bytes.expose()).ok().and_then(|text| SigningKey::from_text(text.trim()).ok());
-            key.map(|key| key.verifier()).ok_or_else(|| failed(format!("`{}` is no signing key", file.display())))
+            let key = std::str::from_utf8(bytes.expose())
+                .ok()
+                .and_then(|text| SigningKey::from_text(text.trim()).ok());
+            key.map(|key| key.verifier())
+                .ok_or_else(|| failed(format!("`{}` is no signing key", file.display())))
         }
         Ok(None) => Err(failed(format!("`{}` does not exist", file.display()))),
         Err(error) => Err(failed(error.to_string())),
