@@ -138,8 +138,14 @@ def wait_port(port, child, log, seconds=30):
 
 def folder():
     """A folder of this run, gone with it."""
-    kept = tempfile.TemporaryDirectory(prefix="portcullis-peers-")
-    atexit.register(kept.cleanup)
+    kept = tempfile.TemporaryDirectory(prefix="portcullis-peers-", ignore_cleanup_errors=True)
+
+    def clean():
+        # Whoever still writes there goes first.
+        stop_all()
+        kept.cleanup()
+
+    atexit.register(clean)
     return Path(kept.name)
 
 
