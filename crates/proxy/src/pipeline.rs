@@ -129,7 +129,7 @@ impl Gateway {
         let caller = trail.keep(Stage::Authenticate, authenticate::caller(&head, rules).await);
         let caller = caller.inspect_err(|refusal| {
             if refusal.code == Code::AuthInvalid {
-                throttle::charge_failure(self, &source_text, rules);
+                throttle::charge_failure(self, &source_text);
             }
         })?;
         trail.caller = Some(Arc::clone(&caller));

@@ -13,8 +13,8 @@ const SHARDS: usize = 16;
 
 #[derive(Debug)]
 struct Bucket {
-    /// Microtokens, so that integers suffice.
-    level: u64,
+    /// Microtokens, so that integers suffice. Below nothing it is a debt, which the rate pays off.
+    level: i64,
     at_us: u64,
     refusing: bool,
 }
@@ -50,7 +50,7 @@ impl Rates {
             return Taken::Within;
         };
         let mut buckets = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = burst.saturating_mul(1_000_000);
+        let full = micro(burst);
         if !buckets.contains_key(key) {
             if buckets.len() >= (entries_max as usize / SHARDS).max(1) {
                 forget_longest_idle(&mut buckets);
@@ -59,9 +59,10 @@ impl Rates {
         }
         let Some(bucket) = buckets.get_mut(key) else { return Taken::Within };
         let gained = now_us.saturating_sub(bucket.at_us).saturating_mul(rate);
+        let gained = i64::try_from(gained).unwrap_or(i64::MAX);
         bucket.level = bucket.level.saturating_add(gained).min(full);
         bucket.at_us = bucket.at_us.max(now_us);
-        let price = cost.saturating_mul(1_000_000);
+        let price = micro(cost);
         if bucket.level >= price {
             bucket.level -= price;
             bucket.refusing = false;
@@ -69,6 +70,21 @@ impl Rates {
         }
         if std::mem::replace(&mut bucket.refusing, true) { Taken::Beyond } else { Taken::FirstBeyond }
     }
+
+    /// Charges `key` for something that happened already: whatever its bucket holds, so that the last tokens are not
+    /// cheaper than the first. Says nothing about the next message, hence begins no run of refusals.
+    pub fn charge(&self, key: &str, cost: u64) {
+        let Some(shard) = self.shards.get(self.hasher.hash_one(key) as usize % SHARDS) else { return };
+        let mut buckets = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = buckets.get_mut(key) {
+            bucket.level = bucket.level.saturating_sub(micro(cost));
+        }
+    }
+}
+
+/// Tokens as microtokens.
+fn micro(tokens: u64) -> i64 {
+    i64::try_from(tokens.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
 }
 
 fn forget_longest_idle(buckets: &mut HashMap<Box<str>, Bucket>) {
@@ -130,6 +146,16 @@ mod tests {
         assert_eq!([take(0), take(0)], [Taken::FirstBeyond, Taken::Beyond]);
         assert_eq!([take(500_000), take(500_000)], [Taken::Within, Taken::FirstBeyond]);
         assert_eq!(rates.take("b", 1, 2, 3, 100, 0), Taken::Within, "another key has its own bucket");
+    }
+
+    #[test]
+    fn a_charge_is_a_debt_that_the_rate_pays_off_and_the_run_after_it_is_reported_once() {
+        let rates = Rates::default();
+        let take = |at_us| rates.take("a", 1, 1, 3, 100, at_us);
+        assert_eq!(take(0), Taken::Within);
+        rates.charge("a", 9);
+        assert_eq!([take(0), take(0), take(7_999_999)], [Taken::FirstBeyond, Taken::Beyond, Taken::Beyond]);
+        assert_eq!(take(8_000_000), Taken::Within);
     }
 
     #[test]

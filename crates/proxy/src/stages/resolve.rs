@@ -118,7 +118,14 @@ fn unknown(call: &Call, kind: TargetKind, name: &str) -> Refusal {
         TargetKind::Prompt => format!("Unknown prompt: {name}"),
         TargetKind::Resource | TargetKind::Template => format!("Unknown resource: {name}"),
     };
-    Refusal::new(unknown_code(call, kind), private).saying(public)
+    let refusal = Refusal::new(unknown_code(call, kind), private).saying(public);
+    match kind {
+        TargetKind::Prompt | TargetKind::Tool => refusal,
+        // Clients tell resources apart by it (SEP-2164).
+        TargetKind::Resource | TargetKind::Template => {
+            refusal.with_data(serde_json::json!({ "uri": name }).to_string())
+        }
+    }
 }
 
 /// The code for something unknown in the caller's revision.
@@ -167,6 +174,7 @@ fn standing(
 
 /// Makes a refusal look as if the thing did not exist.
 pub(super) fn hide(refusal: Refusal, call: &Call, kind: TargetKind, name: &str) -> Refusal {
-    let public = unknown(call, kind, name).public;
-    refusal.shown_as(unknown_code(call, kind)).saying(public)
+    let Refusal { public, data, .. } = unknown(call, kind, name);
+    let hidden = refusal.shown_as(unknown_code(call, kind)).saying(public);
+    Refusal { data, ..hidden }
 }

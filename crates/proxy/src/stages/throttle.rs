@@ -16,19 +16,15 @@ const FAILED_AUTHENTICATION_COST: u64 = 10;
 /// # Errors
 /// `limit.rate`.
 pub fn source(gateway: &Gateway, source: &str, rules: &Rules) -> Result<(), Refusal> {
-    take_source(gateway, source, rules, 1)
-}
-
-/// Charges a source for a credential that was not valid.
-pub fn charge_failure(gateway: &Gateway, source: &str, rules: &Rules) {
-    let _ = take_source(gateway, source, rules, FAILED_AUTHENTICATION_COST - 1);
-}
-
-fn take_source(gateway: &Gateway, source: &str, rules: &Rules, cost: u64) -> Result<(), Refusal> {
     let limits = &rules.limits;
     let (rate, burst) = (limits.source_rate_per_s, limits.source_burst_max);
     let now = gateway.clock.ticks_us();
-    judge(gateway.sources.take(source, cost, rate, burst, limits.rate_entries_max, now), "source_rate_per_s")
+    judge(gateway.sources.take(source, 1, rate, burst, limits.rate_entries_max, now), "source_rate_per_s")
+}
+
+/// Charges a source for a credential that was not valid.
+pub fn charge_failure(gateway: &Gateway, source: &str) {
+    gateway.sources.charge(source, FAILED_AUTHENTICATION_COST - 1);
 }
 
 /// Judges the rate of a caller and counts the call among its running ones.
