@@ -236,8 +236,11 @@ impl Bench<'_> {
         };
         let weak = |sources: &[Source]| {
             let any = sources.iter().any(|source| reads.any_of(*source));
-            let weakened = || Policy::from_json(Some(policy.id().clone()), weakened(&est, sources));
-            any.then(|| weakened().map_err(|error| error.to_string())).transpose()
+            if !any {
+                return Ok(None);
+            }
+            let policy = Policy::from_json(Some(policy.id().clone()), weakened(&est, sources));
+            policy.map(Some).map_err(|error| error.to_string())
         };
         let weak =
             weak(&[Source::Arguments]).and_then(|one| Ok((one, weak(&[Source::Arguments, Source::Claims])?)));

@@ -1,5 +1,5 @@
 //! Our decision, sliced and remembered, against plain Cedar over the whole set with entities written by hand.
-#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
+#![expect(clippy::indexing_slicing, clippy::string_slice, clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::{str::FromStr, sync::Arc};
 
