@@ -5,6 +5,7 @@ mod control;
 mod definitions;
 mod keys;
 mod ledger;
+mod openapi;
 mod policy;
 pub mod servers;
 mod status;
@@ -23,6 +24,7 @@ pub use self::{
     },
     keys::{CreateKey, CreatedKey, Key, KeyList},
     ledger::{CheckpointNote, EntryList, EntryQuery, LedgerEntry, ProofText},
+    openapi::document as openapi_document,
     policy::{ExplainQuestion, Explained},
     servers::{AddServer, ServerChanged, ServerList, ServerState},
     status::{Healthz, LedgerHealth, Reloaded, Status},

@@ -2,17 +2,16 @@
 //! plane watches the store and follows. Neither sees the other.
 
 pub mod api;
-mod openapi;
 mod parts;
 mod problem;
 mod serve;
 pub mod wire;
 
+pub use api::openapi_document;
 pub use api::{
     Access, Api, Control, ENDPOINTS, Endpoint,
     servers::{SERVER_KIND, SERVER_SLOT},
 };
-pub use openapi::document as openapi_document;
 pub use parts::{AdminParts, CheckServer, FreshKey, GatewayInfo, Health, Pending, Reload};
 pub use problem::{Problem, ProblemBody, ProblemDetail};
 pub use serve::{router, serve};

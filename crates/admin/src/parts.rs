@@ -7,7 +7,7 @@ use portcullis_policy::Policies;
 use portcullis_store::{Keys, Ledger, Revisions};
 use serde_json::Value;
 
-use crate::api::ServerState;
+use crate::wire::wire;
 
 /// A future of the control plane.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -40,6 +40,26 @@ pub struct GatewayInfo {
     pub vkey: String,
     /// When it started, in milliseconds since 1970.
     pub started_ms: u64,
+}
+
+wire! { answer
+    /// One server behind the gateway.
+    ServerState {
+        /// Its name, the last part of its route.
+        name: String,
+        /// `http` or `stdio`.
+        transport: String,
+        /// `file` (declared in portcullis.yaml) or `runtime` (added through this API).
+        source: String,
+        /// `ready`, `starting`, `failing` or `unknown` (not used yet).
+        state: String,
+        /// URL or program, without arguments and credentials.
+        place: String,
+        /// Protocol revisions it speaks, as far as known.
+        revisions: Vec<String>,
+        /// What is wrong, while something is.
+        error: Option<String>,
+    }
 }
 
 /// How the data plane is.

@@ -5,7 +5,6 @@ mod audit;
 mod check;
 mod client;
 mod keys;
-mod output;
 mod policy;
 mod reference;
 mod run;
@@ -19,8 +18,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use url::Url;
 
-pub(crate) use self::output::Output;
-use self::output::{Failure, exit};
+use crate::output::{self, Failure, Output, exit};
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod logging;
+mod output;
 mod sample_server;
 mod wire;
 

@@ -21,8 +21,8 @@ use portcullis_proxy::service::DataPlane;
 use tokio::sync::watch as channel;
 
 use crate::{
-    cli::Output,
     config::{Config, Overrides},
+    output::Output,
 };
 
 pub(crate) use self::compile::check;

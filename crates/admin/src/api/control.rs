@@ -13,7 +13,7 @@ use super::{
     DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ExplainQuestion, Explained, Healthz, Judged,
     Key, KeyList, ProofText, Reloaded, ServerChanged, ServerList, Status,
 };
-use crate::{openapi, parts::AdminParts, problem::Problem};
+use crate::{parts::AdminParts, problem::Problem};
 
 /// Who acts through the admin API: whoever holds the token of the data directory.
 pub(crate) const OPERATOR: &str = "admin";
@@ -83,7 +83,7 @@ impl Api for Control {
     }
 
     async fn openapi(&self) -> Result<Value, Problem> {
-        Ok(openapi::document(&self.parts.info.version))
+        Ok(super::openapi_document(&self.parts.info.version))
     }
 
     async fn status(&self) -> Result<Status, Problem> {

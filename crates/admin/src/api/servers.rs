@@ -11,32 +11,13 @@ use super::{
     Control,
     control::{OPERATOR, target},
 };
+pub use crate::parts::ServerState;
 use crate::{problem::Problem, wire::wire};
 
 /// Revision kind of servers that were added at run time.
 pub const SERVER_KIND: &str = "server";
 /// The head that is in force.
 pub const SERVER_SLOT: &str = "active";
-
-wire! { answer
-    /// One server behind the gateway.
-    ServerState {
-        /// Its name, the last part of its route.
-        name: String,
-        /// `http` or `stdio`.
-        transport: String,
-        /// `file` (declared in portcullis.yaml) or `runtime` (added through this API).
-        source: String,
-        /// `ready`, `starting`, `failing` or `unknown` (not used yet).
-        state: String,
-        /// URL or program, without arguments and credentials.
-        place: String,
-        /// Protocol revisions it speaks, as far as known.
-        revisions: Vec<String>,
-        /// What is wrong, while something is.
-        error: Option<String>,
-    }
-}
 
 wire! { answer
     /// Every server behind the gateway.

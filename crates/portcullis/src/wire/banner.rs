@@ -4,7 +4,7 @@ use portcullis_core::Secret;
 use serde_json::json;
 
 use super::start::Node;
-use crate::cli::Output;
+use crate::output::Output;
 
 /// Stands where the key was shown on the first start.
 const KEY_PLACE: &str = "YOUR_API_KEY";

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::{Access, ENDPOINTS, Endpoint};
 use crate::{
-    api::{Access, ENDPOINTS, Endpoint},
     problem::ProblemBody,
     wire::{Described, flat},
 };
