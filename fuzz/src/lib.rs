@@ -2,9 +2,20 @@
 //! and panics only when the parser is wrong; where a second implementation is at hand, the two must agree.
 #![forbid(unsafe_code)]
 
+#[cfg(not(test))]
+#[allow(dead_code, unused_imports)]
+#[path = "../../crates/portcullis/src"]
+mod portcullis {
+    // The program is no library; its reader of the configuration is built into this crate instead.
+    pub(crate) mod config;
+}
 pub mod evidence;
+pub mod gate;
 pub mod mutate;
 pub mod protocol;
+
+#[cfg(not(test))]
+pub(crate) use portcullis::config;
 
 /// One parser under test.
 #[derive(Clone, Copy, Debug)]
@@ -25,9 +36,21 @@ macro_rules! targets {
 targets! {
     protocol::json,
     protocol::jsonrpc,
+    protocol::headers,
+    protocol::sse,
+    protocol::schema,
     evidence::checkpoint,
     evidence::proof_file,
     evidence::entry,
+    evidence::manifest,
+    evidence::wal,
+    evidence::ledger,
+    gate::url,
+    gate::policy,
+    gate::inspect,
+    gate::config,
+    gate::token,
+    gate::jwks,
 }
 
 /// Splits an input into two at the first empty line, for targets that take two things.

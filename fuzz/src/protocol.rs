@@ -4,6 +4,10 @@ use bytes::Bytes;
 use portcullis_core::Limits;
 use portcullis_mcp::json::{Edits, JsonError, JsonLimits, ValueKind, View, check, quote};
 use portcullis_mcp::jsonrpc::{Message, Shape};
+use portcullis_mcp::revision::{McpHeaders, ParamHeader, agree, agree_params, classify};
+use portcullis_mcp::schema::Schema;
+use portcullis_mcp::sse::{Event, Parser, encode};
+use portcullis_mcp::{answer, method};
 use serde_json::Value;
 
 pub(crate) fn json_limits() -> JsonLimits {
@@ -109,5 +113,96 @@ pub fn jsonrpc(data: &[u8]) {
         let again = Message::parse(other, &json_limits()).expect("still a message");
         let back = again.with_id(id.raw());
         assert_eq!(&back[..], data, "the id goes back as it was");
+    }
+}
+
+/// Headers (`name: value` lines) and a body: whatever era they are said to be of, what agrees also says the same.
+pub fn headers(data: &[u8]) {
+    let (head, body) = crate::halves(data);
+    let Ok(message) = Message::parse(Bytes::copy_from_slice(body), &json_limits()) else { return };
+    let head = String::from_utf8_lossy(head);
+    let mut headers = McpHeaders::default();
+    for (name, value) in head.lines().filter_map(|line| line.split_once(": ")) {
+        match name {
+            "MCP-Protocol-Version" => headers.protocol_version = Some(value),
+            "Mcp-Method" => headers.method = Some(value),
+            "Mcp-Name" => headers.name = Some(value),
+            "Mcp-Session-Id" => headers.session_id = Some(value),
+            other => headers.params.extend(other.strip_prefix("Mcp-Param-").map(|name| (name, value))),
+        }
+    }
+    let Ok(era) = classify(&headers, &message) else { return };
+    let Some(row) = message.method_name().and_then(|name| method::find(&name)) else { return };
+    let params = message.params();
+    if agree(era, &headers, &message, row).is_ok() {
+        assert!(
+            headers.method.is_none_or(|method| method == row.name),
+            "the header names the method of the body"
+        );
+        if let (Some(member), Some(name)) = (row.header_name, headers.name) {
+            let named = params.and_then(|params| params.get(member)).and_then(|name| name.as_str());
+            assert!(
+                named.as_deref() == Some(name) || name.starts_with("=?base64?"),
+                "the header names what the body names"
+            );
+        }
+    }
+    let arguments = params.and_then(|params| params.get("arguments"));
+    // The same message serves as a schema: annotations may stand anywhere.
+    if let Ok(annotated) = ParamHeader::from_schema(&message.root()) {
+        let _ = agree_params(&annotated, &headers, arguments);
+    }
+    if let Some(params) = params {
+        leaves(params);
+    }
+}
+
+/// Every pointer that is given out leads to the leaf it is given with.
+fn leaves(view: View<'_>) {
+    let whole = view.to_value();
+    answer::leaves(view, "", |pointer, place, leaf| {
+        assert!(whole.pointer(pointer).is_some(), "`{pointer}` leads somewhere");
+        if place == answer::Place::Value {
+            assert_eq!(whole.pointer(pointer), Some(&leaf.to_value()));
+        }
+    });
+}
+
+/// However a stream is cut, the same events come out; what is written again reads the same.
+pub fn sse(data: &[u8]) {
+    let read = |sizes: &[usize]| {
+        let (mut parser, mut events, mut rest) = (Parser::new(4_096), Vec::new(), data);
+        let mut sizes = sizes.iter().cycle();
+        while !rest.is_empty() {
+            let (chunk, behind) = rest.split_at(rest.len().min(*sizes.next().expect("endless")));
+            if let Err(error) = parser.push(chunk, |event| events.push(event)) {
+                return (events, Some(error));
+            }
+            rest = behind;
+        }
+        (events, None)
+    };
+    let whole: (Vec<Event>, _) = read(&[usize::MAX]);
+    assert_eq!(whole, read(&[1]));
+    assert_eq!(whole, read(&[3, 1, 7]));
+    for event in &whole.0 {
+        let mut again = Vec::new();
+        let mut parser = Parser::new(8_192);
+        parser.push(&encode(event), |event| again.push(event)).expect("not longer than it was");
+        // Writing drops NUL from the type; a type with NUL is none that anybody knows.
+        let event = Event { event: event.event.as_ref().map(|kind| kind.replace('\0', "")), ..event.clone() };
+        assert_eq!(again, [event]);
+    }
+}
+
+/// A schema and arguments: compiles or says why not, and its verdict is repeatable.
+pub fn schema(data: &[u8]) {
+    let (schema, arguments) = crate::halves(data);
+    let Ok(schema) = Schema::compile(schema, &Limits::default()) else { return };
+    let arguments = check(arguments, &json_limits()).is_ok().then(|| View::of(arguments));
+    let first = schema.check(arguments);
+    assert_eq!(first, schema.check(arguments));
+    if let Err(violations) = first {
+        assert!(!violations.is_empty() && violations.len() <= 10);
     }
 }

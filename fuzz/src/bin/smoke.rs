@@ -104,7 +104,11 @@ fn supervised(target: &Target, options: &Options) -> bool {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
         command.args(["--alone", "--target", target.name, "--seconds", &options.seconds.to_string()]);
         command.args(["--seed", &options.seed.to_string()]).args(trace.then_some("--trace"));
-        command.stdin(Stdio::null()).output().expect("this program can be started again")
+        command
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .output()
+            .expect("this program can be started again")
     };
     let output = run(false);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
