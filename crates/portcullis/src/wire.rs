@@ -25,7 +25,7 @@ use crate::{
     output::Output,
 };
 
-pub(crate) use self::compile::check;
+pub(crate) use self::{compile::check, telemetry::LEDGER_METRICS};
 
 /// What `run` was told on the command line.
 #[derive(Clone, Debug, Default)]

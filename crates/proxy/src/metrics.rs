@@ -62,7 +62,6 @@ pub struct Metrics {
     findings: Family<FindingLabels, Counter>,
     stages: Vec<Histogram>,
     total: Histogram,
-    upstream: Histogram,
     in_flight: Gauge<i64, AtomicI64>,
     sessions: Gauge<i64, AtomicI64>,
     suppressed: Counter<u64, AtomicU64>,
@@ -99,18 +98,12 @@ impl Metrics {
         );
         let stages =
             STAGES.iter().map(|stage| stage_family.get_or_create_owned(&StageLabels { stage })).collect();
-        let (total, upstream) = (histogram(), histogram());
+        let total = histogram();
         registry.register_with_unit(
             "portcullis_call_duration",
             "Time from the first byte of a message to its answer",
             Unit::Seconds,
             total.clone(),
-        );
-        registry.register_with_unit(
-            "portcullis_upstream_duration",
-            "Time a server took until its answer began",
-            Unit::Seconds,
-            upstream.clone(),
         );
         let in_flight = Gauge::<i64, AtomicI64>::default();
         registry.register("portcullis_calls_in_flight", "Messages being worked on", in_flight.clone());
@@ -122,7 +115,7 @@ impl Metrics {
             "Messages beyond a source's rate; the first of each run is in the ledger",
             suppressed.clone(),
         );
-        Self { calls, refusals, findings, stages, total, upstream, in_flight, sessions, suppressed }
+        Self { calls, refusals, findings, stages, total, in_flight, sessions, suppressed }
     }
 
     /// A message was answered (`allowed`) or refused.
@@ -150,11 +143,6 @@ impl Metrics {
     /// A message was done after `us` microseconds.
     pub fn done(&self, us: u64) {
         self.total.observe(seconds(us));
-    }
-
-    /// A server's answer began after `us` microseconds.
-    pub fn upstream(&self, us: u64) {
-        self.upstream.observe(seconds(us));
     }
 
     /// The number of messages being worked on.

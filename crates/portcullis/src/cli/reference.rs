@@ -1,22 +1,30 @@
-//! The generated reference pages: configuration, codes, events, command line, admin API.
+//! The generated reference pages: configuration, codes, events, actions, limits, detectors, metrics, command line,
+//! admin API.
 
 use std::{fmt::Write as _, path::Path};
 
 use clap::CommandFactory as _;
-use portcullis_core::{Code, Event};
+use portcullis_core::{Action, Code, Event, Limits, Treatment};
+use portcullis_inspect::CATALOG;
+use portcullis_proxy::metrics::Metrics;
+use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use super::{Cli, Failure};
-use crate::config;
+use crate::{config, wire::LEDGER_METRICS};
 
 /// Every generated page: file name and contents. Tests hold the files in `docs/reference` to it.
 pub(crate) fn pages() -> Vec<(&'static str, String)> {
     let pretty =
         |value: &serde_json::Value| format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default());
     vec![
+        ("actions.md", actions()),
         ("cli.md", command_line()),
         ("codes.md", codes()),
         ("config.md", config::markdown()),
+        ("detectors.md", detectors()),
         ("events.md", events()),
+        ("limits.md", limits()),
+        ("metrics.md", metrics()),
         ("openapi.json", pretty(&portcullis_admin::openapi_document(env!("CARGO_PKG_VERSION")))),
         ("policy.cedarschema", portcullis_policy::Policies::schema().to_owned()),
         ("portcullis.schema.json", pretty(&config::schema())),
@@ -58,6 +66,86 @@ fn events() -> String {
         format!("# Ledger events\n\n{NOTICE}A name is stable for ever.\n\n| event | meaning |\n|---|---|\n");
     for event in Event::ALL {
         let _ = writeln!(out, "| `{}` | {} |", event.name(), event.doc().trim());
+    }
+    out
+}
+
+fn actions() -> String {
+    let mut out = format!(
+        "# Actions\n\n{NOTICE}What roles and Cedar policies speak about, and what ledger entries and metrics carry.\n\n| action | meaning |\n|---|---|\n"
+    );
+    for action in Action::ALL {
+        let _ = writeln!(out, "| `{}` | {} |", action.name(), action.doc().trim());
+    }
+    out
+}
+
+fn limits() -> String {
+    let mut out = format!(
+        "# Limits\n\n{NOTICE}Everything that can grow, under `limits` in `portcullis.yaml`. The unit is the last word of each name.\n\n| limit | default | least | most | meaning |\n|---|---|---|---|---|\n"
+    );
+    for row in Limits::ROWS {
+        let (key, doc) = (row.key, row.doc.trim());
+        let _ = writeln!(out, "| `{key}` | {} | {} | {} | {doc} |", row.default, row.min, row.max);
+    }
+    out
+}
+
+fn detectors() -> String {
+    let mut out = format!(
+        "# Detectors\n\n{NOTICE}What each looks for, and what is done about it where `inspect` in `portcullis.yaml` says nothing.\n\n| detector | looks for | in arguments | in answers |\n|---|---|---|---|\n"
+    );
+    let word = |treatment| match treatment {
+        Treatment::Pass => "pass",
+        Treatment::Mask => "mask",
+        Treatment::Refuse => "refuse",
+    };
+    for kind in CATALOG {
+        let Ok(detector) = (kind.build)(&()) else { continue };
+        let settings = detector.defaults();
+        let (arguments, answers) = match settings.enabled {
+            true => (word(settings.arguments), word(settings.answers)),
+            false => ("off", "off"),
+        };
+        let _ = writeln!(out, "| `{}` | {} | {arguments} | {answers} |", kind.name, kind.doc.trim());
+    }
+    out
+}
+
+/// Read from the registry itself, once everything with labels has a first value to show them.
+fn metrics() -> String {
+    let mut out = format!(
+        "# Metrics\n\n{NOTICE}Served at `/metrics` of the admin listener, in the Prometheus text format. Labels come from the configuration and from our own tables, never from a message.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n"
+    );
+    let (mut registry, mut text) = (Registry::default(), String::new());
+    let metrics = Metrics::new(&mut registry);
+    metrics.call("", Some(Action::CallTool), None);
+    metrics.finding("email", "mask");
+    let _ = encode(&mut text, &registry);
+    let lines: Vec<&str> = text.lines().collect();
+    for (name, help) in lines.iter().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')) {
+        let kind =
+            lines.iter().find_map(|line| line.strip_prefix("# TYPE ")?.strip_prefix(name)?.strip_prefix(' '));
+        let sample = lines.iter().find(|line| line.starts_with(name)).copied().unwrap_or_default();
+        let labels =
+            sample.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(labels, _)| labels);
+        let labels: Vec<String> = labels
+            .into_iter()
+            .flat_map(|labels| labels.split(','))
+            .filter_map(|label| Some(format!("`{}`", label.split_once('=')?.0)))
+            .filter(|label| label != "`le`")
+            .collect();
+        let kind = kind.unwrap_or_default();
+        let total = if kind == "counter" { "_total" } else { "" };
+        let _ = writeln!(
+            out,
+            "| `{name}{total}` | {kind} | {} | {} |",
+            labels.join(" "),
+            help.trim_end_matches('.')
+        );
+    }
+    for (name, help) in LEDGER_METRICS {
+        let _ = writeln!(out, "| `{name}` | gauge |  | {help} |");
     }
     out
 }

@@ -55,7 +55,7 @@ pub(crate) struct Add {
     /// What happens when a definition is seen for the first time [default: trust_on_first_use]
     #[arg(long)]
     trust: Option<Trust>,
-    /// Who shares a process of its program [default: shared]
+    /// Who shares a process of its program [default: per_caller]
     #[arg(long)]
     isolation: Option<Isolation>,
     /// Its URL may resolve to private addresses

@@ -53,6 +53,13 @@ impl fmt::Debug for Telemetry {
     }
 }
 
+/// Metrics about the ledger: name and meaning.
+pub(crate) const LEDGER_METRICS: [(&str, &str); 3] = [
+    ("portcullis_ledger_healthy", "Whether entries can be appended"),
+    ("portcullis_ledger_size", "Entries that survive a crash"),
+    ("portcullis_ledger_lag", "Durable entries that no checkpoint covers yet"),
+];
+
 /// The state of the ledger at the time of the scrape.
 #[derive(Debug)]
 struct LedgerState(Arc<dyn Ledger>);
@@ -60,12 +67,8 @@ struct LedgerState(Arc<dyn Ledger>);
 impl Collector for LedgerState {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let status = self.0.status();
-        let rows = [
-            ("portcullis_ledger_healthy", "Whether entries can be appended", u64::from(status.healthy)),
-            ("portcullis_ledger_size", "Entries that survive a crash", status.durable),
-            ("portcullis_ledger_lag", "Durable entries that no checkpoint covers yet", status.lag),
-        ];
-        for (name, help, value) in rows {
+        let values = [u64::from(status.healthy), status.durable, status.lag];
+        for ((name, help), value) in LEDGER_METRICS.into_iter().zip(values) {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
