@@ -32,6 +32,8 @@ pub(crate) use self::{compile::check, telemetry::LEDGER_METRICS};
 pub(crate) struct RunOptions {
     /// Settings that win over the file, also after a reload.
     pub(crate) overrides: Overrides,
+    /// Worker threads; one per core where this says nothing.
+    pub(crate) workers: Option<std::num::NonZeroUsize>,
     /// Print what a new user needs as JSON.
     pub(crate) json: bool,
 }

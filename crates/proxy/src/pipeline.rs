@@ -98,6 +98,21 @@ impl Gateway {
         }
     }
 
+    /// Answers one HTTP request to a path that does not exist: whoever looks for one is throttled and recorded too.
+    pub(crate) async fn nowhere(&self, parts: &request::Parts) -> Response<Body> {
+        let rules = self.rules.load_full();
+        let mut trail = Trail::new(Arc::clone(&self.clock));
+        trail.under(&rules);
+        trail.source = parts.extensions.get::<PeerInfo>().map(|peer| peer.addr.ip());
+        let source = trail.source.map(|source| source.to_string()).unwrap_or_default();
+        let throttled = trail.keep(Stage::Throttle, throttle::source(self, &source, &rules));
+        let path: String = parts.uri.path().chars().take(128).collect();
+        let no_path =
+            |()| Refusal::new(Code::ServerUnknown, format!("no such path: {} {path}", parts.method));
+        let refusal = throttled.map_or_else(|refusal| refusal, no_path);
+        self.refuse(&refusal, &Asked::default(), &mut trail).await
+    }
+
     /// Every check, in order. What a later stage needs of an earlier one is inside the proof it is handed.
     #[expect(
         clippy::too_many_arguments,

@@ -51,7 +51,7 @@ async fn route(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Bo
             return metadata(&rules, server);
         }
     }
-    refusal::reply(&Refusal::new(Code::ServerUnknown, "no such path"), &Asked::default())
+    gateway.nowhere(&parts).await
 }
 
 /// Whether a path segment can be the name of a server.

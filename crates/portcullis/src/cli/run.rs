@@ -1,6 +1,6 @@
 //! `portcullis run`: configuration, log, then the gateway itself.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use clap::{Args, ValueEnum};
 
@@ -33,6 +33,9 @@ pub(crate) struct Run {
     /// PEM file with the private key
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "COUNT", env = "PORTCULLIS_WORKERS")]
+    workers: Option<NonZeroUsize>,
     /// Form of log lines
     #[arg(long, value_name = "FORM")]
     log_format: Option<Format>,
@@ -45,7 +48,7 @@ enum Format {
 }
 
 pub(super) fn run(common: &Common, run: Run, output: &Output) -> ExitCode {
-    let Run { listen, admin_listen, tls_cert, tls_key, log_format } = run;
+    let Run { listen, admin_listen, tls_cert, tls_key, workers, log_format } = run;
     let overrides = Overrides {
         data: common.data.clone(),
         listen,
@@ -56,7 +59,7 @@ pub(super) fn run(common: &Common, run: Run, output: &Output) -> ExitCode {
             Format::Text => LogFormat::Text,
         }),
     };
-    match start(common, RunOptions { overrides, json: common.json }) {
+    match start(common, RunOptions { overrides, workers, json: common.json }) {
         Ok(code) => code,
         Err(failure) => output.fail(&failure),
     }
@@ -65,7 +68,11 @@ pub(super) fn run(common: &Common, run: Run, output: &Output) -> ExitCode {
 fn start(common: &Common, options: RunOptions) -> Result<ExitCode, Failure> {
     let config = super::check::load(common.config.as_deref(), &options.overrides)?;
     let failed = |error: anyhow::Error| Failure::refused(format!("{error:#}"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = options.workers {
+        builder.worker_threads(workers.get());
+    }
+    let runtime = builder.enable_all().build();
     let runtime = runtime.map_err(|error| Failure::refused(error.to_string()))?;
     logging::start(&config.settings.log).map_err(failed)?;
     // Boxed: the whole gateway is one large future.

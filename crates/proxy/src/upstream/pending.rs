@@ -249,3 +249,91 @@ fn restore_subscription(edits: &mut Edits, message: &Message, id: &Bytes, member
         edits.replace(view.span(), id.to_vec());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use portcullis_mcp::json::JsonLimits;
+
+    use super::*;
+
+    fn message(text: &str) -> Message {
+        let limits = JsonLimits::answer(&portcullis_core::Limits::default());
+        Message::parse(Bytes::copy_from_slice(text.as_bytes()), &limits).unwrap()
+    }
+
+    /// What the route delivers, and to how many.
+    fn delivered(route: Route) -> Option<(usize, String)> {
+        match route {
+            Route::Deliver(to, piece) => Some((to.len(), String::from_utf8(piece.bytes.to_vec()).unwrap())),
+            Route::Drop | Route::Unroutable(_) => None,
+        }
+    }
+
+    #[test]
+    fn two_clients_with_the_same_id_and_token_each_get_their_own_answer() {
+        let mut pending = Pending::default();
+        let (a, mut from_a) = mpsc::channel(4);
+        let (b, mut from_b) = mpsc::channel(4);
+        let call = message(
+            r#"{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"t","_meta":{"progressToken":"x"}}}"#,
+        );
+        let (first, line) = pending.register(&call, Some("s"), a).unwrap();
+        let (second, _) = pending.register(&call, Some("t"), b).unwrap();
+        assert_eq!(
+            line,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{first},"method":"tools/call","params":{{"name":"t","_meta":{{"progressToken":{first}}}}}}}"#
+            )
+        );
+        let progress = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{second},"progress":1}}}}"#
+        );
+        let Route::Deliver(to, piece) = pending.route(&message(&progress)) else {
+            panic!("progress went nowhere")
+        };
+        to[0].try_send(piece).unwrap();
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{first},"result":{{}}}}"#);
+        let Route::Deliver(to, piece) = pending.route(&message(&answer)) else {
+            panic!("the answer went nowhere")
+        };
+        to[0].try_send(piece).unwrap();
+        let to_b = String::from_utf8(from_b.try_recv().unwrap().bytes.to_vec()).unwrap();
+        assert!(to_b.contains(r#""progressToken":"x""#), "{to_b}");
+        let to_a = from_a.try_recv().unwrap();
+        assert!(to_a.last && to_a.bytes.starts_with(br#"{"jsonrpc":"2.0","id":"x""#));
+        assert!(from_a.try_recv().is_err() && from_b.try_recv().is_err(), "nobody got what was not theirs");
+        assert!(
+            delivered(pending.route(&message(&answer))).is_none(),
+            "a second answer has nobody left to go to"
+        );
+    }
+
+    #[test]
+    fn a_question_is_put_to_the_session_whose_call_runs_and_answered_only_by_it_and_only_once() {
+        let mut pending = Pending::default();
+        let (to, _from) = mpsc::channel(4);
+        let call = message(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#);
+        pending.register(&call, Some("s"), to.clone()).unwrap();
+        let question = message(r#"{"jsonrpc":"2.0","id":7,"method":"elicitation/create","params":{}}"#);
+        assert!(delivered(pending.route(&question)).is_some());
+        assert!(!pending.take_question("t", b"7"), "another session did not get it");
+        assert!(pending.take_question("s", b"7"));
+        assert!(!pending.take_question("s", b"7"), "it is answered once");
+        pending.register(&call, Some("t"), to).unwrap();
+        assert!(
+            matches!(pending.route(&question), Route::Unroutable(_)),
+            "two sessions run: nobody can be blamed"
+        );
+    }
+
+    #[test]
+    fn a_cancellation_finds_the_call_of_its_own_session_alone() {
+        let mut pending = Pending::default();
+        let (to, _from) = mpsc::channel(4);
+        let call = message(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#);
+        let (number, _) = pending.register(&call, Some("s"), to).unwrap();
+        assert_eq!(pending.number_of(Some("s"), b"1"), Some(number));
+        assert_eq!(pending.number_of(Some("t"), b"1"), None);
+        assert_eq!(pending.number_of(Some("s"), b"\"1\""), None);
+    }
+}
