@@ -1,3 +1,7 @@
 //! End-to-end tests live in `tests/`; what several of them share is here.
 
+pub mod book;
+pub mod chance;
+pub mod load;
 pub mod pair;
+pub mod process;
