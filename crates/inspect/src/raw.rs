@@ -102,7 +102,7 @@ pub(crate) const fn is_invisible(unit: u32) -> bool {
 }
 
 /// Whether the UTF-8 bytes may hold an unseen character that is not ASCII.
-fn unseen_bytes(bytes: &[u8]) -> bool {
+pub(crate) fn unseen_bytes(bytes: &[u8]) -> bool {
     let second = |at: usize| bytes.get(at + 1).copied().unwrap_or_default();
     let third = |at: usize| bytes.get(at + 2).copied().unwrap_or_default();
     // General Punctuation, soft hyphen and C1, planes 14.

@@ -23,7 +23,7 @@ pub(crate) fn found(detector: &str, text: &str, expected: &str) {
     let inspector = only(detector);
     let mut matches = Vec::new();
     inspector.scan(Direction::Outward, "/x", text, &mut matches);
-    let seen: Vec<&str> = matches.iter().map(|one| &text[one.range.clone()]).collect();
+    let seen: Vec<&str> = matches.iter().map(|one| text.get(one.range.clone()).unwrap()).collect();
     assert_eq!(seen.join("|"), expected, "in {text:?}");
     if !matches.is_empty() {
         for raw in writings(text) {

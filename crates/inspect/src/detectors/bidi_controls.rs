@@ -8,7 +8,10 @@ use alloc::{boxed::Box, vec::Vec};
 use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, raw::Raw};
+use crate::{
+    DetectorSettings,
+    raw::{Raw, unseen_bytes},
+};
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "bidi_controls",
@@ -29,7 +32,7 @@ impl Detector for BidiControls {
     }
 
     fn find(&self, text: &str, found: &mut Vec<Sighting>) {
-        if text.is_ascii() {
+        if text.is_ascii() || !unseen_bytes(text.as_bytes()) {
             return;
         }
         for (start, c) in text.char_indices().filter(|(_, c)| is_bidi(*c)) {

@@ -11,7 +11,7 @@ use portcullis_core::{Severity, Treatment, kind::Kind};
 use super::{Detector, Sighting};
 use crate::{
     DetectorSettings,
-    raw::{Raw, is_invisible},
+    raw::{Raw, is_invisible, unseen_bytes},
 };
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
@@ -36,7 +36,7 @@ impl Detector for TagCharacters {
     }
 
     fn find(&self, text: &str, found: &mut Vec<Sighting>) {
-        if text.is_ascii() {
+        if text.is_ascii() || !unseen_bytes(text.as_bytes()) {
             return;
         }
         let mut run = Run::default();
