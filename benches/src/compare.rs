@@ -73,14 +73,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 
 /// The gateway's release binary, which lies beside this one.
 fn program(no_build: bool) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("no directory")?;
     if !no_build {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status =
-            Command::new(cargo).args(["build", "--release", "--quiet", "-p", "portcullis"]).status()?;
+        let target = folder.parent().context("no target directory")?;
+        let status = Command::new(cargo)
+            .args(["build", "--release", "--quiet", "-p", "portcullis", "--target-dir"])
+            .arg(target)
+            .status()?;
         ensure!(status.success(), "the gateway does not build");
     }
-    let own = std::env::current_exe()?;
-    let path = own.parent().context("no directory")?.join("portcullis");
+    let path = folder.join("portcullis");
     ensure!(path.exists(), "{} is missing: run without --no-build", path.display());
     Ok(path)
 }
