@@ -5,13 +5,11 @@ use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::Service};
-use portcullis_core::{Code, Refusal};
 use portcullis_mcp::json::quote;
 
 use crate::{
     body::{self, Body},
     pipeline::Gateway,
-    refusal::{self, Asked},
     rules::Rules,
 };
 
