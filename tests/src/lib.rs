@@ -3,5 +3,6 @@
 pub mod book;
 pub mod chance;
 pub mod load;
+pub mod issuer;
 pub mod pair;
 pub mod process;
