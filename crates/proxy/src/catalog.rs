@@ -20,7 +20,7 @@ use portcullis_mcp::{json::View, revision::ParamHeader, schema::Schema};
 pub use portcullis_store::definitions::Standing;
 use portcullis_store::{Ledger, Revisions, StoreError, definitions};
 
-use crate::rules::Trust;
+use crate::settings::Trust;
 
 /// One definition.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use portcullis_core::{Code, Refusal};
 use portcullis_mcp::revision::McpHeaders;
 
 /// Prefix of headers that mirror arguments (specification 2026-07-28, transports, "Custom Headers").
@@ -119,4 +120,13 @@ impl Head {
         }
         named
     }
+}
+
+/// A header value that debug output does not show.
+pub(crate) fn secret_value(text: &str) -> Result<HeaderValue, Refusal> {
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
+        Refusal::new(Code::Internal, "a header for the server holds a character that headers cannot hold")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }

@@ -2,19 +2,22 @@
 
 pub mod body;
 pub mod catalog;
+mod gateway;
 mod head;
 pub mod metrics;
+mod pending;
 mod pipeline;
 pub mod refusal;
 mod relay;
 pub mod rules;
 pub mod service;
 pub mod session;
+pub mod settings;
 pub mod stages;
 pub mod throttle;
 pub mod trace;
 pub mod trail;
 pub mod upstream;
 
+pub use gateway::Gateway;
 pub use head::{Head, Verb};
-pub use pipeline::Gateway;

@@ -3,73 +3,30 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use http::{Response, request};
 use hyper::body::Incoming;
-use portcullis_core::{Caller, Clock, Code, Entropy, Level, Refusal};
-use portcullis_mcp::jsonrpc::Message;
+use portcullis_core::{Code, Refusal};
 use portcullis_net::listen::PeerInfo;
-use portcullis_store::Ledger;
 
 use crate::{
     body::Body,
+    gateway::{self, Gateway, Held},
     head::Verb,
     metrics::Metrics,
+    pending::Pending,
     refusal::{self, Asked},
     relay::Relay,
-    rules::{Rules, Server},
-    session::Sessions,
+    rules::Rules,
     stages::{
         accept,
         arm::{self, Armed},
         authenticate, authorize, inspect, parse,
         parse::Call,
-        read,
-        record::{self, Outcome},
-        resolve, throttle, validate,
+        read, record, resolve, throttle, validate,
     },
-    throttle::{Counts, Hold, Rates},
-    trace,
     trail::{Measured, Stage, Trail},
 };
-
-/// The data plane of one node.
-#[derive(Debug)]
-pub struct Gateway {
-    /// The rules in force.
-    pub rules: ArcSwap<Rules>,
-    /// Sessions of revision 2025-11-25.
-    pub sessions: Sessions,
-    /// Where every call is recorded.
-    pub ledger: Arc<dyn Ledger>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Chance.
-    pub entropy: Arc<dyn Entropy>,
-    /// Which gateway this is, in entries.
-    pub instance: Arc<str>,
-    /// Where finished calls go for tracing, if anywhere.
-    pub tracer: Option<Arc<dyn trace::Tracer>>,
-    /// Rates by source address.
-    pub sources: Rates,
-    /// Rates by caller.
-    pub callers: Rates,
-    /// Running calls by caller.
-    pub caller_calls: Counts,
-    /// Running calls by server.
-    pub server_calls: Counts,
-    /// Open streams by caller.
-    pub caller_streams: Counts,
-    /// Open streams by server.
-    pub server_streams: Counts,
-}
-
-/// What a call holds until its answer is out.
-#[derive(Debug, Default)]
-pub(crate) struct Held(Vec<Hold>);
 
 impl Gateway {
     /// Answers one HTTP request to `/mcp/{server}`.
@@ -83,7 +40,7 @@ impl Gateway {
         let _in_flight = InFlight(&self.metrics);
         let rules = self.rules.load_full();
         let mut trail = Trail::new(Arc::clone(&self.clock));
-        trail.under(&rules);
+        trail.rules = Some(rules.digest);
         let mut asked = Asked { metadata_url: Some(rules.metadata_url(server)), ..Asked::default() };
         let mut held = Held::default();
         let admitted =
@@ -102,7 +59,7 @@ impl Gateway {
     pub(crate) async fn nowhere(&self, parts: &request::Parts) -> Response<Body> {
         let rules = self.rules.load_full();
         let mut trail = Trail::new(Arc::clone(&self.clock));
-        trail.under(&rules);
+        trail.rules = Some(rules.digest);
         trail.source = parts.extensions.get::<PeerInfo>().map(|peer| peer.addr.ip());
         let source = trail.source.map(|source| source.to_string()).unwrap_or_default();
         let throttled = trail.keep(Stage::Throttle, throttle::source(self, &source, &rules));
@@ -186,40 +143,11 @@ impl Gateway {
         if flood {
             self.metrics.suppressed();
         } else {
-            log(refusal, trail);
+            gateway::log(refusal, trail);
             record::refusal(self, refusal, None, response.status().as_u16(), trail).await;
         }
         self.count(trail, Some(refusal.code));
         response
-    }
-
-    /// Counts a call that is over.
-    fn count(&self, trail: &Trail, refusal: Option<Code>) {
-        // Only names from the configuration become labels: a guessed path must not grow the metrics.
-        let server = trail.target.as_ref().map_or("unknown", |target| &target.server);
-        self.metrics.call(server, trail.action, refusal);
-        for (stage, us) in trail.spent_us() {
-            self.metrics.stage(stage, us);
-        }
-        self.metrics.done(trail.elapsed_us());
-        for finding in &trail.findings {
-            self.metrics.finding(finding.kind, trace::treatment(finding.treatment));
-        }
-        if let Some(tracer) = &self.tracer {
-            tracer.call(&trace::Span::of(trail, refusal));
-        }
-    }
-
-    /// A notification of a server passed by: changed lists are fetched soon.
-    pub(crate) fn noticed(self: &Arc<Self>, server: &Arc<Server>, message: &Message) {
-        if !message.method_name().is_some_and(|name| name.ends_with("/list_changed")) {
-            return;
-        }
-        let (gateway, server) = (Arc::clone(self), Arc::clone(server));
-        tokio::spawn(async move {
-            let limits = gateway.rules.load().limits.clone();
-            let _ = server.catalog.refresh(&server.upstream, portcullis_core::TargetKind::ALL, &limits).await;
-        });
     }
 }
 
@@ -228,18 +156,7 @@ fn remember(trail: &mut Trail, call: &Call) {
     trail.method = Some(call.method());
     trail.action = Some(call.action());
     trail.session = call.session().map(|session| session.digest());
-    trail.trace = trace::id_of(call);
-}
-
-fn log(refusal: &Refusal, trail: &Trail) {
-    let caller = trail.caller.as_deref().map_or("", |caller: &Caller| &caller.id);
-    let target = trail.target.as_ref().map(ToString::to_string).unwrap_or_default();
-    let (code, detail) = (refusal.code.name(), &refusal.private);
-    match refusal.code.level() {
-        Level::Error => tracing::error!(code, detail, caller, target, hint = refusal.code.hint(), "refused"),
-        Level::Warn => tracing::warn!(code, detail, caller, target, "refused"),
-        Level::Info => tracing::info!(code, detail, caller, target, "refused"),
-    }
+    trail.trace = call.trace_parent();
 }
 
 fn panicked() -> Refusal {
@@ -251,71 +168,5 @@ struct InFlight<'a>(&'a Metrics);
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.in_flight(-1);
-    }
-}
-
-/// A forwarded call whose outcome is not recorded yet. Dropped without one, the client is gone or a task died: that
-/// is an outcome too.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    gateway: Arc<Gateway>,
-    intent: u64,
-    open: Option<(Box<Trail>, Held)>,
-    spare: Box<Trail>,
-}
-
-impl Pending {
-    fn new(gateway: &Arc<Gateway>, armed: &Armed, trail: Trail, held: Held) -> Self {
-        let spare = Box::new(Trail::new(Arc::clone(&gateway.clock)));
-        let open = Some((Box::new(trail), held));
-        Self { gateway: Arc::clone(gateway), intent: armed.index(), open, spare }
-    }
-
-    /// What the call has left behind so far.
-    pub(crate) fn trail(&mut self) -> &mut Trail {
-        match &mut self.open {
-            Some((trail, _)) => trail,
-            None => &mut self.spare,
-        }
-    }
-
-    /// Records the outcome; the answer may be released when this is through.
-    pub(crate) async fn done(
-        &mut self,
-        status: u16,
-        output: Option<Measured>,
-        error: Option<&'static str>,
-    ) -> Result<(), Refusal> {
-        let Some((mut trail, _held)) = self.open.take() else { return Ok(()) };
-        let outcome = Outcome { intent: self.intent, status, output, error, detail: None };
-        let recorded = record::outcome(&self.gateway, outcome, &trail).await;
-        let recorded = trail.keep(Stage::RecordOutcome, recorded);
-        self.gateway.count(&trail, recorded.as_ref().err().map(|refusal| refusal.code));
-        recorded.map(|_| ())
-    }
-
-    /// Records that the call was refused on its way back.
-    pub(crate) async fn refused(&mut self, refusal: &Refusal, status: u16) {
-        let Some((trail, _held)) = self.open.take() else { return };
-        log(refusal, &trail);
-        record::refusal(&self.gateway, refusal, Some(self.intent), status, &trail).await;
-        self.gateway.count(&trail, Some(refusal.code));
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let Some((trail, held)) = self.open.take() else { return };
-        let (gateway, intent) = (Arc::clone(&self.gateway), self.intent);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            let outcome =
-                Outcome { intent, status: 499, output: None, error: Some("cancelled"), detail: None };
-            if let Err(refusal) = record::outcome(&gateway, outcome, &trail).await {
-                tracing::error!(intent, %refusal, "the outcome of a cancelled call could not be recorded");
-            }
-            gateway.count(&trail, None);
-            drop(held);
-        });
     }
 }

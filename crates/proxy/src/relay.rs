@@ -18,8 +18,9 @@ use tokio::{
 
 use crate::{
     body::{self, Body},
+    gateway::Gateway,
     head::{SESSION, Verb},
-    pipeline::{Gateway, Pending},
+    pending::Pending,
     refusal::{self, Asked},
     rules::Rules,
     session::{Backend, NewSession, Session},

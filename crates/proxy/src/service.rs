@@ -9,7 +9,7 @@ use portcullis_mcp::json::quote;
 
 use crate::{
     body::{self, Body},
-    pipeline::Gateway,
+    gateway::Gateway,
     rules::Rules,
 };
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use portcullis_core::{Code, Treatment};
 
-use crate::{stages::parse::Call, trail::Trail};
+use crate::trail::Trail;
 
 /// One finished call, in the terms of the OpenTelemetry conventions for MCP.
 #[derive(Clone, Debug)]
@@ -52,14 +52,8 @@ pub const fn treatment(treatment: Treatment) -> &'static str {
     }
 }
 
-/// The W3C `traceparent` of a call: from `_meta` (SEP-414), else from the header. What is malformed is ignored.
-pub(crate) fn id_of(call: &Call) -> Option<String> {
-    let meta = call.message().and_then(|message| message.params()?.path(&["_meta", "traceparent"])?.as_str());
-    let text = meta.or_else(|| call.header("traceparent").map(Into::into))?;
-    well_formed(&text).then(|| text.into_owned())
-}
-
-fn well_formed(text: &str) -> bool {
+/// Whether a text is a W3C `traceparent`.
+pub(crate) fn well_formed(text: &str) -> bool {
     let lengths = [2, 32, 16, 2];
     let parts: Vec<_> = text.split('-').collect();
     parts.len() == 4

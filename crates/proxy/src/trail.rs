@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use portcullis_core::{Action, Caller, Clock, Digest, Event, Finding, Refusal, Target};
 use portcullis_proof::entry::{Actor, Content, Decision, Entry, Output};
 
-use crate::{metrics::STAGES, rules::Rules};
+use crate::metrics::STAGES;
 
 /// Digest and size of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +110,6 @@ impl Trail {
             input: None,
             findings: Vec::new(),
         }
-    }
-
-    /// The rules that judge this message.
-    pub fn under(&mut self, rules: &Rules) {
-        self.rules = Some(rules.digest);
     }
 
     /// A stage is over; hands its result on. Time since the last stage is booked to it.

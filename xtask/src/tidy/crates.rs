@@ -23,7 +23,7 @@ const ORDER: &[(&str, &[&str])] = &[
     ("proof", &["core"]),
     ("net", &["core"]),
     ("store", &["proof", "core"]),
-    ("connect", &["net", "store", "core"]),
+    ("connect", &["net", "store", "proof", "core"]),
     ("proxy", &["connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"]),
     ("admin", &["store", "net", "proof", "policy", "mcp", "core"]),
     (

@@ -26,7 +26,8 @@ use portcullis_net::{
 use portcullis_policy::{Policies, PolicySource};
 use portcullis_proxy::{
     catalog::{Catalog, Parts as CatalogParts},
-    rules::{Isolation, Rules, Server, ServerSettings, Transport, Trust},
+    rules::{Rules, Server},
+    settings::{Isolation, ServerSettings, Transport, Trust},
     upstream::{HttpPeer, StdioPeer, Upstream},
 };
 use portcullis_store::{Keys, Ledger, Revisions};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use portcullis_admin::{Health, api::servers::ServerState};
 use portcullis_core::TargetKind;
-use portcullis_proxy::rules::Transport;
+use portcullis_proxy::settings::Transport;
 
 use super::start::Core;
 

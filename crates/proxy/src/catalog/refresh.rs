@@ -13,7 +13,7 @@ use portcullis_store::{Batch, Move, NewRevision, definitions};
 
 use super::Catalog;
 use crate::{
-    rules::Trust,
+    settings::Trust,
     upstream::{Upstream, own::Offer},
 };
 

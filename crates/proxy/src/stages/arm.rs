@@ -1,15 +1,15 @@
 //! The credentials of the server are joined here and nowhere earlier: no ledger entry, detector or refusal can have
 //! seen them.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use portcullis_core::{Code, Refusal};
+use http::{HeaderMap, HeaderName, header};
+use portcullis_core::Refusal;
 use portcullis_mcp::revision::Era;
 
 use super::record::Recorded;
 use crate::{
-    head::{METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb},
-    rules::Transport,
+    head::{METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb, secret_value},
     session::Backend,
+    settings::Transport,
 };
 
 /// A call with everything the server needs.
@@ -64,13 +64,4 @@ pub fn call(recorded: Recorded) -> Result<Armed, Refusal> {
         }
     }
     Ok(Armed { recorded, headers })
-}
-
-/// A header value that debug output does not show.
-pub(crate) fn secret_value(text: &str) -> Result<HeaderValue, Refusal> {
-    let mut value = HeaderValue::try_from(text).map_err(|_| {
-        Refusal::new(Code::Internal, "a header for the server holds a character that headers cannot hold")
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }

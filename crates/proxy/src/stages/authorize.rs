@@ -6,7 +6,7 @@ use portcullis_core::{Action, Caller, Refusal, Target, TargetKind};
 use portcullis_policy::{Denial, Permit, RequestContext};
 
 use super::{resolve, validate::Valid};
-use crate::{pipeline::Gateway, rules::Rules};
+use crate::{gateway::Gateway, rules::Rules};
 
 /// A call that policy allows.
 #[derive(Debug)]

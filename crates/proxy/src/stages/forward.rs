@@ -32,8 +32,8 @@ use portcullis_mcp::{
 
 use super::{arm::Armed, parse::Content};
 use crate::{
+    gateway::Gateway,
     head::Verb,
-    pipeline::Gateway,
     rules::{Rules, Server},
     session::{Backend, Session},
     upstream::{

@@ -15,6 +15,7 @@ use crate::{
     refusal::Asked,
     rules::Rules,
     session::{Session, Sessions},
+    trace,
 };
 
 /// What the client sent.
@@ -82,6 +83,15 @@ impl Call {
     #[must_use]
     pub fn header(&self, name: &'static str) -> Option<&str> {
         self.head.one(&http::HeaderName::from_static(name))
+    }
+
+    /// The W3C `traceparent`: from `_meta` (SEP-414), else from the header. What is malformed is ignored.
+    #[must_use]
+    pub fn trace_parent(&self) -> Option<String> {
+        let meta =
+            self.message().and_then(|message| message.params()?.path(&["_meta", "traceparent"])?.as_str());
+        let text = meta.or_else(|| self.header("traceparent").map(Into::into))?;
+        trace::well_formed(&text).then(|| text.into_owned())
     }
 
     /// The era it is in.

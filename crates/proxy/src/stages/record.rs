@@ -5,7 +5,7 @@ use portcullis_store::Receipt;
 
 use super::inspect::Inspected;
 use crate::{
-    pipeline::Gateway,
+    gateway::Gateway,
     trail::{Measured, Trail},
 };
 

@@ -10,7 +10,7 @@ use portcullis_policy::RequestContext;
 use super::parse::Call;
 use crate::{
     catalog::{Item, Standing, State},
-    pipeline::Gateway,
+    gateway::Gateway,
     rules::{Rules, Server},
     throttle::Hold,
 };

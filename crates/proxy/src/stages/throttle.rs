@@ -3,7 +3,7 @@
 use portcullis_core::{Caller, Code, Refusal};
 
 use crate::{
-    pipeline::Gateway,
+    gateway::Gateway,
     rules::Rules,
     throttle::{Hold, Taken},
 };

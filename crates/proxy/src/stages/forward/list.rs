@@ -8,7 +8,7 @@ use portcullis_mcp::{answer::list_members, revision::Era};
 use portcullis_policy::RequestContext;
 
 use super::Armed;
-use crate::{pipeline::Gateway, rules::Rules, stages::authorize};
+use crate::{gateway::Gateway, rules::Rules, stages::authorize};
 
 /// How long a list waits for a server that does not answer, when a pinned catalogue can be shown instead.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,0 +1,97 @@
+//! What the data plane of one node holds: rules, sessions, counts, and where calls are recorded.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use portcullis_core::{Caller, Clock, Code, Entropy, Level, Refusal};
+use portcullis_mcp::jsonrpc::Message;
+use portcullis_store::Ledger;
+
+use crate::{
+    metrics::Metrics,
+    rules::{Rules, Server},
+    session::Sessions,
+    throttle::{Counts, Hold, Rates},
+    trace,
+    trail::Trail,
+};
+
+/// The data plane of one node.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The rules in force.
+    pub rules: ArcSwap<Rules>,
+    /// Sessions of revision 2025-11-25.
+    pub sessions: Sessions,
+    /// Where every call is recorded.
+    pub ledger: Arc<dyn Ledger>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// Which gateway this is, in entries.
+    pub instance: Arc<str>,
+    /// Where finished calls go for tracing, if anywhere.
+    pub tracer: Option<Arc<dyn trace::Tracer>>,
+    /// Rates by source address.
+    pub sources: Rates,
+    /// Rates by caller.
+    pub callers: Rates,
+    /// Running calls by caller.
+    pub caller_calls: Counts,
+    /// Running calls by server.
+    pub server_calls: Counts,
+    /// Open streams by caller.
+    pub caller_streams: Counts,
+    /// Open streams by server.
+    pub server_streams: Counts,
+}
+
+/// What a call holds until its answer is out.
+#[derive(Debug, Default)]
+pub(crate) struct Held(pub(crate) Vec<Hold>);
+
+impl Gateway {
+    /// Counts a call that is over.
+    pub(crate) fn count(&self, trail: &Trail, refusal: Option<Code>) {
+        // Only names from the configuration become labels: a guessed path must not grow the metrics.
+        let server = trail.target.as_ref().map_or("unknown", |target| &target.server);
+        self.metrics.call(server, trail.action, refusal);
+        for (stage, us) in trail.spent_us() {
+            self.metrics.stage(stage, us);
+        }
+        self.metrics.done(trail.elapsed_us());
+        for finding in &trail.findings {
+            self.metrics.finding(finding.kind, trace::treatment(finding.treatment));
+        }
+        if let Some(tracer) = &self.tracer {
+            tracer.call(&trace::Span::of(trail, refusal));
+        }
+    }
+
+    /// A notification of a server passed by: changed lists are fetched soon.
+    pub(crate) fn noticed(self: &Arc<Self>, server: &Arc<Server>, message: &Message) {
+        if !message.method_name().is_some_and(|name| name.ends_with("/list_changed")) {
+            return;
+        }
+        let (gateway, server) = (Arc::clone(self), Arc::clone(server));
+        tokio::spawn(async move {
+            let limits = gateway.rules.load().limits.clone();
+            let _ = server.catalog.refresh(&server.upstream, portcullis_core::TargetKind::ALL, &limits).await;
+        });
+    }
+}
+
+/// Logs a refusal, as loudly as its code asks.
+pub(crate) fn log(refusal: &Refusal, trail: &Trail) {
+    let caller = trail.caller.as_deref().map_or("", |caller: &Caller| &caller.id);
+    let target = trail.target.as_ref().map(ToString::to_string).unwrap_or_default();
+    let (code, detail) = (refusal.code.name(), &refusal.private);
+    match refusal.code.level() {
+        Level::Error => tracing::error!(code, detail, caller, target, hint = refusal.code.hint(), "refused"),
+        Level::Warn => tracing::warn!(code, detail, caller, target, "refused"),
+        Level::Info => tracing::info!(code, detail, caller, target, "refused"),
+    }
+}

@@ -1,0 +1,70 @@
+//! What the operator declares about one server.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use portcullis_core::{Digest, Secret};
+use portcullis_net::guard::EgressPolicy;
+use url::Url;
+
+/// What the operator declares about a server.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// How it is reached.
+    pub transport: Transport,
+    /// What happens to definitions nobody has approved.
+    pub trust: Trust,
+    /// What the server may ask of clients: `elicitation`, `roots`, `sampling`.
+    pub server_requests: BTreeSet<String>,
+    /// Digest of the declaration with its secrets, to see whether a reload changed it.
+    pub digest: Digest,
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// Streamable HTTP.
+    Http {
+        /// The endpoint.
+        url: Url,
+        /// Headers joined at `arm`.
+        headers: Vec<(http::HeaderName, Secret<String>)>,
+        /// Addresses it may resolve to.
+        egress: EgressPolicy,
+    },
+    /// A child process.
+    Stdio {
+        /// The program; no shell is involved.
+        program: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Its environment, on top of a minimal clean one.
+        env: BTreeMap<String, Secret<String>>,
+        /// Its working directory.
+        cwd: Option<PathBuf>,
+        /// Who shares a process.
+        isolation: Isolation,
+    },
+}
+
+/// Who shares a child process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Each caller has its own.
+    PerCaller,
+    /// Each session has its own; messages without a session share one per caller.
+    PerSession,
+    /// One for everybody. The server cannot ask clients anything.
+    Shared,
+}
+
+/// What happens to definitions nobody has approved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Nothing is usable before a person approved it.
+    Review,
+    /// The first catalogue is pinned as it is; what comes later is reviewed.
+    TrustOnFirstUse,
+}

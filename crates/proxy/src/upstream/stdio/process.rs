@@ -1,0 +1,379 @@
+//! One child process: its lines, and who waits for which of them.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use portcullis_core::{Code, Limits, Refusal};
+use portcullis_mcp::{
+    json::{Edits, JsonLimits},
+    jsonrpc::{Message, Shape},
+    sse,
+};
+use portcullis_net::stdio::{Child, ChildOptions, Command, Environment};
+use tokio::{
+    sync::{OnceCell, mpsc},
+    time::timeout,
+};
+
+use super::super::pending::{Pending, Piece, Route, Sender};
+
+/// Messages waiting for one slow reader before the child's output waits too.
+const LINES_WAITING_MAX: usize = 64;
+
+/// One child process.
+#[derive(Debug)]
+pub struct Process {
+    pub(super) child: Child,
+    pending: Mutex<Pending>,
+    opened: OnceCell<Bytes>,
+    alive: AtomicBool,
+    pub(super) used_us: AtomicU64,
+}
+
+impl Process {
+    pub(super) fn start(
+        name: &Arc<str>,
+        command: &Command,
+        base: &Environment,
+        limits: &Limits,
+        changed: &Arc<tokio::sync::Notify>,
+    ) -> Result<Arc<Self>, String> {
+        let options = ChildOptions::new(Arc::clone(name), limits, base.clone());
+        let (child, lines) = Child::spawn(command, &options).map_err(|error| error.to_string())?;
+        let process = Arc::new(Self {
+            child,
+            pending: Mutex::default(),
+            opened: OnceCell::new(),
+            alive: AtomicBool::new(true),
+            used_us: AtomicU64::new(0),
+        });
+        let reader = Reader {
+            server: Arc::clone(name),
+            limits: JsonLimits::answer(limits),
+            // Weak: the child ends when nobody else holds its process, and the reader with it.
+            process: Arc::downgrade(&process),
+            changed: Arc::clone(changed),
+        };
+        tokio::spawn(reader.run(lines));
+        Ok(process)
+    }
+
+    /// Whether the child still runs.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    pub(super) fn idle(&self) -> bool {
+        self.pending().idle()
+    }
+
+    pub(super) fn touch(&self, now_us: u64) {
+        self.used_us.store(now_us, Ordering::Relaxed);
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn initialize(&self, params: Bytes, limits: &Limits) -> Result<Bytes, Refusal> {
+        let open = || async {
+            let answer = self.own_request("initialize", &params, limits).await?;
+            if let Shape::Response = answer.shape() {
+                self.write(Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#))
+                    .await?;
+            }
+            Ok::<_, Refusal>(answer.bytes().clone())
+        };
+        self.opened.get_or_try_init(open).await.cloned()
+    }
+
+    /// Sends a request of the gateway itself and waits for its answer.
+    ///
+    /// # Errors
+    /// `upstream.timeout`, `upstream.unavailable` or `answer.invalid`.
+    pub async fn own_request(
+        &self,
+        method: &str,
+        params: &[u8],
+        limits: &Limits,
+    ) -> Result<Message, Refusal> {
+        let (to, mut from) = mpsc::channel(LINES_WAITING_MAX);
+        let number = self.pending().register_own(to);
+        let guard = Forget { process: self, number };
+        let params = String::from_utf8_lossy(params);
+        let line = format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{params}}}"#);
+        self.write(Bytes::from(line)).await?;
+        let wait = Duration::from_millis(limits.first_byte_timeout_ms);
+        let answer = timeout(wait, from.recv())
+            .await
+            .map_err(|_| Refusal::new(Code::UpstreamTimeout, format!("no answer to `{method}` in time")))?;
+        drop(guard);
+        let bytes = answer.ok_or_else(gone)?.bytes;
+        Message::parse(bytes, &JsonLimits::answer(limits))
+            .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))
+    }
+
+    /// Sends a client's request; its answers come out of the returned lines.
+    ///
+    /// # Errors
+    /// `upstream.unavailable` when the child is gone.
+    pub async fn request(
+        self: &Arc<Self>,
+        message: &Message,
+        session: Option<&str>,
+        cancel_on_drop: bool,
+    ) -> Result<Lines, Refusal> {
+        let (to, from) = mpsc::channel(LINES_WAITING_MAX);
+        let registered = self.pending().register(message, session, to);
+        let (number, line) =
+            registered.ok_or_else(|| Refusal::new(Code::RequestInvalid, "a request needs an id"))?;
+        let mut lines = Lines::new(self, from);
+        (lines.number, lines.cancel_on_drop) = (Some(number), cancel_on_drop);
+        self.write(line).await?;
+        Ok(lines)
+    }
+
+    /// Sends a client's notification; a cancellation is re-addressed to the call it means.
+    ///
+    /// # Errors
+    /// `upstream.unavailable` when the child is gone.
+    pub async fn notify(&self, message: &Message, session: Option<&str>) -> Result<(), Refusal> {
+        let line = match message.method_name().as_deref() {
+            // The gateway told the child itself when it opened it.
+            Some("notifications/initialized") => return Ok(()),
+            Some("notifications/cancelled") => {
+                let Some(id) = message.params().and_then(|params| params.get("requestId")) else {
+                    return Ok(());
+                };
+                let Some(number) = self.pending().number_of(session, id.raw()) else { return Ok(()) };
+                let mut edits = Edits::new();
+                edits.replace(id.span(), number.to_string().into_bytes());
+                edits
+                    .apply(message.bytes())
+                    .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?
+            }
+            _ => message.bytes().clone(),
+        };
+        self.write(line).await
+    }
+
+    /// Sends a client's answer to a question that the server asked in this session.
+    ///
+    /// # Errors
+    /// `request.invalid` when it asked no such question.
+    pub async fn answer(&self, message: &Message, session: &str) -> Result<(), Refusal> {
+        let asked = message.id().is_some_and(|id| self.pending().take_question(session, id.raw()));
+        if !asked {
+            return Err(Refusal::new(
+                Code::RequestInvalid,
+                "an answer to a question that was not asked here",
+            ));
+        }
+        self.write(message.bytes().clone()).await
+    }
+
+    /// Refuses a question on behalf of the client.
+    pub async fn decline(&self, id: &[u8], session: &str) {
+        self.pending().take_question(session, id);
+        let _ = self.write(declined(id)).await;
+    }
+
+    /// Opens the event stream of a session; an older one of the same session ends.
+    #[must_use]
+    pub fn open_stream(self: &Arc<Self>, session: &str) -> Lines {
+        let (to, from) = mpsc::channel(LINES_WAITING_MAX);
+        self.pending().open_stream(session, to);
+        let mut lines = Lines::new(self, from);
+        lines.session = Some(session.to_owned());
+        lines
+    }
+
+    /// Forgets a session that ended.
+    pub fn close_session(&self, session: &str) {
+        self.pending().close_session(session);
+    }
+
+    async fn write(&self, line: Bytes) -> Result<(), Refusal> {
+        self.child.send_line(line).await.map_err(|_| gone())
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal::new(Code::UpstreamUnavailable, "the child process ended")
+}
+
+/// The answer to a question that is refused on behalf of a client.
+#[must_use]
+pub fn declined(id: &[u8]) -> Bytes {
+    let id = String::from_utf8_lossy(id);
+    let text =
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"not available here"}}}}"#);
+    Bytes::from(text)
+}
+
+/// Takes a registration back when its request is given up.
+struct Forget<'a> {
+    process: &'a Process,
+    number: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.process.pending().forget(self.number);
+    }
+}
+
+/// Reads the child's lines and sends each where it belongs.
+struct Reader {
+    server: Arc<str>,
+    limits: JsonLimits,
+    process: Weak<Process>,
+    changed: Arc<tokio::sync::Notify>,
+}
+
+impl Reader {
+    async fn run(self, mut lines: mpsc::Receiver<Bytes>) {
+        while let Some(line) = lines.recv().await {
+            let message = match Message::parse(line, &self.limits) {
+                Ok(message) => message,
+                Err(error) => {
+                    tracing::warn!(server = %self.server, %error, "a line of the child is no MCP message; dropped");
+                    continue;
+                }
+            };
+            let Some(process) = self.process.upgrade() else { return };
+            self.hand_on(&process, &message).await;
+        }
+        if let Some(process) = self.process.upgrade() {
+            process.alive.store(false, Ordering::Release);
+            process.pending().fail_all();
+        }
+    }
+
+    async fn hand_on(&self, process: &Process, message: &Message) {
+        if message.method_name().is_some_and(|name| name.ends_with("/list_changed")) {
+            self.changed.notify_waiters();
+        }
+        let route = process.pending().route(message);
+        match route {
+            Route::Deliver(to, piece) => deliver(&to, &piece).await,
+            Route::Unroutable(id) => {
+                tracing::warn!(server = %self.server, "the server asked a question that belongs to no session; declined");
+                let _ = process.write(declined(&id)).await;
+            }
+            Route::Drop => {
+                tracing::debug!(server = %self.server, "a message of the child that nobody waits for; dropped");
+            }
+        }
+    }
+}
+
+/// A reader that does not read is waited for briefly, then loses the message: one stuck client must not stop the
+/// child for everybody else.
+async fn deliver(to: &[Sender], piece: &Piece) {
+    for sender in to {
+        if let Err(mpsc::error::TrySendError::Full(piece)) = sender.try_send(piece.clone()) {
+            let _ = timeout(Duration::from_secs(5), sender.send(piece)).await;
+        }
+    }
+}
+
+/// Lines of a child that concern one call or one session.
+#[derive(Debug)]
+pub struct Lines {
+    process: Arc<Process>,
+    from: mpsc::Receiver<Piece>,
+    first: Option<Piece>,
+    answered: bool,
+    number: Option<u64>,
+    session: Option<String>,
+    cancel_on_drop: bool,
+}
+
+impl Lines {
+    fn new(process: &Arc<Process>, from: mpsc::Receiver<Piece>) -> Self {
+        let process = Arc::clone(process);
+        Self {
+            process,
+            from,
+            first: None,
+            answered: false,
+            number: None,
+            session: None,
+            cancel_on_drop: false,
+        }
+    }
+
+    /// Waits for the first message; gives it back if it is the answer, keeps it for [`Self::next`] otherwise.
+    ///
+    /// # Errors
+    /// As for events.
+    pub async fn only(&mut self, limits: &Limits, endless: bool) -> Result<Option<Bytes>, Refusal> {
+        let piece = self.receive(limits, endless).await?.ok_or_else(gone)?;
+        if piece.last && !endless {
+            self.answered = true;
+            return Ok(Some(piece.bytes));
+        }
+        self.first = Some(piece);
+        Ok(None)
+    }
+
+    pub(crate) async fn next(
+        &mut self,
+        limits: &Limits,
+        endless: bool,
+    ) -> Result<Option<sse::Event>, Refusal> {
+        let piece = match self.first.take() {
+            Some(piece) => Some(piece),
+            None if self.answered => None,
+            None => self.receive(limits, endless).await?,
+        };
+        let Some(piece) = piece else { return Ok(None) };
+        self.answered |= piece.last;
+        Ok(Some(sse::Event::message(piece.bytes)))
+    }
+
+    async fn receive(&mut self, limits: &Limits, endless: bool) -> Result<Option<Piece>, Refusal> {
+        let received = if endless {
+            self.from.recv().await
+        } else {
+            timeout(Duration::from_millis(limits.first_byte_timeout_ms), self.from.recv())
+                .await
+                .map_err(|_elapsed| Refusal::new(Code::UpstreamTimeout, "the child did not answer in time"))?
+        };
+        match received {
+            Some(piece) => Ok(Some(piece)),
+            None if self.process.alive() => Ok(None),
+            None => Err(gone()),
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            // Only if it is still ours: a newer stream of the session may have taken over.
+            if self.from.is_closed() {
+                return;
+            }
+            self.process.pending().close_stream(&session);
+        }
+        let Some(number) = self.number else { return };
+        let unanswered = self.process.pending().forget(number);
+        if unanswered && self.cancel_on_drop {
+            // Specification 2026-07-28, stdio: a request is cancelled by notification.
+            let line = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#
+            );
+            let process = Arc::clone(&self.process);
+            tokio::spawn(async move { process.write(Bytes::from(line)).await });
+        }
+    }
+}
