@@ -120,12 +120,12 @@ impl LogDir {
         }
     }
 
-    /// Tries whether `bytes` can be written durably.
+    /// Tries whether `bytes` can be written durably, with the very call that entries are made durable with.
     pub(super) fn probe(&self, bytes: usize) -> io::Result<()> {
         let path = self.root.join(WAL_DIR).join("probe");
         let result = File::create(&path).and_then(|mut file| {
             file.write_all(&vec![0; bytes])?;
-            file.sync_all()
+            file.sync_data()
         });
         let removed = fs::remove_file(&path);
         result.and(removed)
