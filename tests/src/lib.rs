@@ -2,6 +2,7 @@
 
 pub mod book;
 pub mod chance;
+pub mod disk;
 pub mod load;
 pub mod issuer;
 pub mod pair;

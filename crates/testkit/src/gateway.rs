@@ -247,6 +247,12 @@ impl Gateway {
         Client::default().get(&url, &[("authorization", &authorization)]).await
     }
 
+    /// The program that is run.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The run's folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
