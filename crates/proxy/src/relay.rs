@@ -59,12 +59,15 @@ impl Relay {
         let forwarded = self.pending.trail().keep(Stage::Forward, forwarded);
         match forwarded {
             Err(refusal) => self.refuse(refusal).await,
+            Ok(Exchange { reply: Reply::Accepted, .. }) if self.asked.id.is_some() => {
+                self.refuse(Refusal::new(Code::AnswerInvalid, "a request that was answered with nothing")).await
+            }
             Ok(Exchange { reply: Reply::Accepted, .. }) => self.accepted().await,
             Ok(Exchange { reply: Reply::Unary { status, bytes, .. }, opens }) => {
                 self.unary(status, bytes, opens).await
             }
             Ok(Exchange { reply: Reply::Stream { events, .. }, opens }) => {
-                self.stream(events, opens, deadline)
+                self.stream(events, opens, deadline).await
             }
         }
     }
@@ -98,6 +101,12 @@ impl Relay {
     }
 
     async fn unary(mut self, status: u16, bytes: Bytes, opens: Option<Backend>) -> Response<Body> {
+        // With or without words: a server's 404 ends the session (2025-11-25, transports, "Session Management").
+        if status == 404
+            && let Some(session) = self.armed.session()
+        {
+            self.gateway.sessions.end(&session.id);
+        }
         let judged = self.judge(bytes);
         let judged = self.pending.trail().keep(Stage::InspectAnswer, judged);
         let Judged { masked, error, jsonrpc } = match judged {
@@ -196,13 +205,14 @@ impl Relay {
         self.pending.done(status, output, error).await
     }
 
-    fn stream(self, events: Events, opens: Option<Backend>, deadline: Instant) -> Response<Body> {
+    async fn stream(self, events: Events, opens: Option<Backend>, deadline: Instant) -> Response<Body> {
         let (to, from) = mpsc::channel(EVENTS_WAITING_MAX);
         let session = match self.open(opens) {
             Ok(session) => session,
-            Err(refusal) => return refusal::reply(&refusal, &self.asked),
+            Err(refusal) => return self.refuse(refusal).await,
         };
-        let stream = Stream { relay: self, to, window: Window::new(Window::BYTES), answered: false };
+        let window = Window::new(Window::BYTES);
+        let stream = Stream { relay: self, to, window, answered: false, resumable: false };
         tokio::spawn(stream.run(events, deadline));
         let mut response = Response::new(Body::Stream(from));
         let headers = response.headers_mut();
@@ -259,11 +269,13 @@ struct Stream {
     to: mpsc::Sender<Bytes>,
     window: Window,
     answered: bool,
+    /// Whether an event had an id, by which a client of the older revision can ask for what follows.
+    resumable: bool,
 }
 
 impl Stream {
     async fn run(mut self, mut events: Events, deadline: Instant) {
-        let ended = self.pump(&mut events, deadline).await;
+        let ended = self.pump(&mut events, deadline).await.and_then(|()| self.complete());
         // Under 2026-07-28 this closes the connection, which cancels the request.
         drop(events);
         let Err(refusal) = ended else {
@@ -277,6 +289,15 @@ impl Stream {
         if self.relay.asked.id.is_some() && !self.answered {
             let _ = self.to.send(sse::encode(&sse::Event::message(message))).await;
         }
+    }
+
+    /// Whether the stream may end here.
+    fn complete(&self) -> Result<(), Refusal> {
+        let due = self.relay.asked.id.is_some() && !self.relay.armed.endless() && !self.answered;
+        if due && !self.resumable && !self.to.is_closed() {
+            return Err(Refusal::new(Code::AnswerInvalid, "the stream ended before the request was answered"));
+        }
+        Ok(())
     }
 
     async fn pump(&mut self, events: &mut Events, deadline: Instant) -> Result<(), Refusal> {
@@ -304,6 +325,7 @@ impl Stream {
 
     /// Handles one event; true when it was the answer.
     async fn event(&mut self, event: sse::Event) -> Result<bool, Refusal> {
+        self.resumable |= event.id.is_some();
         let Some(data) = event.data.clone().filter(|data| !data.is_empty()) else {
             self.write(event).await;
             return Ok(false);

@@ -84,6 +84,9 @@ async fn read(verb: Verb, response: Response<Incoming>, limits: &Limits) -> Resu
         let events = EventStream::new(body, limits);
         return Ok(Reply::Stream { events: Events::Http(Box::new(events)), session });
     }
+    if status.is_redirection() || status.is_informational() {
+        return Err(Refusal::new(Code::AnswerInvalid, format!("{status}: the server sends us elsewhere")));
+    }
     if verb == Verb::Get && !status.is_success() {
         return Err(no_stream(status));
     }
