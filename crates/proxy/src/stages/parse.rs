@@ -121,8 +121,8 @@ pub fn call(
 ) -> Result<Call, Refusal> {
     let parsed = match head.verb {
         Verb::Post => message(&head, bytes, rules, asked)?,
-        Verb::Get => without_body(&head, Content::OpenStream, asked)?,
-        Verb::Delete => without_body(&head, Content::EndSession, asked)?,
+        Verb::Get => without_body(&head, Content::OpenStream, rules, asked)?,
+        Verb::Delete => without_body(&head, Content::EndSession, rules, asked)?,
     };
     let Parsed { content, era, row, action } = parsed;
     let session = match era {
@@ -191,15 +191,28 @@ pub(super) fn refused(error: EraError, head: &Head, rules: &Rules) -> Refusal {
     }
 }
 
+fn unsupported(version: &str, head: &Head, rules: &Rules) -> Refusal {
+    let detail = "the protocol version is not supported".to_owned();
+    refused(EraError { code: Code::RequestVersion, detail, requested: Some(version.to_owned()) }, head, rules)
+}
+
 /// GET and DELETE exist in the older era alone.
-fn without_body(head: &Head, content: Content, asked: &mut Asked) -> Result<Parsed, Refusal> {
+fn without_body(
+    head: &Head,
+    content: Content,
+    rules: &Rules,
+    asked: &mut Asked,
+) -> Result<Parsed, Refusal> {
     let headers = head.mcp();
     if let Some(repeated) = headers.repeated {
         return Err(Refusal::new(Code::RequestHeaderMismatch, format!("header {repeated}")));
     }
-    if headers.protocol_version.is_some_and(|version| version == revision::MODERN) {
-        asked.era = Some(Era::Modern);
-        return Err(Refusal::new(Code::MethodNotAllowed, "revision 2026-07-28 only uses POST"));
+    if let Some(version) = headers.protocol_version {
+        let era = Era::of(version).ok_or_else(|| unsupported(version, head, rules))?;
+        asked.era = Some(era);
+        if era == Era::Modern {
+            return Err(Refusal::new(Code::MethodNotAllowed, "revision 2026-07-28 only uses POST"));
+        }
     }
     asked.era = Some(Era::Legacy);
     Ok(Parsed { content, era: Era::Legacy, row: None, action: Action::Connect })
