@@ -24,6 +24,9 @@ use crate::{BoxError, stall::StallGuard, tls::ServerTls};
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: u32 = 1_024;
 
+/// Header fields that hyper reads without being asked for more.
+const HTTP1_HEADERS_FREE: usize = 100;
+
 /// Requests in flight at once on one HTTP/2 connection.
 const H2_STREAMS_MAX: u32 = 128;
 
@@ -247,6 +250,10 @@ impl Connection {
             .header_read_timeout(self.options.header_timeout)
             // The request line comes on top of the fields; the exact count of fields follows in `Checked`.
             .max_header_size(self.options.header_bytes_max.saturating_add(8_192));
+        // hyper's own limit costs nothing; another one costs an allocation per request.
+        if self.options.headers_max > HTTP1_HEADERS_FREE {
+            builder.max_headers(self.options.headers_max);
+        }
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
         tokio::select! {
             biased;

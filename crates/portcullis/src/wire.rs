@@ -54,7 +54,12 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     let core = Arc::clone(&node.core);
     let grace = Duration::from_millis(core.gateway.rules.load().limits.shutdown_grace_ms);
     let limits = core.gateway.rules.load().limits.clone();
-    let listening = ListenOptions::new(node.tls.clone(), &limits);
+    let mut listening = ListenOptions::new(node.tls.clone(), &limits);
+    // The stages refuse with a code and an entry; the door keeps out only what is far beyond, with neither. Up to
+    // 100 fields are read without an allocation.
+    listening.headers_max =
+        if listening.headers_max < 100 { 100 } else { listening.headers_max.saturating_mul(2) };
+    listening.header_bytes_max = listening.header_bytes_max.saturating_mul(2);
     let data =
         listen::serve(node.data, listening, DataPlane(Arc::clone(&core.gateway)), stopped.clone(), grace);
     let data = tokio::spawn(data);
