@@ -19,54 +19,67 @@ use crate::{
 pub(crate) struct Pending {
     gateway: Arc<Gateway>,
     intent: u64,
-    open: Option<(Box<Trail>, Held)>,
-    spare: Box<Trail>,
+    trail: Box<Trail>,
+    held: Held,
+    settled: bool,
 }
 
 impl Pending {
     pub(crate) fn new(gateway: &Arc<Gateway>, armed: &Armed, trail: Trail, held: Held) -> Self {
-        let spare = Box::new(Trail::new(Arc::clone(&gateway.clock)));
-        let open = Some((Box::new(trail), held));
-        Self { gateway: Arc::clone(gateway), intent: armed.index(), open, spare }
+        let (gateway, intent) = (Arc::clone(gateway), armed.index());
+        Self { gateway, intent, trail: Box::new(trail), held, settled: false }
     }
 
     /// What the call has left behind so far.
     pub(crate) fn trail(&mut self) -> &mut Trail {
-        match &mut self.open {
-            Some((trail, _)) => trail,
-            None => &mut self.spare,
-        }
+        &mut self.trail
     }
 
-    /// Records the outcome; the answer may be released when this is through.
+    /// Records the outcome; the answer may be released when this is through. Settled only then: a client that
+    /// leaves while the ledger is written must not take the outcome with it.
     pub(crate) async fn done(
         &mut self,
         status: u16,
         output: Option<Measured>,
         error: Option<&'static str>,
     ) -> Result<(), Refusal> {
-        let Some((mut trail, _held)) = self.open.take() else { return Ok(()) };
+        if self.settled {
+            return Ok(());
+        }
         let outcome = Outcome { intent: self.intent, status, output, error, detail: None };
-        let recorded = record::outcome(&self.gateway, outcome, &trail).await;
-        let recorded = trail.keep(Stage::RecordOutcome, recorded);
-        self.gateway.count(&trail, recorded.as_ref().err().map(|refusal| refusal.code));
+        let recorded = record::outcome(&self.gateway, outcome, &self.trail).await;
+        self.settle();
+        let recorded = self.trail.keep(Stage::RecordOutcome, recorded);
+        self.gateway.count(&self.trail, recorded.as_ref().err().map(|refusal| refusal.code));
         recorded.map(|_| ())
     }
 
     /// Records that the call was refused on its way back.
     pub(crate) async fn refused(&mut self, refusal: &Refusal, status: u16) {
-        let Some((trail, _held)) = self.open.take() else { return };
-        gateway::log(refusal, &trail);
-        record::refusal(&self.gateway, refusal, Some(self.intent), status, &trail).await;
-        self.gateway.count(&trail, Some(refusal.code));
+        if self.settled {
+            return;
+        }
+        gateway::log(refusal, &self.trail);
+        record::refusal(&self.gateway, refusal, Some(self.intent), status, &self.trail).await;
+        self.settle();
+        self.gateway.count(&self.trail, Some(refusal.code));
+    }
+
+    fn settle(&mut self) {
+        self.settled = true;
+        self.held = Held::default();
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let Some((trail, held)) = self.open.take() else { return };
-        let (gateway, intent) = (Arc::clone(&self.gateway), self.intent);
+        if self.settled {
+            return;
+        }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (gateway, intent, held) =
+            (Arc::clone(&self.gateway), self.intent, std::mem::take(&mut self.held));
+        let trail = std::mem::replace(&mut *self.trail, Trail::new(Arc::clone(&gateway.clock)));
         runtime.spawn(async move {
             let outcome =
                 Outcome { intent, status: 499, output: None, error: Some("cancelled"), detail: None };

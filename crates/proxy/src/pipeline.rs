@@ -63,9 +63,8 @@ impl Gateway {
         trail.source = parts.extensions.get::<PeerInfo>().map(|peer| peer.addr.ip());
         let source = trail.source.map(|source| source.to_string()).unwrap_or_default();
         let throttled = trail.keep(Stage::Throttle, throttle::source(self, &source, &rules));
-        let path: String = parts.uri.path().chars().take(128).collect();
-        let no_path =
-            |()| Refusal::new(Code::ServerUnknown, format!("no such path: {} {path}", parts.method));
+        // The path itself stays out of the record: somebody may have put a credential into it.
+        let no_path = |()| Refusal::new(Code::ServerUnknown, format!("{} of no such path", parts.method));
         let refusal = throttled.map_or_else(|refusal| refusal, no_path);
         self.refuse(&refusal, &Asked::default(), &mut trail).await
     }

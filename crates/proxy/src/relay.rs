@@ -60,7 +60,8 @@ impl Relay {
         match forwarded {
             Err(refusal) => self.refuse(refusal).await,
             Ok(Exchange { reply: Reply::Accepted, .. }) if self.asked.id.is_some() => {
-                self.refuse(Refusal::new(Code::AnswerInvalid, "a request that was answered with nothing")).await
+                self.refuse(Refusal::new(Code::AnswerInvalid, "a request that was answered with nothing"))
+                    .await
             }
             Ok(Exchange { reply: Reply::Accepted, .. }) => self.accepted().await,
             Ok(Exchange { reply: Reply::Unary { status, bytes, .. }, opens }) => {
@@ -295,7 +296,10 @@ impl Stream {
     fn complete(&self) -> Result<(), Refusal> {
         let due = self.relay.asked.id.is_some() && !self.relay.armed.endless() && !self.answered;
         if due && !self.resumable && !self.to.is_closed() {
-            return Err(Refusal::new(Code::AnswerInvalid, "the stream ended before the request was answered"));
+            return Err(Refusal::new(
+                Code::AnswerInvalid,
+                "the stream ended before the request was answered",
+            ));
         }
         Ok(())
     }

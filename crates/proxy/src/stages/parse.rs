@@ -197,12 +197,7 @@ fn unsupported(version: &str, head: &Head, rules: &Rules) -> Refusal {
 }
 
 /// GET and DELETE exist in the older era alone.
-fn without_body(
-    head: &Head,
-    content: Content,
-    rules: &Rules,
-    asked: &mut Asked,
-) -> Result<Parsed, Refusal> {
+fn without_body(head: &Head, content: Content, rules: &Rules, asked: &mut Asked) -> Result<Parsed, Refusal> {
     let headers = head.mcp();
     if let Some(repeated) = headers.repeated {
         return Err(Refusal::new(Code::RequestHeaderMismatch, format!("header {repeated}")));

@@ -19,6 +19,11 @@ use super::{
 /// A segment that grew beyond this is followed by another.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
+/// A flush costs some 50 µs of processor time however many share it. Where several callers waited last time, a short
+/// pause lets more of them share the next one; a lone caller never pauses.
+const GATHER_PER_CALLER: Duration = Duration::from_micros(20);
+const GATHER_MAX: Duration = Duration::from_micros(300);
+
 /// How often a sick disk is tried.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 
@@ -55,7 +60,11 @@ impl Writer {
             match self.shared.work(core::mem::take(&mut spare), pause) {
                 Work::Close => return,
                 Work::Entries(mut waiting) => {
+                    let callers = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
                     self.write(&mut waiting);
+                    if callers > 1 && !self.sick {
+                        std::thread::sleep(GATHER_PER_CALLER.saturating_mul(callers).min(GATHER_MAX));
+                    }
                     spare = waiting;
                 }
                 Work::Probe => self.probe(),

@@ -15,7 +15,7 @@ use portcullis_mcp::{
     jsonrpc::{Message, Shape},
     sse,
 };
-use portcullis_net::stdio::{Child, ChildOptions, Command, Environment};
+use portcullis_net::stdio::{Child, ChildOptions, Command, Environment, StderrFilter};
 use tokio::{
     sync::{OnceCell, mpsc},
     time::timeout,
@@ -25,6 +25,35 @@ use super::super::pending::{Pending, Piece, Route, Sender};
 
 /// Messages waiting for one slow reader before the child's output waits too.
 const LINES_WAITING_MAX: usize = 64;
+
+/// Shorter values of variables are no credentials; to mask them would only make the log unreadable.
+const SECRET_BYTES_MIN: usize = 8;
+
+/// Takes the values that a child was given out of what it says on standard error: many programs print their settings.
+fn without<'a>(values: impl Iterator<Item = &'a String>) -> StderrFilter {
+    let lines = values.flat_map(|value| value.lines().map(str::trim));
+    let mut secrets: Vec<String> =
+        lines.filter(|line| line.len() >= SECRET_BYTES_MIN).map(str::to_owned).collect();
+    // A longer value may hold a shorter one.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    Arc::new(move |mut text| {
+        for secret in &secrets {
+            if text.contains(secret.as_str()) {
+                text = text.replace(secret.as_str(), "****");
+            }
+            // A long line is cut off, perhaps inside a value.
+            let begun = (SECRET_BYTES_MIN..secret.len())
+                .rev()
+                .filter_map(|length| secret.get(..length))
+                .find(|begun| text.ends_with(begun));
+            if let Some(begun) = begun {
+                text.truncate(text.len() - begun.len());
+                text.push_str("****");
+            }
+        }
+        text
+    })
+}
 
 /// One child process.
 #[derive(Debug)]
@@ -44,7 +73,8 @@ impl Process {
         limits: &Limits,
         changed: &Arc<tokio::sync::Notify>,
     ) -> Result<Arc<Self>, String> {
-        let options = ChildOptions::new(Arc::clone(name), limits, base.clone());
+        let mut options = ChildOptions::new(Arc::clone(name), limits, base.clone());
+        options.stderr_filter = Some(without(command.env.values()));
         let (child, lines) = Child::spawn(command, &options).map_err(|error| error.to_string())?;
         let process = Arc::new(Self {
             child,
@@ -291,6 +321,7 @@ pub struct Lines {
     process: Arc<Process>,
     from: mpsc::Receiver<Piece>,
     first: Option<Piece>,
+    begun: bool,
     answered: bool,
     number: Option<u64>,
     session: Option<String>,
@@ -304,6 +335,7 @@ impl Lines {
             process,
             from,
             first: None,
+            begun: false,
             answered: false,
             number: None,
             session: None,
@@ -344,10 +376,12 @@ impl Lines {
         let received = if endless {
             self.from.recv().await
         } else {
-            timeout(Duration::from_millis(limits.first_byte_timeout_ms), self.from.recv())
+            let wait = if self.begun { limits.idle_timeout_ms } else { limits.first_byte_timeout_ms };
+            timeout(Duration::from_millis(wait), self.from.recv())
                 .await
                 .map_err(|_elapsed| Refusal::new(Code::UpstreamTimeout, "the child did not answer in time"))?
         };
+        self.begun = true;
         match received {
             Some(piece) => Ok(Some(piece)),
             None if self.process.alive() => Ok(None),
@@ -374,6 +408,27 @@ impl Drop for Lines {
             );
             let process = Arc::clone(&self.process);
             tokio::spawn(async move { process.write(Bytes::from(line)).await });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without;
+
+    #[test]
+    fn values_given_to_a_child_are_masked_in_its_words_whole_or_cut_off() {
+        let values =
+            ["tok-0123456789".to_owned(), "debug".to_owned(), "line-one-long\nline-two-long".to_owned()];
+        let filter = without(values.iter());
+        for (said, logged) in [
+            ("using tok-0123456789, tok-0123456789", "using ****, ****"),
+            ("level debug", "level debug"),
+            ("key: line-two-long.", "key: ****."),
+            ("cut at tok-012345", "cut at ****"),
+            ("starts like tok-012", "starts like tok-012"),
+        ] {
+            assert_eq!(filter(said.to_owned()), logged);
         }
     }
 }
