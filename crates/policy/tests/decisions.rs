@@ -374,6 +374,40 @@ fn claims_and_scopes_and_addresses_decide_and_are_not_remembered() {
 }
 
 #[test]
+fn a_remembered_decision_answers_nobody_else() {
+    let one = caller("key:a", &["r"]);
+    let person = Caller { kind: CallerKind::User, ..one.clone() };
+    let other = caller("key:b", &["r"]);
+    let scoped = Caller { scopes: vec!["s".to_owned()], ..one.clone() };
+    let claimed =
+        Caller { claims: Some(Arc::new(json!({ "t": 1 }).as_object().unwrap().clone())), ..one.clone() };
+    let lesser = caller("key:a", &[]);
+    for (cedar, allowed, refused) in [
+        ("permit (principal is Service, action, resource);", &one, &person),
+        ("permit (principal == Service::\"key:a\", action, resource);", &one, &other),
+        ("permit (principal, action, resource) unless { principal.scopes.contains(\"s\") };", &one, &scoped),
+        (
+            "permit (principal, action, resource) unless { principal.claims.number.hasTag(\"t\") };",
+            &one,
+            &claimed,
+        ),
+        ("permit (principal in Role::\"r\", action, resource);", &one, &lesser),
+    ] {
+        let cedar = vec![("x".to_owned(), cedar.to_owned())];
+        let source = PolicySource { roles: vec![role("r", Vec::new())], cedar };
+        let limits = Limits { decision_cache_max: 1, ..Limits::default() };
+        let policies = Policies::compile(&source, &limits).unwrap();
+        let target = tool("s", "t");
+        for _ in 0..2 {
+            assert_eq!(code(&policies, allowed, Action::CallTool, &target), None, "{source:?}");
+            assert_eq!(code(&policies, refused, Action::CallTool, &target), DENIED, "{source:?}");
+            assert_eq!(code(&policies, allowed, Action::Connect, &server("s")), None, "{source:?}");
+            assert_eq!(code(&policies, allowed, Action::CallTool, &tool("s", "u")), None, "{source:?}");
+        }
+    }
+}
+
+#[test]
 fn obligations_of_all_permits_that_apply_add_up_and_the_stricter_wins() {
     let rule = Rule {
         servers: patterns(&["crm"]),
