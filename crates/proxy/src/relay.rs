@@ -214,7 +214,8 @@ impl Relay {
         };
         let window = Window::new(Window::BYTES);
         let stream = Stream { relay: self, to, window, answered: false, resumable: false };
-        tokio::spawn(stream.run(events, deadline));
+        let running = stream.relay.gateway.running.clone();
+        tokio::spawn(running.until_cut(stream.run(events, deadline)));
         let mut response = Response::new(Body::Stream(from));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
