@@ -18,7 +18,10 @@ use portcullis_core::Event;
 use portcullis_net::listen::{self, ListenOptions};
 use portcullis_proof::entry::Entry;
 use portcullis_proxy::service::DataPlane;
-use tokio::sync::watch as channel;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch as channel,
+};
 
 use crate::{
     config::{Config, Overrides},
@@ -45,6 +48,8 @@ pub(crate) struct RunOptions {
 pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<ExitCode> {
     let node = start::node(config, &options).await?;
     let (stop, stopped) = channel::channel(false);
+    // From here on a signal means an end in order, also one that comes before everything runs.
+    let mut ends = Ends::new().context("signals cannot be received")?;
     let data_address = node.data.local_addr();
     let first_key = start::first_key(&node.core).await?;
     start::record(&node.core, Event::GatewayStarted, [("address", data_address.to_string().into())]).await?;
@@ -62,15 +67,24 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     listening.header_bytes_max = listening.header_bytes_max.saturating_mul(2);
     let data =
         listen::serve(node.data, listening, DataPlane(Arc::clone(&core.gateway)), stopped.clone(), grace);
-    let data = tokio::spawn(data);
+    let mut data = tokio::spawn(data);
     let admin = tokio::spawn(portcullis_admin::serve(node.admin, node.parts, stopped.clone()));
     let following = tokio::spawn(watch::follow(Arc::clone(&core), stopped.clone()));
     let reloading = tokio::spawn(reload::on_signals_and_changes(Arc::clone(&core), node.tls, stopped));
 
-    wait_for_end().await.context("signals cannot be received")?;
-    tracing::info!("stopping; running calls may finish");
+    ends.next().await;
+    tracing::info!("stopping; running calls may finish, a second signal cuts them off");
     let _ = stop.send(true);
-    let cut = data.await.unwrap_or(0);
+    let cut = tokio::select! {
+        cut = &mut data => cut.unwrap_or(0),
+        () = ends.next() => {
+            let cut = core.gateway.running.calls();
+            data.abort();
+            let _ = data.await;
+            cut
+        }
+    };
+    settle(&core, limits.ledger_timeout_ms).await;
     let _ = admin.await;
     following.abort();
     reloading.abort();
@@ -85,13 +99,31 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// SIGINT or SIGTERM.
-async fn wait_for_end() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Waits for the outcomes of what was cut off. An append waits no longer than this, so what is not there then never
+/// will be.
+async fn settle(core: &start::Core, ledger_timeout_ms: u64) {
+    let open = core.gateway.running.settle(Duration::from_millis(ledger_timeout_ms)).await;
+    if open > 0 {
+        tracing::error!(open, "calls have no outcome in the ledger");
     }
-    Ok(())
+}
+
+/// SIGINT and SIGTERM.
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Ends {
+    fn new() -> std::io::Result<Self> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }

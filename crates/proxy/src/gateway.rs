@@ -10,6 +10,7 @@ use portcullis_store::Ledger;
 use crate::{
     metrics::Metrics,
     rules::{Rules, Server},
+    running::Running,
     session::Sessions,
     throttle::{Counts, Hold, Rates},
     trace,
@@ -47,6 +48,8 @@ pub struct Gateway {
     pub caller_streams: Counts,
     /// Open streams by server.
     pub server_streams: Counts,
+    /// Calls without an outcome yet.
+    pub running: Running,
 }
 
 /// What a call holds until its answer is out.

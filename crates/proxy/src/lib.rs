@@ -10,6 +10,7 @@ mod pipeline;
 pub mod refusal;
 mod relay;
 pub mod rules;
+pub mod running;
 pub mod service;
 pub mod session;
 pub mod settings;

@@ -6,6 +6,7 @@ use portcullis_core::Refusal;
 
 use crate::{
     gateway::{self, Gateway, Held},
+    running::Run,
     stages::{
         arm::Armed,
         record::{self, Outcome},
@@ -22,12 +23,14 @@ pub(crate) struct Pending {
     trail: Box<Trail>,
     held: Held,
     settled: bool,
+    run: Option<Run>,
 }
 
 impl Pending {
     pub(crate) fn new(gateway: &Arc<Gateway>, armed: &Armed, trail: Trail, held: Held) -> Self {
         let (gateway, intent) = (Arc::clone(gateway), armed.index());
-        Self { gateway, intent, trail: Box::new(trail), held, settled: false }
+        let run = Some(gateway.running.begin());
+        Self { gateway, intent, trail: Box::new(trail), held, settled: false, run }
     }
 
     /// What the call has left behind so far.
@@ -68,6 +71,7 @@ impl Pending {
     fn settle(&mut self) {
         self.settled = true;
         self.held = Held::default();
+        self.run = None;
     }
 }
 
@@ -79,6 +83,7 @@ impl Drop for Pending {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (gateway, intent, held) =
             (Arc::clone(&self.gateway), self.intent, std::mem::take(&mut self.held));
+        let run = self.run.take();
         let trail = std::mem::replace(&mut *self.trail, Trail::new(Arc::clone(&gateway.clock)));
         runtime.spawn(async move {
             let outcome =
@@ -87,7 +92,7 @@ impl Drop for Pending {
                 tracing::error!(intent, %refusal, "the outcome of a cancelled call could not be recorded");
             }
             gateway.count(&trail, None);
-            drop(held);
+            drop((held, run));
         });
     }
 }

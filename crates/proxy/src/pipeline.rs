@@ -132,7 +132,9 @@ impl Gateway {
             let answered = AssertUnwindSafe(relay.run()).catch_unwind().await;
             return answered.unwrap_or_else(|_panic| refusal::reply(&panicked(), &asked));
         }
-        let answered = tokio::spawn(relay.run()).await;
+        let answered = tokio::spawn(self.running.until_cut(relay.run())).await;
+        let stopped = || refusal::reply(&Refusal::new(Code::UpstreamUnavailable, "the gateway stops"), &asked);
+        let answered = answered.map(|answer| answer.unwrap_or_else(stopped));
         answered.unwrap_or_else(|_panic| refusal::reply(&panicked(), &asked))
     }
 

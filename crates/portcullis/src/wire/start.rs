@@ -13,6 +13,7 @@ use portcullis_proxy::{
     Gateway,
     metrics::Metrics,
     rules::Rules,
+    running::Running,
     session::Sessions,
     throttle::{Counts, Rates},
     trace::Tracer,
@@ -171,6 +172,7 @@ fn gateway(
         server_calls: Counts::default(),
         caller_streams: Counts::default(),
         server_streams: Counts::default(),
+        running: Running::default(),
     })
 }
 
