@@ -320,6 +320,14 @@ impl Gateway {
     /// It does not run, or does not stop.
     pub async fn stop(&mut self) -> Outcome<ExitStatus> {
         self.signal(Signal::TERM)?;
+        self.wait().await
+    }
+
+    /// Waits until the process ends, whoever asked it to.
+    ///
+    /// # Errors
+    /// It does not run, or does not stop.
+    pub async fn wait(&mut self) -> Outcome<ExitStatus> {
         let status = self.ended(STOP_MAX).await?;
         self.child = None;
         Ok(status)
