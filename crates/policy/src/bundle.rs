@@ -17,6 +17,7 @@ use portcullis_core::{Digest, Limits, Treatment};
 use crate::{
     Effect, PolicySource, Role,
     cache::DecisionCache,
+    compiled::Compiled,
     entities::Words,
     reads::{Reads, Source, weakened},
     render,
@@ -49,29 +50,6 @@ impl fmt::Display for PolicyError {
         }
         write!(f, ": {}", self.message)
     }
-}
-
-/// One policy with all that is known of it beforehand.
-#[derive(Debug)]
-pub(crate) struct Compiled {
-    pub(crate) id: String,
-    pub(crate) policy: Policy,
-    pub(crate) effect: Effect,
-    pub(crate) file: String,
-    pub(crate) line: Option<u32>,
-    /// The role it was compiled from.
-    pub(crate) origin: Option<String>,
-    pub(crate) text: String,
-    /// It applies to callers in this role only.
-    pub(crate) role: Option<String>,
-    /// It applies to this server only.
-    pub(crate) server: Option<String>,
-    pub(crate) obligations: BTreeMap<String, Treatment>,
-    pub(crate) reads: Reads,
-    /// Without what it asks of arguments: applies where some arguments could make it apply.
-    pub(crate) some_arguments: Option<Policy>,
-    /// Without what it asks of arguments and claims.
-    pub(crate) some_values: Option<Policy>,
 }
 
 /// The policies in force: immutable, validated, with their decision cache.

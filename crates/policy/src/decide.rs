@@ -7,33 +7,18 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::net::IpAddr;
 
 use cedar_policy::{Authorizer, Context, Entities, Policy, PolicySet, Request, Response};
-use portcullis_core::{Action, Caller, Code, Obligations, Target, Timestamp};
+use portcullis_core::{Action, Caller, Code, Obligations, Target};
 use serde_json::Value;
 
 use crate::{
-    Decision, Denial, Permit, Policies,
-    bundle::Compiled,
+    Arguments, Decision, Denial, Permit, Policies, RequestContext,
+    compiled::Compiled,
     entities::{self, Unspeakable},
     reads::{Reads, Source},
     slice::Slice,
 };
-
-/// The arguments of a call, made only when a policy reads them.
-pub type Arguments<'a> = &'a dyn Fn() -> Value;
-
-/// What is known about a request besides caller, action and target.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestContext<'a> {
-    /// Now.
-    pub now: Timestamp,
-    /// Where the request comes from, if that is known.
-    pub source_ip: Option<IpAddr>,
-    /// The protocol revision of the client, for example `2026-07-28`.
-    pub era: &'a str,
-}
 
 /// One request in Cedar's terms.
 pub(crate) struct Question {

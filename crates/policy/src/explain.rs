@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Arguments, Effect, Policies, RequestContext,
-    bundle::Compiled,
+    compiled::Compiled,
     decide::{Question, fits},
     reads::Reads,
 };

@@ -8,17 +8,19 @@ extern crate alloc;
 
 mod bundle;
 mod cache;
+mod compiled;
 mod decide;
 mod entities;
 mod explain;
 mod permit;
 mod reads;
 mod render;
+mod request;
 mod slice;
 mod source;
 
 pub use bundle::{Policies, PolicyError};
-pub use decide::{Arguments, RequestContext};
 pub use explain::{Explanation, PolicyView, WhyNot};
 pub use permit::{Decision, Denial, Permit};
+pub use request::{Arguments, RequestContext};
 pub use source::{Effect, Pattern, PatternError, PolicySource, Role, Rule, builtin_roles};

@@ -15,7 +15,7 @@ use portcullis_core::{Caller, Target};
 
 use crate::{
     Effect,
-    bundle::Compiled,
+    compiled::Compiled,
     reads::{Reads, Source},
 };
 

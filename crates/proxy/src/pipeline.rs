@@ -133,7 +133,8 @@ impl Gateway {
             return answered.unwrap_or_else(|_panic| refusal::reply(&panicked(), &asked));
         }
         let answered = tokio::spawn(self.running.until_cut(relay.run())).await;
-        let stopped = || refusal::reply(&Refusal::new(Code::UpstreamUnavailable, "the gateway stops"), &asked);
+        let stopped =
+            || refusal::reply(&Refusal::new(Code::UpstreamUnavailable, "the gateway stops"), &asked);
         let answered = answered.map(|answer| answer.unwrap_or_else(stopped));
         answered.unwrap_or_else(|_panic| refusal::reply(&panicked(), &asked))
     }

@@ -66,6 +66,17 @@ pub(crate) fn check(config: &Config) -> Result<(Arc<Policies>, Arc<Inspector>), 
     let mut found = Found::new();
     let policy = source(config).and_then(|source| policies(&source, &config.settings.limits));
     let policy = policy.map_err(|mistakes| found.extend(mistakes)).ok();
+    if let Some(policy) = &policy {
+        let known = |name: &String| portcullis_inspect::CATALOG.iter().any(|kind| kind.name == name);
+        for name in policy.detectors().into_iter().filter(|name| !known(name)) {
+            let hint = "docs/reference/config.md lists the detectors";
+            found.push(mistake(
+                "policies",
+                format!("`@mask` or `@refuse` names no detector: `{name}`"),
+                hint,
+            ));
+        }
+    }
     let inspector = Inspector::new(&super::convert::inspect(&config.settings))
         .map_err(|error| found.push(mistake("inspect", error.to_string(), "see docs/reference/config.md")))
         .ok();

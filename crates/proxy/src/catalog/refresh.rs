@@ -107,7 +107,8 @@ impl Catalog {
         if moved {
             for kind in kinds {
                 if let Some(at) = self.fetched_us.get(*kind as usize) {
-                    at.store(self.parts.clock.ticks_us().max(begun_us), Ordering::Release);
+                    // When it began: what the server changed since then was perhaps not seen.
+                    at.store(begun_us, Ordering::Release);
                 }
             }
         }

@@ -12,6 +12,9 @@ use portcullis_mcp::{
 use super::authorize::Permitted;
 use crate::rules::Rules;
 
+/// Findings of one call that are recorded; each is treated, recorded or not.
+const FINDINGS_MAX: usize = 256;
+
 /// A call whose content passed, with masked texts replaced.
 #[derive(Debug)]
 pub struct Inspected {
@@ -133,7 +136,8 @@ impl Search<'_> {
         } else if found == Verdict::Mask {
             self.worst = Verdict::Refuse;
         }
-        self.findings.extend(matches.into_iter().map(|found| found.finding));
+        let room = FINDINGS_MAX.saturating_sub(self.findings.len());
+        self.findings.extend(matches.into_iter().take(room).map(|found| found.finding));
     }
 }
 

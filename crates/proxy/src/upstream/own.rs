@@ -252,8 +252,7 @@ impl StdioPeer {
         }
         // Any answer that is not modern, and silence, mean the older era (specification 2026-07-28, versioning).
         let params = Bytes::from_static(INITIALIZE);
-        let answer =
-            self.legacy(Owner::Gateway, None, &params, limits).await.inspect_err(|_| self.failed(limits))?.1;
+        let answer = self.legacy(Owner::Gateway, None, &params, limits).await?.1;
         let message = Message::parse(answer, &JsonLimits::answer(limits))
             .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))?;
         let offer = legacy_offer(&message)?;

@@ -117,6 +117,13 @@ impl StdioPeer {
             process.touch(self.clock.ticks_us());
             return Ok(Arc::clone(process));
         }
+        // Who ends at the question of the newer revision may just not know it.
+        let judged = |key: &Key| !key.modern || self.modern_spoken.get() == Some(&true);
+        let mute =
+            |(key, process): (&Key, &Arc<Process>)| judged(key) && !process.alive() && !process.spoke();
+        if processes.iter().any(mute) {
+            self.failed(limits);
+        }
         processes.retain(|_, process| process.alive());
         if processes.len() as u64 >= limits.children_max {
             let idlest = processes

@@ -62,6 +62,7 @@ pub struct Process {
     pending: Mutex<Pending>,
     opened: OnceCell<Bytes>,
     alive: AtomicBool,
+    spoke: AtomicBool,
     pub(super) used_us: AtomicU64,
 }
 
@@ -81,6 +82,7 @@ impl Process {
             pending: Mutex::default(),
             opened: OnceCell::new(),
             alive: AtomicBool::new(true),
+            spoke: AtomicBool::new(false),
             used_us: AtomicU64::new(0),
         });
         let reader = Reader {
@@ -98,6 +100,11 @@ impl Process {
     #[must_use]
     pub fn alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
+    }
+
+    /// Whether the child ever said anything of meaning.
+    pub(super) fn spoke(&self) -> bool {
+        self.spoke.load(Ordering::Acquire)
     }
 
     pub(super) fn idle(&self) -> bool {
@@ -279,6 +286,7 @@ impl Reader {
                 }
             };
             let Some(process) = self.process.upgrade() else { return };
+            process.spoke.store(true, Ordering::Release);
             self.hand_on(&process, &message).await;
         }
         if let Some(process) = self.process.upgrade() {

@@ -1,0 +1,31 @@
+//! One policy, compiled.
+
+use alloc::{collections::BTreeMap, string::String};
+
+use cedar_policy::Policy;
+use portcullis_core::Treatment;
+
+use crate::{Effect, reads::Reads};
+
+/// One policy with all that is known of it beforehand.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) id: String,
+    pub(crate) policy: Policy,
+    pub(crate) effect: Effect,
+    pub(crate) file: String,
+    pub(crate) line: Option<u32>,
+    /// The role it was compiled from.
+    pub(crate) origin: Option<String>,
+    pub(crate) text: String,
+    /// It applies to callers in this role only.
+    pub(crate) role: Option<String>,
+    /// It applies to this server only.
+    pub(crate) server: Option<String>,
+    pub(crate) obligations: BTreeMap<String, Treatment>,
+    pub(crate) reads: Reads,
+    /// Without what it asks of arguments: applies where some arguments could make it apply.
+    pub(crate) some_arguments: Option<Policy>,
+    /// Without what it asks of arguments and claims.
+    pub(crate) some_values: Option<Policy>,
+}
