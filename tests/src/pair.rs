@@ -33,9 +33,9 @@ impl Pair {
     pub async fn with(server: HostileServer, extra: &str, limits: &[(&str, u64)]) -> Outcome<Self> {
         let yaml = format!("servers:\n  s:\n    url: {}\n{extra}{}", server.url(), limits_yaml(limits));
         let pair = Self { gateway: Gateway::start(&yaml).await?, server };
-        // All four lists were fetched once: from here on what the server receives is what clients caused.
-        let last = |server: &HostileServer| server.count("resources/templates/list") > 0;
-        let _known = pair.server.wait_until(Duration::from_secs(3), last).await;
+        // All four lists were fetched once: from here on what the server receives is what clients caused. A hostile
+        // server may keep them for ever.
+        let _known = known(&pair.gateway, Duration::from_secs(3)).await;
         Ok(pair)
     }
 
@@ -53,6 +53,26 @@ impl Pair {
     /// No key was printed.
     pub fn modern(&self) -> Outcome<McpClient> {
         Ok(McpClient::new(&self.gateway.url("s"), Some(self.gateway.key()?), Era::Modern))
+    }
+}
+
+/// Waits until the gateway has asked every server for its catalogue, with or without success.
+///
+/// # Errors
+/// It has not within `patience`.
+pub async fn known(gateway: &Gateway, patience: Duration) -> Outcome {
+    let due = Instant::now() + patience;
+    loop {
+        let reply = gateway.admin_get("/v1/servers").await?;
+        let list: Value = serde_json::from_slice(&reply.body).map_err(|_| reply.text())?;
+        let servers = list.get("servers").and_then(Value::as_array).ok_or_else(|| reply.text())?;
+        if servers.iter().all(|server| server.get("state").is_some_and(|state| state != "starting")) {
+            return Ok(());
+        }
+        if Instant::now() > due {
+            return Err(reply.text().into());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

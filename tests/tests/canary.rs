@@ -10,7 +10,7 @@ use portcullis_testkit::{
 };
 use portcullis_tests::{
     issuer::Issuer,
-    pair::{SOON, code_of, entries, new_key, soon},
+    pair::{SOON, code_of, entries, known, new_key, soon},
 };
 use serde_json::{Value, json};
 
@@ -63,8 +63,7 @@ async fn world(level: &str) -> Outcome<World> {
         .file("jwks.json", issuer.jwks())
         .start()
         .await?;
-    let known = |server: &HostileServer| server.count("resources/templates/list") > 0;
-    server.wait_until(SOON, known).await?;
+    known(&gateway, SOON).await?;
     Ok(World { server, collector, issuer, gateway })
 }
 
