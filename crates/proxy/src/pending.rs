@@ -22,7 +22,6 @@ pub(crate) struct Pending {
     intent: u64,
     trail: Box<Trail>,
     held: Held,
-    settled: bool,
     run: Option<Run>,
 }
 
@@ -30,7 +29,7 @@ impl Pending {
     pub(crate) fn new(gateway: &Arc<Gateway>, armed: &Armed, trail: Trail, held: Held) -> Self {
         let (gateway, intent) = (Arc::clone(gateway), armed.index());
         let run = Some(gateway.running.begin());
-        Self { gateway, intent, trail: Box::new(trail), held, settled: false, run }
+        Self { gateway, intent, trail: Box::new(trail), held, run }
     }
 
     /// What the call has left behind so far.
@@ -38,53 +37,61 @@ impl Pending {
         &mut self.trail
     }
 
-    /// Records the outcome; the answer may be released when this is through. Settled only then: a client that
-    /// leaves while the ledger is written must not take the outcome with it.
+    /// Records the outcome; the answer may be released when this is through. A client that leaves while the ledger
+    /// is written must not take the outcome with it, nor cause a second one.
     pub(crate) async fn done(
         &mut self,
         status: u16,
         output: Option<Measured>,
         error: Option<&'static str>,
     ) -> Result<(), Refusal> {
-        if self.settled {
-            return Ok(());
-        }
+        let Some(Open { mut trail, held, run }) = self.settle() else { return Ok(()) };
         let outcome = Outcome { intent: self.intent, status, output, error, detail: None };
-        let recorded = record::outcome(&self.gateway, outcome, &self.trail).await;
-        self.settle();
-        let recorded = self.trail.keep(Stage::RecordOutcome, recorded);
-        self.gateway.count(&self.trail, recorded.as_ref().err().map(|refusal| refusal.code));
-        recorded.map(|_| ())
+        let gateway = Arc::clone(&self.gateway);
+        let recording = async move {
+            let recorded = record::outcome(&gateway, outcome, &trail).await;
+            let recorded = trail.keep(Stage::RecordOutcome, recorded);
+            gateway.count(&trail, recorded.as_ref().err().map(|refusal| refusal.code));
+            drop((held, run));
+            recorded.map(|_| ())
+        };
+        self.gateway.running.finish(recording, |_recorded| async {}).await
     }
 
     /// Records that the call was refused on its way back.
     pub(crate) async fn refused(&mut self, refusal: &Refusal, status: u16) {
-        if self.settled {
-            return;
-        }
-        gateway::log(refusal, &self.trail);
-        record::refusal(&self.gateway, refusal, Some(self.intent), status, &self.trail).await;
-        self.settle();
-        self.gateway.count(&self.trail, Some(refusal.code));
+        let Some(Open { trail, held, run }) = self.settle() else { return };
+        gateway::log(refusal, &trail);
+        let (gateway, intent, refusal) = (Arc::clone(&self.gateway), self.intent, refusal.clone());
+        let recording = async move {
+            record::refusal(&gateway, &refusal, Some(intent), status, &trail).await;
+            gateway.count(&trail, Some(refusal.code));
+            drop((held, run));
+        };
+        self.gateway.running.finish(recording, |()| async {}).await;
     }
 
-    fn settle(&mut self) {
-        self.settled = true;
-        self.held = Held::default();
-        self.run = None;
+    /// What is needed for the outcome; nothing, when there is one.
+    fn settle(&mut self) -> Option<Open> {
+        let run = self.run.take()?;
+        let spare = Box::new(Trail::new(Arc::clone(&self.gateway.clock)));
+        let trail = std::mem::replace(&mut self.trail, spare);
+        Some(Open { trail, held: std::mem::take(&mut self.held), run })
     }
+}
+
+/// What a call holds until its outcome is recorded.
+struct Open {
+    trail: Box<Trail>,
+    held: Held,
+    run: Run,
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if self.settled {
-            return;
-        }
+        let Some(Open { trail, held, run }) = self.settle() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (gateway, intent, held) =
-            (Arc::clone(&self.gateway), self.intent, std::mem::take(&mut self.held));
-        let run = self.run.take();
-        let trail = std::mem::replace(&mut *self.trail, Trail::new(Arc::clone(&gateway.clock)));
+        let (gateway, intent) = (Arc::clone(&self.gateway), self.intent);
         runtime.spawn(async move {
             let outcome =
                 Outcome { intent, status: 499, output: None, error: Some("cancelled"), detail: None };

@@ -1,7 +1,10 @@
 //! The ledger: intent durable before anything is forwarded, outcome before the answer is released.
 
+use std::sync::Arc;
+
 use portcullis_core::{Code, Event, Refusal};
-use portcullis_store::Receipt;
+use portcullis_proof::Entry;
+use portcullis_store::{LedgerError, Receipt};
 
 use super::inspect::Inspected;
 use crate::{
@@ -39,14 +42,30 @@ pub struct Outcome<'a> {
     pub detail: Option<&'a str>,
 }
 
-/// Records the intent of a call.
+/// Records the intent of a call. When the client leaves meanwhile the intent may be durable already, so that it gets
+/// an outcome, too.
 ///
 /// # Errors
 /// `ledger.unavailable`: then nothing was forwarded.
 pub async fn intent(gateway: &Gateway, inspected: Inspected, trail: &Trail) -> Result<Recorded, Refusal> {
     let mut entry = trail.entry(Event::CallIntent, &gateway.instance);
     entry.decision = Some(trail.decision(true));
-    let receipt = append(gateway, entry.to_jcs()).await?;
+    let (ledger, bytes) = (Arc::clone(&gateway.ledger), entry.to_jcs());
+    let left = (Arc::clone(&gateway.ledger), Arc::clone(&gateway.clock), Arc::clone(&gateway.instance));
+    let appended = gateway.running.finish(
+        async move { ledger.append(bytes).await },
+        move |receipt| async move {
+            let ((ledger, clock, instance), Ok(receipt)) = (left, receipt) else { return };
+            let mut entry = Entry::new(Event::CallOutcome, clock.now(), &instance);
+            entry.intent = Some(receipt.index());
+            entry.status = Some(499);
+            entry.detail = Some("the client left before the call was forwarded");
+            if let Err(error) = ledger.append(entry.to_jcs()).await {
+                tracing::error!(intent = receipt.index(), %error, "the outcome of a cancelled call could not be recorded");
+            }
+        },
+    );
+    let receipt = appended.await.map_err(unavailable)?;
     Ok(Recorded { inspected, receipt })
 }
 
@@ -65,7 +84,8 @@ pub async fn outcome(gateway: &Gateway, outcome: Outcome<'_>, trail: &Trail) -> 
     append(gateway, entry.to_jcs()).await
 }
 
-/// Records a refusal. When even that cannot be written the refusal stands and the log has it.
+/// Records a refusal, also of a client that does not wait for it: nobody tries keys unseen by hanging up. When it
+/// cannot be written the refusal stands and the log has it.
 pub async fn refusal(gateway: &Gateway, refusal: &Refusal, intent: Option<u64>, status: u16, trail: &Trail) {
     let mut entry = trail.entry(Event::CallRefused, &gateway.instance);
     entry.code = Some(refusal.code);
@@ -74,7 +94,9 @@ pub async fn refusal(gateway: &Gateway, refusal: &Refusal, intent: Option<u64>, 
     entry.status = Some(status);
     entry.latency_us = Some(trail.elapsed_us());
     entry.decision = trail.action.is_some().then(|| trail.decision(false));
-    if let Err(failed) = append(gateway, entry.to_jcs()).await {
+    let (ledger, bytes) = (Arc::clone(&gateway.ledger), entry.to_jcs());
+    let appended = gateway.running.finish(async move { ledger.append(bytes).await }, |_appended| async {});
+    if let Err(failed) = appended.await {
         tracing::error!(code = refusal.code.name(), error = %failed, "a refusal could not be recorded");
     }
 }
@@ -98,9 +120,9 @@ pub async fn question(
 }
 
 async fn append(gateway: &Gateway, entry: Vec<u8>) -> Result<Receipt, Refusal> {
-    gateway
-        .ledger
-        .append(entry)
-        .await
-        .map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()).retry_after_s(1))
+    gateway.ledger.append(entry).await.map_err(unavailable)
+}
+
+fn unavailable(error: LedgerError) -> Refusal {
+    Refusal::new(Code::LedgerUnavailable, error.to_string()).retry_after_s(1)
 }
