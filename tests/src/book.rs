@@ -17,6 +17,8 @@ pub struct Book {
     begun: BTreeSet<u64>,
     outcomes: BTreeMap<u64, Option<Digest>>,
     refused: BTreeSet<u64>,
+    /// Calls whose client did not wait.
+    pub cancelled: usize,
     /// How often each event was read.
     pub events: BTreeMap<String, usize>,
     /// The event read last.
@@ -67,6 +69,7 @@ impl Book {
                 }
             }
             ("call.outcome", Some(intent)) => {
+                self.cancelled += usize::from(entry.get("status").and_then(Value::as_u64) == Some(499));
                 if self.outcomes.insert(intent, digest("/output/digest")).is_some() {
                     return Err(format!("{intent} has two outcomes").into());
                 }
