@@ -1,4 +1,5 @@
 //! What the documents claim exists: every test that the map or the threat table names is a function in this tree.
+#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::{
     collections::BTreeSet,
@@ -73,4 +74,19 @@ fn every_code_has_a_line_in_troubleshooting_or_in_the_page_on_limits() {
         .filter(|name| !pages.contains(&format!("`{name}`")))
         .collect();
     assert!(missing.is_empty(), "no advice on {missing:?}");
+}
+
+#[test]
+fn every_file_that_the_map_names_exists() {
+    let mut sources = Vec::new();
+    for folder in ["crates", "tests", "xtask", "fuzz", "benches"] {
+        files(&root().join(folder), "rs", &mut sources);
+    }
+    let paths: Vec<_> = sources.iter().map(|path| path.display().to_string()).collect();
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let word = |letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '_' | '/' | '.'));
+    let named: BTreeSet<_> = map.split(word).filter(|word| word.ends_with(".rs")).collect();
+    assert!(named.len() > 60, "only {} files are named", named.len());
+    let gone = named.iter().filter(|file| !paths.iter().any(|path| path.ends_with(&format!("/{file}"))));
+    assert_eq!(gone.collect::<Vec<_>>(), Vec::<&&str>::new());
 }
