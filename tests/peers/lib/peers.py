@@ -178,11 +178,20 @@ class Gateway:
         # JSON is YAML.
         (self.folder / "portcullis.yaml").write_text(json.dumps(config, indent=2))
         self.log = self.folder / "output.log"
-        command = [binary, "run", "--config", "portcullis.yaml"]
+        self.start()
+        self.key = self.wait_key()
+
+    def start(self):
+        """Starts the process, also again after it was killed."""
+        command = [self.binary, "run", "--config", "portcullis.yaml"]
         self.child = spawn(command, self.log, cwd=self.folder)
         wait_port(self.port, self.child, self.log)
         wait_port(self.admin, self.child, self.log)
-        self.key = self.wait_key()
+
+    def kill(self):
+        """Ends the process as a power cut would."""
+        self.child.kill()
+        self.child.wait()
 
     def wait_key(self, seconds=10):
         due = time.monotonic() + seconds

@@ -79,9 +79,38 @@ def serve(gateway, calls):
         except urllib.error.HTTPError as refused:
             refused.read()
             return False
+        except OSError:
+            return False
 
     with ThreadPoolExecutor(4) as pool:
         return sum(pool.map(call, range(calls)))
+
+
+def watch(verifier, log, key, working):
+    """Judges the log again and again while it grows: a reader must never see it half written. Returns the sizes."""
+    sizes, refused = [], []
+    while working():
+        code, output = verify(verifier, log, key)
+        if code:
+            # Partial tiles go two checkpoints later: a reader that was held up for longer starts over.
+            code, output = verify(verifier, log, key)
+        found = re.search(r"verified (\d+) entries", output)
+        if code or not found:
+            refused.append(output)
+        else:
+            sizes.append(int(found.group(1)))
+    return sizes, refused
+
+
+def crash(gateway):
+    """Kills the gateway in the middle of calls and starts it again on what is left."""
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(serve, gateway, CALLS)
+        time.sleep(0.3)
+        gateway.kill()
+        serving.result()
+    gateway.start()
+    gateway.wait_ready(["sample"])
 
 
 def flipped(log, file, work, chance):
@@ -154,14 +183,22 @@ def main():
     except RuntimeError as error:
         peers.not_ok("verifier of the ledger", error)
         peers.finish()
-    answered = serve(gateway, CALLS)
+    log = gateway.folder / "portcullis-data/ledger"
+    key = log / "key.pub"
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(serve, gateway, CALLS)
+        sizes, refused = watch(verifier, log, key, lambda: not serving.done())
+        answered = serving.result()
+    if refused or len(set(sizes)) < 2 or sizes != sorted(sizes):
+        peers.not_ok("verifier accepts the ledger while it grows", f"sizes {sizes}, refused {refused[:1]}")
+    else:
+        peers.ok(f"verifier accepts the ledger while it grows ({len(sizes)} times)")
     if answered == CALLS * 4 // 5:
         peers.ok("verifier the gateway served the calls")
     else:
         peers.not_ok("verifier the gateway served the calls", f"{answered} of {CALLS * 4 // 5} answered")
+    crash(gateway)
     gateway.stop()
-    log = gateway.folder / "portcullis-data/ledger"
-    key = log / "key.pub"
     code, output = verify(verifier, log, key)
     found = re.search(r"verified (\d+) entries, (\d+) proofs", output)
     # Each call leaves its intent and its outcome.
