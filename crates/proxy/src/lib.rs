@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod catalog;
+pub mod facts;
 mod gateway;
 mod head;
 pub mod metrics;

@@ -110,10 +110,11 @@ impl Relay {
         }
         let judged = self.judge(bytes);
         let judged = self.pending.trail().keep(Stage::InspectAnswer, judged);
-        let Judged { masked, error, jsonrpc } = match judged {
-            Ok(judged) => judged,
+        let masked = match judged {
+            Ok(masked) => masked,
             Err(refusal) => return self.refuse(refusal).await,
         };
+        let (error, jsonrpc) = (masked.facts().failure, masked.facts().jsonrpc);
         let status = match &self.armed.server().upstream {
             Upstream::Http(_) => status,
             Upstream::Stdio(_) => http_status(self.armed.era(), jsonrpc),
@@ -134,16 +135,14 @@ impl Relay {
     }
 
     /// Judges the one answer of a request.
-    fn judge(&mut self, bytes: Bytes) -> Result<Judged, Refusal> {
+    fn judge(&mut self, bytes: Bytes) -> Result<redact::Masked, Refusal> {
         let message = self.parse(bytes)?;
         if !matches!(message.shape(), Shape::Response | Shape::Error) || !self.answers(&message) {
             return Err(Refusal::new(Code::AnswerInvalid, "a message that does not answer the request"));
         }
-        self.questions_inside(&message)?;
-        let error = failure(&message);
-        let jsonrpc = message.error().and_then(|error| error.get("code")?.as_i64());
         let masked = self.mask(&message, None)?;
-        Ok(Judged { masked, error, jsonrpc })
+        self.questions_inside(&masked)?;
+        Ok(masked)
     }
 
     fn parse(&self, bytes: Bytes) -> Result<Message, Refusal> {
@@ -164,13 +163,8 @@ impl Relay {
     }
 
     /// Questions to the client inside a result (`input_required`, revision 2026-07-28) are policy's as well.
-    fn questions_inside(&self, message: &Message) -> Result<(), Refusal> {
-        let requests = message.result().and_then(|result| result.get("inputRequests"));
-        for (_, request) in requests.into_iter().flat_map(|requests| requests.members()) {
-            let method = request.get("method").and_then(|method| method.as_str()).unwrap_or_default();
-            self.may_ask(&method)?;
-        }
-        Ok(())
+    fn questions_inside(&self, answer: &redact::Masked) -> Result<(), Refusal> {
+        answer.facts().questions.iter().try_for_each(|method| self.may_ask(method))
     }
 
     fn may_ask(&self, method: &str) -> Result<(), Refusal> {
@@ -232,15 +226,6 @@ fn name_session(response: &mut Response<Body>, session: Option<&Session>) {
     }
 }
 
-/// The one answer of a request, judged.
-struct Judged {
-    masked: redact::Masked,
-    /// What kind of failure it reports, if any.
-    error: Option<&'static str>,
-    /// The code of its JSON-RPC error.
-    jsonrpc: Option<i64>,
-}
-
 /// The HTTP status that goes with an error of a child, which has none of its own (2026-07-28, transports).
 const fn http_status(era: Era, jsonrpc: Option<i64>) -> u16 {
     match (era, jsonrpc) {
@@ -252,17 +237,6 @@ const fn http_status(era: Era, jsonrpc: Option<i64>) -> u16 {
 
 fn too_long() -> Refusal {
     Refusal::new(Code::UpstreamTimeout, "the call exceeded total_timeout_ms")
-}
-
-/// How an answer says that it failed.
-fn failure(message: &Message) -> Option<&'static str> {
-    match message.shape() {
-        Shape::Error => Some("error"),
-        Shape::Notification | Shape::Request | Shape::Response => {
-            let failed = message.result().and_then(|result| result.get("isError")?.as_bool());
-            (failed == Some(true)).then_some("is_error")
-        }
-    }
 }
 
 /// One event stream on its way to a client.
@@ -360,11 +334,12 @@ impl Stream {
     }
 
     async fn answer(&mut self, event: sse::Event, message: &Message) -> Result<bool, Refusal> {
-        self.relay.questions_inside(message)?;
         let masked = self.relay.mask(message, None)?;
+        self.relay.questions_inside(&masked)?;
         let endless = self.relay.asked.id.is_none();
         if !endless {
-            self.relay.pending.done(200, Some(masked.measured()), failure(message)).await?;
+            let failure = masked.facts().failure;
+            self.relay.pending.done(200, Some(masked.measured()), failure).await?;
             self.answered = true;
         }
         self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;

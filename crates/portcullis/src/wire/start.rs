@@ -82,6 +82,7 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
 
     let data = bind(config.settings.listen.address, "listen.address")?;
     let admin = bind(config.settings.admin.address, "admin.address")?;
+    write_address(&dir, admin.local_addr())?;
     let tls = compile::tls(&config)?;
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::new(&mut registry));
@@ -108,7 +109,6 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
         vkey: kept.verifier.to_string(),
         started_ms: started.0,
     };
-    write_address(&dir, admin.local_addr())?;
     let core = Arc::new(Core {
         gateway: gateway(rules, &world, metrics, Arc::clone(&entropy), telemetry.tracer()),
         config: ArcSwap::from_pointee(config),

@@ -9,12 +9,13 @@ use portcullis_mcp::{
 };
 
 use super::inspect::{look, refused};
-use crate::trail::Measured;
+use crate::{facts::Facts, trail::Measured};
 
 /// A message of a server that a client may see.
 #[derive(Debug)]
 pub struct Masked {
     bytes: Bytes,
+    facts: Facts,
 }
 
 impl Masked {
@@ -22,6 +23,12 @@ impl Masked {
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.bytes
+    }
+
+    /// What the answer says of itself.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// Digest and size, for the ledger.
@@ -33,10 +40,10 @@ impl Masked {
 
 /// What one caller was allowed says nothing about others, so nothing that we answer may be cached for them
 /// (2026-07-28, caching): `public` becomes `private`.
-fn for_one_caller(message: &Message) -> Option<Message> {
-    let scope = message.result()?.get("cacheScope").filter(|scope| scope.is_str("public"))?;
+fn for_one_caller(message: &Message, facts: &Facts) -> Option<Message> {
+    let scope = facts.public_scope.clone()?;
     let mut edits = Edits::new();
-    edits.replace(scope.span(), br#""private""#.to_vec());
+    edits.replace(scope, br#""private""#.to_vec());
     let bytes = edits.apply(message.bytes()).ok()?;
     let size = bytes.len();
     // It was checked a moment ago; only its length could matter, and that grew by one.
@@ -56,12 +63,13 @@ pub fn answer(
     window: Option<&mut Window>,
     findings: &mut Vec<Finding>,
 ) -> Result<Masked, Refusal> {
-    let private = for_one_caller(message);
+    let facts = Facts::of(message);
+    let private = for_one_caller(message, &facts);
     let message = private.as_ref().unwrap_or(message);
     let seen = look(inspector, Direction::Outward, message, obligations, window, findings);
     match (seen.verdict, seen.masked) {
-        (Verdict::Pass, _) => Ok(Masked { bytes: message.bytes().clone() }),
-        (Verdict::Mask, Some(bytes)) => Ok(Masked { bytes }),
+        (Verdict::Pass, _) => Ok(Masked { bytes: message.bytes().clone(), facts }),
+        (Verdict::Mask, Some(bytes)) => Ok(Masked { bytes, facts }),
         (Verdict::Mask, None) | (Verdict::Refuse, _) => Err(refused(Code::AnswerRefused, findings)),
     }
 }

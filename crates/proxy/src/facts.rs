@@ -1,0 +1,87 @@
+//! What the gateway reads of an answer, in one walk over its members: a large answer is not walked again for each
+//! question about it.
+
+use std::ops::Range;
+
+use memchr::memmem;
+use portcullis_mcp::jsonrpc::{Message, Shape};
+
+/// What the gateway reads of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// How it says that it failed: `error` (JSON-RPC) or `is_error` (a tool's own failure).
+    pub failure: Option<&'static str>,
+    /// The code of its JSON-RPC error.
+    pub jsonrpc: Option<i64>,
+    /// Methods of the questions inside it (`input_required`, revision 2026-07-28).
+    pub questions: Vec<String>,
+    /// Where it says that it may be cached for everybody.
+    pub public_scope: Option<Range<usize>>,
+}
+
+impl Facts {
+    /// Reads `message`.
+    #[must_use]
+    pub fn of(message: &Message) -> Self {
+        if message.shape() == Shape::Error {
+            let jsonrpc = message.error().and_then(|error| error.get("code")?.as_i64());
+            return Self { failure: Some("error"), jsonrpc, ..Self::default() };
+        }
+        let Some(result) = message.result() else { return Self::default() };
+        // A name that does not occur is no member; only escapes could hide it.
+        let names = ["isError", "inputRequests", "cacheScope"];
+        let absent = |name: &str| memmem::find(message.bytes(), name.as_bytes()).is_none();
+        if !message.stats().unicode_escapes && names.into_iter().all(absent) {
+            return Self::default();
+        }
+        let mut facts = Self::default();
+        for (name, value) in result.members() {
+            match &*name {
+                "isError" => facts.failure = (value.as_bool() == Some(true)).then_some("is_error"),
+                "cacheScope" => facts.public_scope = value.is_str("public").then(|| value.span()),
+                "inputRequests" => {
+                    let method = |request: portcullis_mcp::json::View<'_>| {
+                        let method = request.get("method").and_then(|method| method.as_str());
+                        method.unwrap_or_default().into_owned()
+                    };
+                    facts.questions = value.members().map(|(_, request)| method(request)).collect();
+                }
+                _ => {}
+            }
+        }
+        facts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use portcullis_mcp::json::JsonLimits;
+
+    use super::*;
+
+    fn facts(text: &str) -> Facts {
+        let limits = JsonLimits::answer(&portcullis_core::Limits::default());
+        Facts::of(&Message::parse(Bytes::copy_from_slice(text.as_bytes()), &limits).unwrap())
+    }
+
+    #[test]
+    fn what_an_answer_says_is_read_however_its_names_are_written() {
+        assert_eq!(facts(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#), Facts::default());
+        assert_eq!(facts(r#"{"jsonrpc":"2.0","id":1,"result":{"isError":true}}"#).failure, Some("is_error"));
+        assert_eq!(
+            facts(r#"{"jsonrpc":"2.0","id":1,"result":{"\u0069sError":true}}"#).failure,
+            Some("is_error")
+        );
+        assert_eq!(
+            facts(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":""}}"#).jsonrpc,
+            Some(-32601)
+        );
+        let asking = r#"{"jsonrpc":"2.0","id":1,"result":{"inputRequests":{"a":{"method":"sampling/createMessage"},"b":{}}}}"#;
+        assert_eq!(facts(asking).questions, ["sampling/createMessage", ""]);
+        assert!(facts(r#"{"jsonrpc":"2.0","id":1,"result":{"cacheScope":"public"}}"#).public_scope.is_some());
+        assert!(
+            facts(r#"{"jsonrpc":"2.0","id":1,"result":{"cacheScope":"private"}}"#).public_scope.is_none()
+        );
+    }
+}
