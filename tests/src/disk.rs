@@ -83,3 +83,72 @@ fn run<'a>(program: &str, arguments: impl Iterator<Item = &'a &'a OsStr>, folder
     }
     Err(Fault::from(format!("{program}: {}", String::from_utf8_lossy(&output.stderr))))
 }
+
+/// A disk whose power can be cut: an ext4 file system in an image file. What was written but never flushed is in the
+/// memory of the kernel alone, and is lost.
+#[derive(Debug)]
+pub struct PowerDisk {
+    image: PathBuf,
+    folder: PathBuf,
+}
+
+impl PowerDisk {
+    /// Makes one inside `parent` and mounts it; nothing, with a reason, where the machine cannot.
+    ///
+    /// # Errors
+    /// The image cannot be written.
+    pub fn mount(parent: &Path) -> Outcome<Result<Self, String>> {
+        let (image, folder) = (parent.join("disk.img"), parent.join("disk"));
+        File::create(&image)?.set_len(64 << 20)?;
+        fs::create_dir_all(&folder)?;
+        let fast = ["-q", "-E", "lazy_itable_init=1,lazy_journal_init=1"];
+        if let Err(fault) = run("mkfs.ext4", fast.map(OsStr::new).iter(), &image) {
+            return Ok(Err(format!("not run: {fault}")));
+        }
+        let disk = Self { image, folder };
+        Ok(match disk.attach() {
+            Ok(()) => Ok(disk),
+            Err(fault) => Err(format!("not run: {fault}")),
+        })
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What is on the disk itself at this instant; whoever writes to it must stand still.
+    ///
+    /// # Errors
+    /// It cannot be copied.
+    pub fn snapshot(&self) -> Outcome {
+        Ok(fs::copy(&self.image, self.image.with_extension("cut")).map(|_| ())?)
+    }
+
+    /// Goes back to the snapshot, as after a power cut; nobody may use the disk.
+    ///
+    /// # Errors
+    /// Somebody does.
+    pub fn cut(&self) -> Outcome {
+        run("umount", [].iter(), &self.folder)?;
+        fs::rename(self.image.with_extension("cut"), &self.image)?;
+        self.attach()
+    }
+
+    fn attach(&self) -> Outcome {
+        // Nothing is flushed by the clock within a test, nor by what the file system guesses.
+        let options = ["-o", "loop,commit=300,noauto_da_alloc"].map(OsStr::new);
+        run(
+            "mount",
+            options.into_iter().chain([self.image.as_os_str()]).collect::<Vec<_>>().iter(),
+            &self.folder,
+        )
+    }
+}
+
+impl Drop for PowerDisk {
+    fn drop(&mut self) {
+        let _unmounted = run("umount", ["--lazy"].map(OsStr::new).iter(), &self.folder);
+    }
+}

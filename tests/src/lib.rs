@@ -7,3 +7,4 @@ pub mod load;
 pub mod issuer;
 pub mod pair;
 pub mod process;
+pub mod strace;

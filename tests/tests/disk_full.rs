@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use portcullis_tests::book::{Book, verified};
 use portcullis_tests::disk::{SmallDisk, unmountable};
 use portcullis_tests::load::{Call, Load};
 use portcullis_tests::pair::{SOON, limits_yaml, soon, verdict};
-use portcullis_tests::process::gone;
+use portcullis_tests::strace::Tampered;
 use serde_json::json;
 
 /// Calls at once.
@@ -273,60 +272,6 @@ async fn a_ledger_that_nobody_may_read_is_not_started_on_and_a_running_one_catch
     Ok(())
 }
 
-/// System calls of a process that fail, until it is dropped.
-struct Failing(Child);
-
-impl Failing {
-    /// Lets these fail with an input/output error; nothing where strace is not installed or may not trace.
-    async fn inject(gateway: &Gateway, calls: &str) -> Outcome<Option<Self>> {
-        let pid = gateway.pid().ok_or("no process")?.to_string();
-        let inject = format!("inject={calls}:error=EIO");
-        let mut command = Command::new("strace");
-        command.args([
-            "-f",
-            "-qq",
-            "-e",
-            &format!("trace={calls}"),
-            "-e",
-            &inject,
-            "-o",
-            "/dev/null",
-            "-p",
-            &pid,
-        ]);
-        let Ok(mut child) = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn() else {
-            return Ok(None);
-        };
-        let status = format!("/proc/{pid}/status");
-        let traced = || fs::read_to_string(&status).is_ok_and(|text| !text.contains("TracerPid:\t0"));
-        let due = Instant::now() + SOON;
-        while !traced() {
-            if child.try_wait()?.is_some() || Instant::now() > due {
-                return Ok(None);
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(Some(Self(child)))
-    }
-
-    /// Stops it; the process runs on undisturbed.
-    async fn end(mut self) -> Outcome {
-        let pid = self.0.id();
-        let raw = rustix::process::Pid::from_raw(i32::try_from(pid)?).ok_or("no pid")?;
-        rustix::process::kill_process(raw, rustix::process::Signal::INT)?;
-        soon("strace ends", || gone(pid)).await?;
-        self.0.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Failing {
-    fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _collected = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flush_that_fails_is_never_taken_for_a_durable_entry() -> Outcome {
     let mut world = World::start(false, None).await?;
@@ -335,7 +280,7 @@ async fn a_flush_that_fails_is_never_taken_for_a_durable_entry() -> Outcome {
     for calls in ["fdatasync", "fsync,fdatasync"] {
         let load = world.load(calls)?;
         soon("calls pass", || load.answered() > 20).await?;
-        let Some(failing) = Failing::inject(&world.gateway, calls).await? else {
+        let Some(failing) = Tampered::with(&world.gateway, calls, "error=EIO").await? else {
             println!("not run: strace is not installed or may not trace");
             return Ok(());
         };
@@ -349,7 +294,7 @@ async fn a_flush_that_fails_is_never_taken_for_a_durable_entry() -> Outcome {
     world.holds(&journal).await?;
     // The same promise when the process dies before it recovers.
     let load = world.load("killed")?;
-    let Some(_failing) = Failing::inject(&world.gateway, "fsync,fdatasync").await? else {
+    let Some(_failing) = Tampered::with(&world.gateway, "fsync,fdatasync", "error=EIO").await? else {
         return Err("strace traced before".into());
     };
     world.refuses("Input/output error").await?;
