@@ -158,7 +158,10 @@ impl Ledger for FileLedger {
         match tokio::time::timeout(Duration::from_millis(self.timeout_ms), done).await {
             Ok(Ok(result)) => result.map(|index| Receipt { index }),
             Ok(Err(_)) => Err(LedgerError::Closed),
-            Err(_) => Err(LedgerError::Timeout(self.timeout_ms)),
+            Err(_) => {
+                self.shared.set_late();
+                Err(LedgerError::Timeout(self.timeout_ms))
+            }
         }
     }
 

@@ -62,6 +62,8 @@ struct Queue {
     bytes: usize,
     closing: bool,
     sick: Option<String>,
+    /// Somebody gave up waiting for the batch that is being written.
+    late: bool,
 }
 
 #[derive(Debug, Default)]
@@ -152,6 +154,7 @@ impl Shared {
     /// Waits for work. `spare` is an empty buffer to swap in; a sick writer is woken to probe.
     pub(super) fn work(&self, spare: Vec<Waiting>, sick: Option<Duration>) -> Work {
         let mut queue = self.queue();
+        queue.late = false;
         loop {
             if !queue.waiting.is_empty() {
                 queue.bytes = 0;
@@ -170,6 +173,14 @@ impl Shared {
             if waited.timed_out() {
                 return Work::Probe;
             }
+        }
+    }
+
+    /// Notes that the batch being written takes longer than its callers wait; over when the writer is back.
+    pub(super) fn set_late(&self) {
+        let mut queue = self.queue();
+        if !core::mem::replace(&mut queue.late, true) {
+            tracing::error!("the disk does not answer; calls are refused while the ledger waits for it");
         }
     }
 
@@ -194,6 +205,12 @@ impl Shared {
         Err(format!("too much waits for a checkpoint (`limits.ledger_bytes_max`): {reason}"))
     }
 
+    /// Whether so much waits that the next checkpoint does not wait for its time: many entries, or half the bytes
+    /// beyond which calls are refused, since few large entries are as much to lose as many small ones.
+    fn due(&self, log: &Log) -> bool {
+        log.durable - log.signed >= self.checkpoint_entries || log.pending_bytes >= self.bytes_max / 2
+    }
+
     /// Notes that a chunk is durable.
     pub(super) fn set_durable(&self, chunk: Chunk) {
         let mut log = self.log();
@@ -201,7 +218,7 @@ impl Shared {
         log.durable = durable;
         log.pending_bytes += chunk.payload.len();
         log.pending.push_back(chunk);
-        let due = log.durable - log.signed >= self.checkpoint_entries;
+        let due = self.due(&log);
         drop(log);
         if due {
             self.integrator.notify_one();
@@ -214,7 +231,7 @@ impl Shared {
         let log = self.log();
         let idle = |log: &mut Log| {
             // After a failure the clock decides, not the backlog.
-            let due = log.durable - log.signed >= self.checkpoint_entries && log.behind.is_none();
+            let due = self.due(log) && log.behind.is_none();
             !due && !log.closing && log.asking.is_empty()
         };
         let (mut log, _) = self
@@ -277,7 +294,8 @@ impl Shared {
     pub(super) fn status(&self) -> LedgerStatus {
         let (queued, sick, closing) = {
             let queue = self.queue();
-            (queue.waiting.len(), queue.sick.clone(), queue.closing)
+            let late = || queue.late.then(|| "the disk does not answer in time".to_owned());
+            (queue.waiting.len(), queue.sick.clone().or_else(late), queue.closing)
         };
         let room = self.room();
         let log = self.log();
