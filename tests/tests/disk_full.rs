@@ -42,6 +42,11 @@ struct World {
 impl World {
     /// Starts all of it; the ledger is on a small disk where `small` says so.
     async fn start(small: bool, wrapper: Option<&str>) -> Outcome<Self> {
+        Self::start_with(small, wrapper, &[]).await
+    }
+
+    /// The same with more limits.
+    async fn start_with(small: bool, wrapper: Option<&str>, limits: &[(&str, u64)]) -> Outcome<Self> {
         let folder = tempfile::Builder::new().prefix("portcullis-disk-").tempdir()?;
         let ledger = folder.path().join("ledger");
         let disk = if small { Some(SmallDisk::mount(&ledger, DISK_KIB)?) } else { None };
@@ -50,7 +55,7 @@ impl World {
             "servers:\n  s:\n    url: {}\nledger:\n  directory: {}/log\n  checkpoint_ms: 50\n{}",
             server.url(),
             ledger.display(),
-            limits_yaml(LIMITS)
+            limits_yaml(&[LIMITS, limits].concat())
         );
         let mut builder = Gateway::builder().config(&yaml);
         if let Some(wrapper) = wrapper {
@@ -305,5 +310,31 @@ async fn a_flush_that_fails_is_never_taken_for_a_durable_entry() -> Outcome {
     book.read(&world.gateway).await?;
     book.holds(&journal)?;
     verified(&world.gateway)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_does_not_answer_makes_nobody_wait_for_long_and_is_said_to() -> Outcome {
+    let world = World::start_with(false, None, &[("ledger_timeout_ms", 200)]).await?;
+    // Four seconds for every flush of entries.
+    let Some(slow) = Tampered::with(&world.gateway, "fdatasync", "delay_enter=4000000").await? else {
+        println!("not run: strace is not installed or may not trace");
+        return Ok(());
+    };
+    let forwarded = world.server.count("tools/call");
+    for _ in 0..5 {
+        let started = Instant::now();
+        assert_eq!(world.call().await?, (503, "ledger.unavailable".to_owned()));
+        // The intent and the refusal wait for as long as they may, and no longer.
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    }
+    assert_eq!(world.server.count("tools/call"), forwarded, "nothing is forwarded");
+    let (data, admin, text) = world.health().await?;
+    assert_eq!((data, admin), (503, 503), "{text}");
+    assert!(text.contains("does not answer in time"), "{text}");
+    assert!(world.gateway.output().contains("the disk does not answer"), "{}", world.gateway.output());
+    slow.end().await?;
+    world.recovers().await?;
+    world.holds(&[]).await?;
     Ok(())
 }
