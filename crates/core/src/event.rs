@@ -54,6 +54,8 @@ events! {
     ServerRemoved = "server.removed",
     /// A definition was pinned on first use.
     DefinitionPinned = "definition.pinned",
+    /// A definition was seen for the first time and waits for review.
+    DefinitionObserved = "definition.observed",
     /// A pinned definition changed upstream and is quarantined.
     DefinitionChanged = "definition.changed",
     /// A definition vanished upstream.

@@ -24,6 +24,7 @@ use std::{
 };
 
 use portcullis_core::Digest;
+use url::Url;
 
 use self::{
     decode::{Setting, Walk},
@@ -60,6 +61,8 @@ pub(crate) struct Overrides {
     pub(crate) data: Option<PathBuf>,
     /// `--listen`
     pub(crate) listen: Option<SocketAddr>,
+    /// `--public-url`
+    pub(crate) public_url: Option<Url>,
     /// `--admin-listen`
     pub(crate) admin: Option<SocketAddr>,
     /// `--tls-cert`, `--tls-key`
@@ -70,12 +73,15 @@ pub(crate) struct Overrides {
 
 impl Overrides {
     fn apply(&self, settings: &mut Settings) {
-        let Self { data, listen, admin, tls, log_format } = self.clone();
+        let Self { data, listen, public_url, admin, tls, log_format } = self.clone();
         if data.is_some() {
             settings.data = data;
         }
         if let Some(address) = listen {
             settings.listen.address = address;
+        }
+        if public_url.is_some() {
+            settings.listen.public_url = public_url;
         }
         if let Some(address) = admin {
             settings.admin.address = address;

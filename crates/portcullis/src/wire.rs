@@ -11,7 +11,11 @@ mod telemetry;
 mod watch;
 mod world;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use portcullis_core::Event;
@@ -74,6 +78,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
 
     ends.next().await;
     tracing::info!("stopping; running calls may finish, a second signal cuts them off");
+    core.gateway.stopping.store(true, Ordering::Relaxed);
     let _ = stop.send(true);
     let cut = tokio::select! {
         cut = &mut data => cut.unwrap_or(0),

@@ -1,6 +1,6 @@
 //! What the data plane of one node holds: rules, sessions, counts, and where calls are recorded.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwap;
 use portcullis_core::{Caller, Clock, Code, Entropy, Level, Refusal};
@@ -36,6 +36,8 @@ pub struct Gateway {
     pub instance: Arc<str>,
     /// Where finished calls go for tracing, if anywhere.
     pub tracer: Option<Arc<dyn trace::Tracer>>,
+    /// Set once, when the gateway stops: connections that are kept alive take no new calls.
+    pub stopping: AtomicBool,
     /// Rates by source address.
     pub sources: Rates,
     /// Rates by caller.

@@ -1,12 +1,15 @@
 //! Start reading here. Takes one client message through every check, in the order that is this process's security
 //! policy, and its answer back.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures_util::FutureExt;
 use http::{Response, request};
 use hyper::body::Incoming;
-use portcullis_core::{Code, Refusal};
+use portcullis_core::{Code, Refusal, Target};
 use portcullis_net::listen::PeerInfo;
 
 use crate::{
@@ -86,9 +89,15 @@ impl Gateway {
     ) -> Result<Armed, Refusal> {
         let peer = parts.extensions.get::<PeerInfo>().map(|peer| peer.addr.ip());
         let source = peer.ok_or_else(|| Refusal::new(Code::Internal, "a connection without an address"))?;
-        (trail.source, trail.server) = (Some(source), Some(Arc::from(server)));
+        trail.source = Some(source);
+        let known = rules.servers.get(server);
+        trail.server =
+            known.map(|known| Target { server: Arc::clone(&known.name), item: None, digest: None });
         let source_text = source.to_string();
 
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(Refusal::new(Code::ShuttingDown, "the gateway is stopping").retry_after_s(1));
+        }
         trail.keep(Stage::Throttle, throttle::source(self, &source_text, rules))?;
         let head = accept::head(&parts.method, &parts.uri, server, parts.headers, source, rules);
         let head = trail.keep(Stage::Accept, head)?;

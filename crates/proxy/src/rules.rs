@@ -27,6 +27,8 @@ pub struct Rules {
     pub answer: JsonLimits,
     /// Host names that are served, without ports, lower case.
     pub hosts: BTreeSet<String>,
+    /// Listening on every address: any of them may stand in the Host header, since DNS rebinding needs a name.
+    pub any_address: bool,
     /// Origins that browsers may come from, besides the hosts themselves.
     pub origins: BTreeSet<String>,
     /// Scheme and authority under which clients reach us, without a trailing slash.

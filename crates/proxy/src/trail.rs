@@ -40,8 +40,8 @@ pub struct Trail {
     spent_us: [u32; STAGES.len()],
     /// The address the message came from.
     pub source: Option<IpAddr>,
-    /// The server of the route, as written in the URL.
-    pub server: Option<Arc<str>>,
+    /// The server of the route, where there is one of that name: what a message is aimed at until it is resolved.
+    pub server: Option<Target>,
     /// Who asks.
     pub caller: Option<Arc<Caller>>,
     /// The era, as the ledger names it.
@@ -142,7 +142,7 @@ impl Trail {
         entry.era = self.era;
         entry.method = self.method;
         entry.action = self.action;
-        entry.target = self.target.as_ref();
+        entry.target = self.target.as_ref().or(self.server.as_ref());
         entry.session = self.session;
         entry.trace = self.trace.as_deref();
         entry.rules = self.rules;

@@ -106,6 +106,18 @@ const fn kind_name(kind: CallerKind) -> &'static str {
     }
 }
 
+/// A name that no route can have would be a scope that nobody meant.
+fn check_server_name(name: &str) -> Result<(), Problem> {
+    let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if letters && (1..=64).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(Problem::invalid(
+        format!("`{name}` cannot be the name of a server"),
+        "use the name under `servers` in portcullis.yaml",
+    ))
+}
+
 impl Control {
     pub(super) async fn keys(&self) -> Result<KeyList, Problem> {
         let now = self.parts.clock.now();
@@ -136,7 +148,7 @@ impl Control {
             }
         };
         for server in servers.iter().flatten() {
-            checked_name("the name of a server", server)?;
+            check_server_name(server)?;
         }
         let _changing = self.changing.lock().await;
         let fresh = (self.parts.fresh_key)();

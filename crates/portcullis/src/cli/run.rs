@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use clap::{Args, ValueEnum};
+use url::Url;
 
 use super::{Common, Failure, output::Output};
 use crate::{
@@ -17,13 +18,16 @@ use crate::{
 Examples:
   portcullis run                                            loopback, sample server, one key printed once
   portcullis run --config portcullis.yaml                   what the file says
-  portcullis run --listen 0.0.0.0:7300 --tls-cert cert.pem --tls-key key.pem
+  portcullis run --listen 0.0.0.0:7300 --public-url https://mcp.example.com:7300 --tls-cert cert.pem --tls-key key.pem
 
 SIGHUP and changes of the file reload it: whole, or not at all. SIGTERM and SIGINT stop in order.")]
 pub(crate) struct Run {
     /// Address for clients [default: 127.0.0.1:7300]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// URL under which clients reach the gateway, where the address is not it
+    #[arg(long, value_name = "URL")]
+    public_url: Option<Url>,
     /// Address for the admin API, loopback only [default: 127.0.0.1:7301]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<SocketAddr>,
@@ -48,10 +52,11 @@ enum Format {
 }
 
 pub(super) fn run(common: &Common, run: Run, output: &Output) -> ExitCode {
-    let Run { listen, admin_listen, tls_cert, tls_key, workers, log_format } = run;
+    let Run { listen, public_url, admin_listen, tls_cert, tls_key, workers, log_format } = run;
     let overrides = Overrides {
         data: common.data.clone(),
         listen,
+        public_url,
         admin: admin_listen,
         tls: tls_cert.zip(tls_key).map(|(certificate, key)| Tls { certificate, key }),
         log_format: log_format.map(|format| match format {

@@ -172,6 +172,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         answer: JsonLimits::answer(&limits),
         limits,
         hosts: hosts(settings, world.data, &public_url),
+        any_address: world.data.ip().is_unspecified(),
         origins: settings.listen.origins.iter().map(|origin| origin.0.clone()).collect(),
         public_url,
         authorization_servers: settings.identities.jwt.iter().map(|jwt| jwt.issuer.clone()).collect(),
@@ -352,7 +353,7 @@ fn hosts(settings: &Settings, data: SocketAddr, public_url: &str) -> BTreeSet<St
     let mut hosts: BTreeSet<String> =
         settings.listen.hosts.iter().map(|host| host.0.to_ascii_lowercase()).collect();
     hosts.insert(data.ip().to_string());
-    if data.ip().is_loopback() {
+    if data.ip().is_loopback() || data.ip().is_unspecified() {
         hosts.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
     }
     let public = url::Url::parse(public_url).ok();

@@ -1,6 +1,10 @@
 //! The start: what must be there, is made or is refused, in this order, before anything listens.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
@@ -166,6 +170,7 @@ fn gateway(
         entropy,
         instance: Arc::clone(&world.instance),
         tracer,
+        stopping: AtomicBool::new(false),
         sources: Rates::default(),
         callers: Rates::default(),
         caller_calls: Counts::default(),

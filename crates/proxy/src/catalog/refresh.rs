@@ -180,9 +180,8 @@ impl Catalog {
                     plan.change(Event::DefinitionPinned, kind, &item.name, item.digest);
                 }
                 Some(pinned) if pinned == item.digest => {}
-                None | Some(_) => {
-                    plan.change(Event::DefinitionChanged, kind, &item.name, item.digest);
-                }
+                None => plan.change(Event::DefinitionObserved, kind, &item.name, item.digest),
+                Some(_) => plan.change(Event::DefinitionChanged, kind, &item.name, item.digest),
             }
         }
         let gone: BTreeMap<_, _> = held.into_iter().filter(|(_, heads)| heads.observed.is_some()).collect();

@@ -58,7 +58,8 @@ fn host(uri: &Uri, headers: &HeaderMap, rules: &Rules) -> Result<(), Refusal> {
     let authority = uri.authority().map(http::uri::Authority::as_str);
     for given in [authority, from_header].into_iter().flatten() {
         let name = host_of(given).unwrap_or_default().to_ascii_lowercase();
-        if !rules.hosts.contains(&name) {
+        let address = rules.any_address && name.parse::<IpAddr>().is_ok();
+        if !address && !rules.hosts.contains(&name) {
             return Err(Refusal::new(Code::RequestHost, format!("host `{given}`")));
         }
     }

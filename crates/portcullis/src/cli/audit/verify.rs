@@ -65,14 +65,25 @@ pub(super) fn verify(common: &Common, options: &Verify, output: &Output) -> Resu
             stored(&sqlite.unwrap_or_else(|| data.join("portcullis.db")), &key)
         }
     };
-    let checked = checked(&ledger, &key, kept.as_ref());
-    match checked {
-        Ok(report) => {
+    let (mut faults, report) = match checked(&ledger, &key, kept.as_ref()) {
+        Ok(report) => (Vec::new(), Some(report)),
+        Err(faults) => (faults.iter().map(ToString::to_string).collect(), None),
+    };
+    faults.extend(other_key(&ledger, &key));
+    match report {
+        Some(report) if faults.is_empty() => {
             sound(&report, &key, kept.as_ref(), unread.as_deref(), output);
             Ok(())
         }
-        Err(faults) => Err(unsound(&ledger, &faults)),
+        _ => Err(unsound(&ledger, &faults)),
     }
+}
+
+/// The public key beside the log is for whoever gets the folder alone: another one there would mislead them.
+fn other_key(ledger: &Path, key: &VerifierKey) -> Option<String> {
+    let text = std::fs::read(ledger.join("key.pub")).ok()?;
+    let differs = text.trim_ascii_end() != key.to_string().as_bytes();
+    differs.then(|| "`key.pub` was changed: it is not the key that verifies this log".to_owned())
 }
 
 /// A running gateway keeps its newest checkpoint in the store a moment before it publishes it in the ledger, so an
@@ -183,8 +194,8 @@ fn sound(report: &Report, key: &VerifierKey, kept: Option<&Kept>, unread: Option
     });
 }
 
-fn unsound(ledger: &Path, faults: &[Fault]) -> Failure {
-    let lines: Vec<String> = faults.iter().map(|fault| printable(&fault.to_string())).collect();
+fn unsound(ledger: &Path, faults: &[String]) -> Failure {
+    let lines: Vec<String> = faults.iter().map(|fault| printable(fault)).collect();
     let count = lines.len();
     let text = format!(
         "the ledger in `{}` does not verify ({count} fault{}):\n  {}",
