@@ -89,7 +89,30 @@ wire! { answer
     }
 }
 
+/// A bound in time as a prefix of the times in entries. Whatever is written another way is refused: compared as text
+/// it would find too little, and an empty search looks like peace.
+fn moment(text: &str) -> Result<String, Problem> {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00.000";
+    let bare = text.strip_suffix('Z').unwrap_or(text);
+    let length = bare.len();
+    let whole = matches!(length, 16 | 19 | 21..=23) || (length == 10 && bare == text);
+    let shaped = bare.bytes().zip(SHAPE).all(|(byte, shape)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        other => byte == *other,
+    });
+    if whole && shaped {
+        return Ok(bare.to_owned());
+    }
+    let message = format!("`{text}` is not a time");
+    Err(Problem::invalid(message, "write UTC like 2026-11-01 or 2026-11-01T08:30:00Z"))
+}
+
 impl EntryQuery {
+    fn checked(&self) -> Result<Self, Problem> {
+        let bound = |text: &Option<String>| text.as_deref().map(moment).transpose();
+        Ok(Self { since: bound(&self.since)?, until: bound(&self.until)?, ..self.clone() })
+    }
+
     fn fits(&self, entry: &Value) -> bool {
         let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let same =
@@ -98,7 +121,7 @@ impl EntryQuery {
             Some(start) => text("/event").starts_with(start),
             None => text("/event") == want,
         });
-        // RFC 3339 in UTC with a fixed number of digits sorts as text; a shorter bound still compares as a prefix.
+        // RFC 3339 in UTC with a fixed number of digits sorts as text; a shorter bound compares as a prefix.
         let since = self.since.as_ref().is_none_or(|bound| text("/at") >= bound.as_str());
         let until = self.until.as_ref().is_none_or(|bound| text("/at") < bound.as_str());
         event
@@ -123,6 +146,7 @@ fn view(record: &Record) -> LedgerEntry {
 
 impl Control {
     pub(super) async fn entries(&self, query: &EntryQuery) -> Result<EntryList, Problem> {
+        let query = &query.checked()?;
         let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(WAIT_MS_MAX));
         let mut changed = self.parts.ledger.changed();
         let deadline = tokio::time::Instant::now() + wait;
@@ -199,5 +223,38 @@ impl Control {
         };
         let proof = self.parts.ledger.prove(index).await?;
         Ok(ProofText { index, proof, vkey: self.parts.info.vkey.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moment;
+
+    #[test]
+    fn a_bound_in_time_is_a_prefix_of_the_times_in_entries_or_refused() {
+        let at = "2026-11-22T20:18:00.500Z";
+        for (text, after) in [
+            ("2026-11-22", true),
+            ("2026-11-22T20:18:00Z", true),
+            ("2026-11-22T20:18:00.500Z", true),
+            ("2026-11-22T20:18", true),
+            ("2026-11-22T20:18:00.501Z", false),
+            ("2026-11-22T20:18:01Z", false),
+            ("2026-11-23", false),
+        ] {
+            assert_eq!(at >= moment(text).unwrap().as_str(), after, "{text}");
+        }
+        for text in [
+            "yesterday",
+            "",
+            "Z",
+            "2026",
+            "2026-11-22Z",
+            "22.11.2026",
+            "2026-11-22T20:18:00+02:00",
+            "2026-11-22t20:18:00Z",
+        ] {
+            assert!(moment(text).is_err(), "{text}");
+        }
     }
 }
