@@ -97,11 +97,23 @@ fn media_type(head: &Head) -> Result<(), Refusal> {
     if !essence.eq_ignore_ascii_case("application/json") {
         return Err(Refusal::new(Code::RequestMediaType, format!("content type `{media}`")));
     }
+    // Many servers decode by it. What is harmless text in UTF-8 can be quotes and braces in UTF-7, so that they would
+    // read another call than the one judged here.
+    if !media.split(';').skip(1).all(utf8_or_no_charset) {
+        return Err(Refusal::new(Code::RequestMediaType, format!("content type `{media}`")));
+    }
     // A decompressor is a way to make much out of little; MCP clients do not compress.
     if head.headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Refusal::new(Code::RequestMediaType, "a content encoding"));
     }
     Ok(())
+}
+
+/// Whether a parameter of the media type leaves JSON the one encoding it has (RFC 8259 section 8.1).
+fn utf8_or_no_charset(parameter: &str) -> bool {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    !name.trim().trim_end_matches('*').eq_ignore_ascii_case("charset")
+        || (!name.contains('*') && value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
 }
 
 fn accepted(head: &Head) -> Result<(), Refusal> {
@@ -118,7 +130,25 @@ fn accepted(head: &Head) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use super::host_of;
+    use super::{host_of, utf8_or_no_charset};
+
+    #[test]
+    fn json_that_claims_another_encoding_than_utf_8_is_not_read() {
+        for (parameter, fine) in [
+            (" charset=utf-8", true),
+            ("CharSet=\"UTF-8\"", true),
+            (" profile=x", true),
+            ("", true),
+            (" charset=utf-7", false),
+            (" charset = utf-16le", false),
+            ("charset=\"utf-7\"", false),
+            ("charset=", false),
+            ("charset", false),
+            (" charset*=utf-7", false),
+        ] {
+            assert_eq!(utf8_or_no_charset(parameter), fine, "`{parameter}`");
+        }
+    }
 
     #[test]
     fn the_host_of_an_authority_is_read_without_port_and_brackets() {

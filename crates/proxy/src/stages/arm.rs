@@ -1,7 +1,7 @@
 //! The credentials of the server are joined here and nowhere earlier: no ledger entry, detector or refusal can have
 //! seen them.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use portcullis_core::Refusal;
 use portcullis_mcp::revision::Era;
 
@@ -28,7 +28,7 @@ impl Armed {
 }
 
 /// Headers of the client that reach a server. Everything else stays here: its credentials, cookies, addresses.
-const PASSED: [HeaderName; 5] = [METHOD, NAME, VERSION, header::ACCEPT, header::CONTENT_TYPE];
+const PASSED: [HeaderName; 4] = [METHOD, NAME, VERSION, header::ACCEPT];
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Joins the server's credentials and the headers that may reach it.
@@ -44,6 +44,10 @@ pub fn call(recorded: Recorded) -> Result<Armed, Refusal> {
             if let Some(value) = client.get(&name) {
                 headers.insert(name, value.clone());
             }
+        }
+        if call.head.verb == Verb::Post {
+            // Ours, not the client's: a parameter of its could make the server read other words than were judged.
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         match call.era {
             Era::Modern => {
