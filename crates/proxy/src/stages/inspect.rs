@@ -116,7 +116,7 @@ struct Search<'a> {
 impl Search<'_> {
     fn leaf(&mut self, place: &str, kind: Place, leaf: View<'_>) {
         // Byte-exact by the specification, opaque to everybody but the server itself.
-        if place.ends_with("/requestState") {
+        if kind == Place::Value && matches!(place, "/params/requestState" | "/result/requestState") {
             return;
         }
         let Some(text) = leaf.as_str() else { return };
@@ -149,5 +149,41 @@ fn maskable(place: &str) -> bool {
             !protocol.iter().any(|member| place.starts_with(member))
         }
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_core::Limits;
+    use portcullis_inspect::InspectSettings;
+    use portcullis_mcp::json::JsonLimits;
+
+    use super::*;
+
+    #[test]
+    fn only_the_servers_own_request_state_goes_unread_and_no_member_that_borrows_its_name() {
+        let inspector = Inspector::new(&InspectSettings::default()).unwrap();
+        let key = ["AKIA", "IOSFODNN7EXAMPLQ"].concat();
+        for (message, clean) in [
+            (format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"requestState":"{key}"}}}}"#), true),
+            (
+                format!(
+                    r#"{{"jsonrpc":"2.0","id":1,"result":{{"structuredContent":{{"requestState":"{key}"}}}}}}"#
+                ),
+                false,
+            ),
+            (
+                format!(
+                    r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":1,"message":"","requestState":"{key}"}}}}"#
+                ),
+                false,
+            ),
+        ] {
+            let bytes = Bytes::from(message.clone());
+            let parsed = Message::parse(bytes, &JsonLimits::answer(&Limits::default())).unwrap();
+            let mut findings = Vec::new();
+            look(&inspector, Direction::Outward, &parsed, &Obligations::default(), None, &mut findings);
+            assert_eq!(findings.is_empty(), clean, "{message}");
+        }
     }
 }
