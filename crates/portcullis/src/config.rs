@@ -41,6 +41,9 @@ pub(crate) use self::{
 /// The file that is read when none is named.
 pub(crate) const DEFAULT_FILE: &str = "portcullis.yaml";
 
+/// The certificate that `--tls` makes, in the data directory.
+pub(crate) const OWN_CERTIFICATE: &str = "tls.crt";
+
 /// The configuration: settings with defaults filled in, and where they came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -61,6 +64,8 @@ pub(crate) struct Overrides {
     pub(crate) data: Option<PathBuf>,
     /// `--listen`
     pub(crate) listen: Option<SocketAddr>,
+    /// `--tls`: a certificate of our own, kept in the data directory, where none is configured
+    pub(crate) own_tls: bool,
     /// `--public-url`
     pub(crate) public_url: Option<Url>,
     /// `--admin-listen`
@@ -72,8 +77,8 @@ pub(crate) struct Overrides {
 }
 
 impl Overrides {
-    fn apply(&self, settings: &mut Settings) {
-        let Self { data, listen, public_url, admin, tls, log_format } = self.clone();
+    fn apply(&self, settings: &mut Settings, base: &Path) {
+        let Self { data, listen, own_tls, public_url, admin, tls, log_format } = self.clone();
         if data.is_some() {
             settings.data = data;
         }
@@ -88,6 +93,11 @@ impl Overrides {
         }
         if tls.is_some() {
             settings.listen.tls = tls;
+        }
+        if own_tls && settings.listen.tls.is_none() {
+            let data = settings.data.clone().unwrap_or_else(|| base.join("portcullis-data"));
+            settings.listen.tls =
+                Some(Tls { certificate: data.join(OWN_CERTIFICATE), key: data.join("tls.key") });
         }
         if let Some(format) = log_format {
             settings.log.format = format;
@@ -132,7 +142,7 @@ impl Config {
         let mut mistakes = core::mem::take(&mut walk.mistakes);
         match settings {
             Some(mut settings) => {
-                overrides.apply(&mut settings);
+                overrides.apply(&mut settings, &base);
                 mistakes.extend(safety::mistakes(&settings, &root));
                 if mistakes.is_empty() {
                     let path = path.map(Path::to_path_buf);
@@ -142,7 +152,7 @@ impl Config {
             None => {
                 // What can be read is still judged, so that one typing error does not hide an open door.
                 if let Some(mut partial) = safety::readable(&root, &walk) {
-                    overrides.apply(&mut partial);
+                    overrides.apply(&mut partial, &base);
                     mistakes.extend(safety::mistakes(&partial, &root));
                 }
             }

@@ -5,6 +5,7 @@ mod banner;
 mod compile;
 mod convert;
 mod health;
+mod own_tls;
 mod reload;
 mod start;
 mod telemetry;

@@ -17,6 +17,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   portcullis run                                            loopback, sample server, one key printed once
+  portcullis run --tls                                      the same with TLS and a certificate of its own
   portcullis run --config portcullis.yaml                   what the file says
   portcullis run --listen 0.0.0.0:7300 --public-url https://mcp.example.com:7300 --tls-cert cert.pem --tls-key key.pem
 
@@ -31,6 +32,9 @@ pub(crate) struct Run {
     /// Address for the admin API, loopback only [default: 127.0.0.1:7301]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<SocketAddr>,
+    /// Serve TLS; without a certificate of yours, with a self-signed one that is made and kept in the data directory
+    #[arg(long)]
+    tls: bool,
     /// PEM file with the certificate chain
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -52,10 +56,11 @@ enum Format {
 }
 
 pub(super) fn run(common: &Common, run: Run, output: &Output) -> ExitCode {
-    let Run { listen, public_url, admin_listen, tls_cert, tls_key, workers, log_format } = run;
+    let Run { listen, public_url, admin_listen, tls, tls_cert, tls_key, workers, log_format } = run;
     let overrides = Overrides {
         data: common.data.clone(),
         listen,
+        own_tls: tls,
         public_url,
         admin: admin_listen,
         tls: tls_cert.zip(tls_key).map(|(certificate, key)| Tls { certificate, key }),

@@ -24,8 +24,11 @@ pub(crate) fn print(node: &Node, first_key: Option<&Secret<String>>, output: Out
     let client = json!({ "mcpServers": { &server: {
         "type": "http", "url": endpoint, "headers": { "Authorization": format!("Bearer {key}") } } } });
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+    let root =
+        config.settings.listen.tls.as_ref().map(|tls| format!(" --cacert {}", tls.certificate.display()));
+    let root = root.unwrap_or_default();
     let curl = format!(
-        "curl -s {endpoint} \\\n  -H 'Authorization: Bearer {key}' \\\n  -H 'Content-Type: application/json' \\\n  \
+        "curl -s{root} {endpoint} \\\n  -H 'Authorization: Bearer {key}' \\\n  -H 'Content-Type: application/json' \\\n  \
          -H 'Accept: application/json, text/event-stream' \\\n  -H 'MCP-Protocol-Version: 2026-07-28' \\\n  \
          -H 'Mcp-Method: tools/list' \\\n  -d '{body}'"
     );
@@ -43,6 +46,9 @@ pub(crate) fn print(node: &Node, first_key: Option<&Secret<String>>, output: Out
     }
     text += &format!("  admin API  http://{}\n", node.admin.local_addr());
     text += &format!("  data       {}\n  log        {log}\n", node.parts.info.data);
+    if let Some(tls) = &config.settings.listen.tls {
+        text += &format!("  certificate {} (clients must trust it)\n", tls.certificate.display());
+    }
     text += &match first_key {
         Some(key) => format!(
             "\nAPI key (role operator; shown this once, only its hash is kept):\n\n  {}\n",

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -33,6 +33,7 @@ use portcullis_proxy::{
 use portcullis_store::{Keys, Ledger, Revisions};
 use serde_json::Value;
 
+use super::own_tls;
 use crate::config::{self, Config, ConfigMistake, Place, Reference, Settings};
 
 /// Name of the server that is there when none is declared.
@@ -92,6 +93,9 @@ pub(crate) fn check(config: &Config) -> Result<(Arc<Policies>, Arc<Inspector>), 
 /// TLS of the data plane, if it is configured.
 pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
     let Some(tls) = &config.settings.listen.tls else { return Ok(None) };
+    if own_tls::is_unmade(tls) {
+        return Ok(None);
+    }
     let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("`{}`", path.display()));
     Ok(Some(ServerTls::new(&read(&tls.certificate)?, &read(&tls.key)?)?))
 }
@@ -346,7 +350,13 @@ fn public_url(settings: &Settings, data: SocketAddr) -> String {
         return url.as_str().trim_end_matches('/').to_owned();
     }
     let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
-    format!("{scheme}://{data}")
+    // Every address is none that a client can write; this machine's own reaches it from here.
+    let address = match data.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, data.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, data.port())),
+        IpAddr::V4(_) | IpAddr::V6(_) => data,
+    };
+    format!("{scheme}://{address}")
 }
 
 fn hosts(settings: &Settings, data: SocketAddr, public_url: &str) -> BTreeSet<String> {

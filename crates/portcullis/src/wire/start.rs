@@ -33,6 +33,7 @@ use super::RunOptions;
 use super::{
     compile::{self, World},
     health::Facts,
+    own_tls,
     telemetry::Telemetry,
     world::{GuardedFetch, SystemClock, SystemEntropy},
 };
@@ -80,6 +81,7 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let started = clock.now();
     let dir = DataDir::open(config.data_dir())?;
+    own_tls::make(&dir, &config)?;
     let (pepper, _) = dir.secret(&dir.pepper(), || random(&*entropy))?;
     let (token, _) = dir.secret(&dir.admin_token(), || hex(&random(&*entropy)))?;
     let kept = Kept::open(&dir, &config, &*entropy)?;
