@@ -160,7 +160,8 @@ fn call(id: &Value, message: &Value, shared: &Arc<Shared>) {
 
 /// The client answered our question: what it said becomes the text of the call's result.
 fn answered(id: &Value, message: &Value, shared: &Arc<Shared>) {
-    let waiting = lock(&shared.asking).iter().find(|(own, _)| json!(own) == *id).map(|(_, call)| call.clone());
+    let waiting =
+        lock(&shared.asking).iter().find(|(own, _)| json!(own) == *id).map(|(_, call)| call.clone());
     if let Some(call) = waiting {
         say(&[text(&call, message.to_string())]);
     }
