@@ -64,7 +64,7 @@ impl Gateway {
         let mut trail = Trail::new(Arc::clone(&self.clock));
         trail.rules = Some(rules.digest);
         trail.source = parts.extensions.get::<PeerInfo>().map(|peer| peer.addr.ip());
-        let source = trail.source.map(|source| source.to_string()).unwrap_or_default();
+        let source = trail.source.map(throttle::key).unwrap_or_default();
         let throttled = trail.keep(Stage::Throttle, throttle::source(self, &source, &rules));
         // The path itself stays out of the record: somebody may have put a credential into it.
         let no_path = |()| Refusal::new(Code::ServerUnknown, format!("{} of no such path", parts.method));
@@ -93,7 +93,7 @@ impl Gateway {
         let known = rules.servers.get(server);
         trail.server =
             known.map(|known| Target { server: Arc::clone(&known.name), item: None, digest: None });
-        let source_text = source.to_string();
+        let source_text = throttle::key(source);
 
         if self.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::new(Code::ShuttingDown, "the gateway is stopping").retry_after_s(1));

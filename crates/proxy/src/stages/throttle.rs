@@ -1,5 +1,7 @@
 //! Rates per source, before any parsing or cryptography, and per caller.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use portcullis_core::{Caller, Code, Refusal};
 
 use crate::{
@@ -10,6 +12,19 @@ use crate::{
 
 /// What a failed authentication costs its source, in messages: guessing must not be cheap.
 const FAILED_AUTHENTICATION_COST: u64 = 10;
+
+/// The key under which a source address is counted. One network of IPv6 is one source: each of its hosts has 2^64
+/// addresses to choose from, by which it would never meet its rate nor its failed authentications again.
+#[must_use]
+pub fn key(source: IpAddr) -> String {
+    match source.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            format!("{}/64", Ipv6Addr::from_bits(network))
+        }
+    }
+}
 
 /// Judges the rate of a source address.
 ///
@@ -67,5 +82,23 @@ fn judge(taken: Taken, limit: &str) -> Result<(), Refusal> {
         Taken::FirstBeyond => Err(refusal(format!("limits.{limit}"))),
         // Only the first of a run has an entry of its own: a flood must not become a flood of the ledger.
         Taken::Beyond => Err(refusal(String::new())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key;
+
+    #[test]
+    fn all_addresses_of_one_ipv6_network_are_one_source() {
+        for (address, expected) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ] {
+            assert_eq!(key(address.parse().unwrap()), expected);
+        }
     }
 }
