@@ -3,6 +3,9 @@
 
 /// Whether `uri` can come from `template`. Linear in the product of their lengths at worst.
 pub(super) fn matches(template: &str, uri: &str) -> bool {
+    if climbs(uri) {
+        return false;
+    }
     let Some(parts) = parse(template) else { return false };
     // Which offsets of the URI the parts so far can reach.
     let bytes = uri.as_bytes();
@@ -34,6 +37,14 @@ pub(super) fn matches(template: &str, uri: &str) -> bool {
         reach = next;
     }
     reach.last().copied().unwrap_or(false)
+}
+
+/// Whether a segment of the path is `.` or `..`, also percent-encoded, or parted by a backslash. Policy judges the text
+/// of the URI, most servers what is left of it when such segments are resolved (RFC 3986 section 5.2.4).
+fn climbs(uri: &str) -> bool {
+    let path = uri.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    let plain = path.replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    plain.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
 enum Part<'a> {
@@ -79,6 +90,13 @@ mod tests {
             ("x://s{?q}", "x://s", true),
             ("x://s{?q}", "x://s?q=1", true),
             ("x://{", "x://{", false),
+            ("file:///pub/{+path}", "file:///pub/a..b/.c/...", true),
+            ("file:///pub/{+path}", "file:///pub/../secret", false),
+            ("file:///pub/{+path}", "file:///pub/a/..", false),
+            ("file:///pub/{path}", "file:///pub/..%2Fsecret", false),
+            ("file:///pub/{path}", "file:///pub/%2e%2E%5csecret", false),
+            ("file:///pub/{path}", "file:///pub/..\\secret", false),
+            ("x://s{?q}", "x://s?q=../..", true),
             ("x://a", "x://a", true),
             ("x://a", "x://b", false),
         ] {
