@@ -13,7 +13,7 @@ use portcullis_mcp::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
@@ -35,6 +35,9 @@ use crate::{
 
 /// Events on their way to a client that reads slowly; the server waits beyond.
 const EVENTS_WAITING_MAX: usize = 16;
+
+/// How long a client that does not read is waited for when its call ends without an answer.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// One armed call on its way to the server and back.
 pub(crate) struct Relay {
@@ -263,7 +266,8 @@ impl Stream {
         let message = refusal::message(&refusal, &self.relay.asked);
         self.relay.pending.refused(&refusal, 200).await;
         if self.relay.asked.id.is_some() && !self.answered {
-            let _ = self.to.send(sse::encode(&sse::Event::message(message))).await;
+            let told = self.to.send(sse::encode(&sse::Event::message(message)));
+            let _ = timeout(LAST_WORD, told).await;
         }
     }
 
@@ -296,7 +300,14 @@ impl Stream {
                 event = events.next(&limits, endless) => event?,
             };
             let Some(event) = event else { return Ok(()) };
-            if self.event(event).await? {
+            let handled = self.event(event);
+            // A client that does not read holds its call, and the server's, no longer than a server that does not write.
+            let handled = if endless {
+                handled.await
+            } else {
+                timeout_at(deadline, handled).await.unwrap_or_else(|_elapsed| Err(too_long()))
+            };
+            if handled? {
                 return Ok(());
             }
         }
