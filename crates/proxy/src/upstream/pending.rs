@@ -35,6 +35,8 @@ struct Waiting {
 /// Everything that waits for lines of one process.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
+    /// Whether calls are of several callers. Then a call without a session may be of anybody.
+    shared: bool,
     next: u64,
     calls: HashMap<u64, Waiting>,
     streams: HashMap<String, Sender>,
@@ -54,6 +56,11 @@ pub(super) enum Route {
 }
 
 impl Pending {
+    /// Nothing waits yet.
+    pub(super) fn new(shared: bool) -> Self {
+        Self { shared, ..Self::default() }
+    }
+
     /// Registers a request; returns its number on this process and the message as the child gets it.
     pub(super) fn register(
         &mut self,
@@ -109,6 +116,10 @@ impl Pending {
 
     /// The number of a session's call by the id its client gave it.
     pub(super) fn number_of(&self, session: Option<&str>, id: &[u8]) -> Option<u64> {
+        // Two callers may both have given the id; who has no session cancels by leaving.
+        if session.is_none() && self.shared {
+            return None;
+        }
         self.calls
             .iter()
             .find(|(_, call)| call.id == id && call.session.as_deref() == session)
@@ -121,13 +132,14 @@ impl Pending {
         ours && self.asked.remove(id).is_some()
     }
 
+    /// Whether nobody waits for an answer or listens.
     pub(super) fn idle(&self) -> bool {
-        self.calls.is_empty()
+        self.calls.is_empty() && self.streams.is_empty()
     }
 
     /// The child is gone: every receiver sees the end of its stream.
     pub(super) fn fail_all(&mut self) {
-        *self = Self { next: self.next, ..Self::default() };
+        *self = Self { next: self.next, ..Self::new(self.shared) };
     }
 
     /// Decides where a message of the child goes, with the ids its receiver knows.
@@ -204,10 +216,19 @@ impl Pending {
         if to.is_empty() { Route::Drop } else { Route::Deliver(to, whole(message)) }
     }
 
-    /// The newest running call, if all running calls are of one session.
+    /// The newest running call, if all running calls are of one session, or of one caller.
     fn responsible(&self) -> Option<&Waiting> {
         let newest = self.calls.iter().max_by_key(|(number, _)| **number).map(|(_, call)| call)?;
-        self.calls.values().all(|call| call.session == newest.session).then_some(newest)
+        let alone = self.calls.len() == 1;
+        let known = |call: &Waiting| call.session.is_some() || !self.shared;
+        let ours = |call: &Waiting| known(call) && call.session == newest.session;
+        (alone || self.calls.values().all(ours)).then_some(newest)
+    }
+
+    /// Forgets whoever reads there: its call or its stream has ended.
+    pub(super) fn give_up(&mut self, reader: &Sender) {
+        self.calls.retain(|_, call| !call.to.same_channel(reader));
+        self.streams.retain(|_, to| !to.same_channel(reader));
     }
 
     fn route_request(&mut self, message: &Message) -> Route {
@@ -324,6 +345,37 @@ mod tests {
             matches!(pending.route(&question), Route::Unroutable(_)),
             "two sessions run: nobody can be blamed"
         );
+    }
+
+    #[test]
+    fn calls_without_a_session_that_may_be_of_two_callers_share_no_log_line_and_no_cancellation() {
+        let mut pending = Pending::new(true);
+        let (to, _from) = mpsc::channel(4);
+        let call = message(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#);
+        let log = message(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"of one"}}"#);
+        pending.register(&call, None, to.clone()).unwrap();
+        assert!(delivered(pending.route(&log)).is_some(), "one call runs: it is its own");
+        pending.register(&call, None, to).unwrap();
+        assert!(delivered(pending.route(&log)).is_none());
+        assert_eq!(pending.number_of(None, b"1"), None);
+        pending.shared = false;
+        assert!(delivered(pending.route(&log)).is_some(), "both are of one caller");
+        assert!(pending.number_of(None, b"1").is_some());
+    }
+
+    #[test]
+    fn a_reader_that_was_given_up_is_sent_nothing_more_and_its_channel_ends() {
+        let mut pending = Pending::default();
+        let (stuck, mut from_stuck) = mpsc::channel(4);
+        let (other, _from_other) = mpsc::channel(4);
+        let call = message(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#);
+        pending.register(&call, Some("s"), stuck.clone()).unwrap();
+        pending.open_stream("s", stuck.clone());
+        pending.open_stream("t", other);
+        pending.give_up(&stuck);
+        drop(stuck);
+        assert!(matches!(from_stuck.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+        assert_eq!((pending.calls.len(), pending.streams.len()), (0, 1));
     }
 
     #[test]

@@ -137,15 +137,19 @@ impl StdioPeer {
                     "limits.children_max processes are all busy",
                 ));
             };
-            processes.remove(&idlest);
+            if let Some(process) = processes.remove(&idlest) {
+                // Sessions still hold it, so that dropping it here would end nothing; they open another when used.
+                process.over();
+                tokio::spawn(async move { process.child.shutdown().await });
+            }
         }
         self.wait_allowed()?;
-        let process = Process::start(&self.name, &self.command, &self.base, limits, &self.changed).map_err(
-            |reason| {
-                self.failed(limits);
-                Refusal::new(Code::UpstreamUnavailable, reason)
-            },
-        )?;
+        let shared = self.isolation == Isolation::Shared;
+        let started = Process::start(&self.name, &self.command, &self.base, shared, limits, &self.changed);
+        let process = started.map_err(|reason| {
+            self.failed(limits);
+            Refusal::new(Code::UpstreamUnavailable, reason)
+        })?;
         process.touch(self.clock.ticks_us());
         processes.insert(key, Arc::clone(&process));
         Ok(process)

@@ -26,6 +26,9 @@ use super::super::pending::{Pending, Piece, Route, Sender};
 /// Messages waiting for one slow reader before the child's output waits too.
 const LINES_WAITING_MAX: usize = 64;
 
+/// How long a child waits for a reader that does not read.
+const STUCK: Duration = Duration::from_secs(5);
+
 /// Shorter values of variables are no credentials; to mask them would only make the log unreadable.
 const SECRET_BYTES_MIN: usize = 8;
 
@@ -71,6 +74,7 @@ impl Process {
         name: &Arc<str>,
         command: &Command,
         base: &Environment,
+        shared: bool,
         limits: &Limits,
         changed: &Arc<tokio::sync::Notify>,
     ) -> Result<Arc<Self>, String> {
@@ -79,7 +83,7 @@ impl Process {
         let (child, lines) = Child::spawn(command, &options).map_err(|error| error.to_string())?;
         let process = Arc::new(Self {
             child,
-            pending: Mutex::default(),
+            pending: Mutex::new(Pending::new(shared)),
             opened: OnceCell::new(),
             alive: AtomicBool::new(true),
             spoke: AtomicBool::new(false),
@@ -100,6 +104,11 @@ impl Process {
     #[must_use]
     pub fn alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
+    }
+
+    /// Lets nobody use the process any more.
+    pub(super) fn over(&self) {
+        self.alive.store(false, Ordering::Release);
     }
 
     /// Whether the child ever said anything of meaning.
@@ -301,7 +310,12 @@ impl Reader {
         }
         let route = process.pending().route(message);
         match route {
-            Route::Deliver(to, piece) => deliver(&to, &piece).await,
+            Route::Deliver(to, piece) => {
+                for stuck in deliver(to, &piece).await {
+                    tracing::warn!(server = %self.server, "a reader that does not read was given up");
+                    process.pending().give_up(&stuck);
+                }
+            }
             Route::Unroutable(id) => {
                 tracing::warn!(server = %self.server, "the server asked a question that belongs to no session; declined");
                 let _ = process.write(declined(&id)).await;
@@ -313,14 +327,18 @@ impl Reader {
     }
 }
 
-/// A reader that does not read is waited for briefly, then loses the message: one stuck client must not stop the
-/// child for everybody else.
-async fn deliver(to: &[Sender], piece: &Piece) {
+/// A reader that does not read is waited for briefly, and once: one stuck client must not stop the child for
+/// everybody else. Returns those that were waited for in vain.
+async fn deliver(to: Vec<Sender>, piece: &Piece) -> Vec<Sender> {
+    let mut stuck = Vec::new();
     for sender in to {
-        if let Err(mpsc::error::TrySendError::Full(piece)) = sender.try_send(piece.clone()) {
-            let _ = timeout(Duration::from_secs(5), sender.send(piece)).await;
+        if let Err(mpsc::error::TrySendError::Full(piece)) = sender.try_send(piece.clone())
+            && timeout(STUCK, sender.send(piece)).await.is_err()
+        {
+            stuck.push(sender);
         }
     }
+    stuck
 }
 
 /// Lines of a child that concern one call or one session.
