@@ -52,7 +52,9 @@ impl World {
         self.gateway.kill()?;
         let journal = load.broken().await;
         let other: Vec<_> = journal.iter().filter(|call| !matches!(call.status, None | Some(200))).collect();
-        assert!(other.is_empty(), "round {number}: {other:?}");
+        let log = self.gateway.output();
+        let refused: Vec<_> = log.lines().filter(|line| line.contains("refused")).collect();
+        assert!(other.is_empty(), "round {number}: {other:?}\n{}", refused.join("\n"));
         for child in born {
             soon("the children of a killed gateway end", || gone(child)).await?;
         }
