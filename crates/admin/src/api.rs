@@ -160,7 +160,7 @@ macro_rules! endpoints {
 endpoints! {
     /// How the gateway is; status 503 while it cannot take calls.
     GET "/healthz" healthz() Open -> Healthz;
-    /// Metrics in the Prometheus text format.
+    /// Metrics in the OpenMetrics text format.
     GET "/metrics" metrics() Metrics -> Text;
     /// This document.
     GET "/openapi.json" openapi() Open -> Value;

@@ -240,7 +240,9 @@ fn yes(reply: Reply) -> Response {
         Reply::Json(value) => reply_json(200, &value),
         Reply::Status(status, value) => reply_json(status, &value),
         Reply::Text(text) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+            // What the metrics are encoded as; the only text there is.
+            let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, openmetrics)], text).into_response()
         }
     }
 }

@@ -115,7 +115,7 @@ fn detectors() -> String {
 /// Read from the registry itself, once everything with labels has a first value to show them.
 fn metrics() -> String {
     let mut out = format!(
-        "# Metrics\n\n{NOTICE}Served at `/metrics` of the admin listener, in the Prometheus text format. Labels come from the configuration and from our own tables, never from a message.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n"
+        "# Metrics\n\n{NOTICE}Served at `/metrics` of the admin listener, in the OpenMetrics text format, which Prometheus scrapes. Labels come from the configuration and from our own tables, never from a message.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n"
     );
     let (mut registry, mut text) = (Registry::default(), String::new());
     let metrics = Metrics::new(&mut registry);
