@@ -218,7 +218,9 @@ macro_rules! section {
 
             fn read(node: &$crate::config::yaml::Node, walk: &mut $crate::config::decode::Walk) -> Option<Self> {
                 let known = walk.only_keys(node, &[$(stringify!($field)),+]);
-                if !matches!(node.value, $crate::config::yaml::Value::Map(_)) {
+                use $crate::config::yaml::Value;
+                // A key with nothing behind it is an empty section: what it lacks is said below.
+                if !matches!(node.value, Value::Map(_) | Value::Null) {
                     return None;
                 }
                 $(let $field = walk.field(node, stringify!($field), section!(@default $type $(, $default)?));)+

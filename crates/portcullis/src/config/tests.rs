@@ -80,6 +80,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "admin: {address: '127.0.0.1:7300'}",
         &["1:9 admin.address: `127.0.0.1:7300` is the clients' address too"],
     ),
+    ("servers:\n  a:\n", &["2:4 servers.a: has neither `url` nor `command`"]),
     ("servers: {a: {}}", &["1:14 servers.a: has neither `url` nor `command`"]),
     ("servers: {a: {command: npx}}", &["1:24 servers.a.command: expected a list, found text"]),
     ("servers: {a: {command: [1]}}", &["1:25 servers.a.command[0]: expected text, found a number"]),
