@@ -36,6 +36,9 @@ use crate::{
 /// Events on their way to a client that reads slowly; the server waits beyond.
 const EVENTS_WAITING_MAX: usize = 16;
 
+/// The longest name of a revision that a session keeps.
+const VERSION_BYTES_MAX: usize = 32;
+
 /// How long a client that does not read is waited for when its call ends without an answer.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
@@ -51,6 +54,9 @@ pub(crate) struct Relay {
 impl Relay {
     /// Forwards the call and answers the client.
     pub(crate) async fn run(mut self) -> Response<Body> {
+        if let Some(session) = self.armed.session() {
+            session.demand(self.armed.obligations());
+        }
         let wait = Duration::from_millis(self.rules.limits.total_timeout_ms);
         let deadline = Instant::now() + wait;
         let forwarded = forward::call(&self.gateway, &self.rules, &self.armed);
@@ -154,7 +160,9 @@ impl Relay {
     }
 
     fn mask(&mut self, message: &Message, window: Option<&mut Window>) -> Result<redact::Masked, Refusal> {
-        let obligations = self.armed.obligations();
+        let session = self.armed.session().filter(|_| self.armed.endless());
+        let of_session = session.map(|session| session.demanded());
+        let obligations = of_session.as_ref().unwrap_or_else(|| self.armed.obligations());
         let findings = &mut self.pending.trail().findings;
         redact::answer(&self.rules.inspector, message, obligations, window, findings)
     }
@@ -182,7 +190,10 @@ impl Relay {
     fn open(&self, backend: Option<Backend>) -> Result<Option<Arc<Session>>, Refusal> {
         let Some(backend) = backend else { return Ok(None) };
         let params = self.armed.message().and_then(Message::params);
-        let version = params.and_then(|params| params.get("protocolVersion")?.as_str()).unwrap_or_default();
+        let version = params.and_then(|params| params.get("protocolVersion")?.as_str());
+        let version = version.filter(|version| version.len() <= VERSION_BYTES_MAX).unwrap_or_default();
+        // Kept only where the server's side may have to be opened again.
+        let params = params.filter(|_| matches!(backend, Backend::Stdio { .. }));
         let new = NewSession {
             caller: Arc::from(self.armed.caller()),
             server: Arc::clone(&self.armed.server().name),

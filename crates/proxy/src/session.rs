@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use portcullis_core::{Clock, Digest, Entropy, Limits};
+use portcullis_core::{Clock, Digest, Entropy, Limits, Obligations};
 
 use crate::upstream::stdio::Process;
 
@@ -43,6 +43,8 @@ pub struct Session {
     pub backend: Backend,
     /// The client's `initialize` params, to open the server's side again.
     pub params: Bytes,
+    /// What the permits of its calls demanded of their answers.
+    demanded: Mutex<Obligations>,
     started_us: u64,
     used_us: AtomicU64,
 }
@@ -52,6 +54,25 @@ impl Session {
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(self.id.as_bytes())
+    }
+
+    /// A call of the session is permitted with these demands.
+    pub fn demand(&self, Obligations { answers }: &Obligations) {
+        if answers.is_empty() {
+            return;
+        }
+        let mut demanded = self.demanded.lock().unwrap_or_else(PoisonError::into_inner);
+        for (detector, treatment) in answers {
+            let least = demanded.answers.entry(detector.clone()).or_insert(*treatment);
+            *least = (*least).max(*treatment);
+        }
+    }
+
+    /// What any call of the session was permitted with, the stricter wins. The stream of a session can bring what
+    /// belongs to any of them, an answer of a stream that broke off above all.
+    #[must_use]
+    pub fn demanded(&self) -> Obligations {
+        self.demanded.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -114,6 +135,7 @@ impl Sessions {
             version: new.version,
             backend: new.backend,
             params: new.params,
+            demanded: Mutex::default(),
             started_us: now,
             used_us: AtomicU64::new(now),
         });
@@ -162,7 +184,7 @@ fn alive(session: &Session, now_us: u64, limits: &Limits) -> bool {
 mod tests {
     use std::sync::atomic::AtomicU64;
 
-    use portcullis_core::Timestamp;
+    use portcullis_core::{Timestamp, Treatment};
 
     use super::*;
 
@@ -214,5 +236,20 @@ mod tests {
         assert_eq!(alive, [false, true, true]);
         assert!(sessions.start(new("b"), &limits).is_some());
         assert!(sessions.start(new("c"), &limits).is_none());
+    }
+
+    #[test]
+    fn a_session_remembers_the_strictest_demand_of_any_of_its_calls() {
+        let world = Arc::new(World::default());
+        let session = Sessions::new(world.clone(), world).start(new("a"), &Limits::default()).unwrap();
+        let of = |treatment| Obligations { answers: [("email".to_owned(), treatment)].into() };
+        for (demand, expected) in [
+            (Treatment::Mask, Treatment::Mask),
+            (Treatment::Refuse, Treatment::Refuse),
+            (Treatment::Mask, Treatment::Refuse),
+        ] {
+            session.demand(&of(demand));
+            assert_eq!(session.demanded(), of(expected));
+        }
     }
 }
