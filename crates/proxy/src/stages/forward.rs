@@ -42,6 +42,10 @@ use crate::{
     },
 };
 
+/// Bytes of a client's `initialize` that its session keeps, to open the child again: a session lasts, so that what it
+/// keeps is worth more to an attacker than what a call holds.
+const INITIALIZE_BYTES_MAX: usize = 65_536;
+
 /// What came of forwarding.
 #[derive(Debug)]
 pub struct Exchange {
@@ -213,6 +217,10 @@ async fn initialize(
     let request =
         armed.message().ok_or_else(|| Refusal::new(Code::Internal, "initialize without a message"))?;
     let params = request.params().map_or(&b"{}"[..], |params| params.raw());
+    if params.len() > INITIALIZE_BYTES_MAX {
+        let what = "the params of `initialize` are more than a session keeps";
+        return Err(Refusal::new(Code::RequestTooLarge, what).saying(what));
+    }
     let params = Bytes::copy_from_slice(params);
     let mut random = [0; 8];
     gateway.entropy.fill(&mut random);
