@@ -283,6 +283,37 @@ async fn a_server_has_so_many_children_at_once() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_session_does_not_keep_more_children_than_there_may_be_and_gets_another_when_it_needs_one()
+-> Outcome {
+    let gateway = start(&[CHILD], "    isolation: per_caller\n", &[("children_max", 1)]).await?;
+    let other = new_key(&gateway, "other", "operator")?;
+    let mut first = client(&gateway, gateway.key()?, Era::Legacy).await?;
+    let own = pid(&mut first).await?;
+    let mut second = client(&gateway, &other, Era::Legacy).await?;
+    let theirs = pid(&mut second).await?;
+    assert_ne!(own, theirs);
+    soon("the idle child of the first session ended", || process(own).is_none()).await?;
+    assert_ne!(pid(&mut first).await?, theirs, "the session goes on, with a child of its own");
+    soon("the idle child of the second session ended", || process(theirs).is_none()).await?;
+
+    // Who listens is not idle.
+    let bearer = format!("Bearer {}", gateway.key()?);
+    let session = first.session.clone().ok_or("no session")?;
+    let headers =
+        [("authorization", bearer.as_str()), ("mcp-session-id", &session), ("accept", "text/event-stream")];
+    let http = portcullis_testkit::Client::default();
+    let stream = http.open(http::Method::GET, &first.url, &headers, bytes::Bytes::new()).await?;
+    assert_eq!(stream.status, 200);
+    assert_eq!(code_of(&second.call("pid", json!({})).await?), "limit.concurrency");
+    drop(stream);
+    let due = Instant::now() + SOON;
+    while code_of(&second.call("pid", json!({})).await?) == "limit.concurrency" {
+        assert!(Instant::now() < due, "the place was not given back");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_child_gets_a_clean_environment() -> Outcome {
     let yaml = format!("servers:\n  s:\n    command: [{CHILD}]\n    env:\n      GIVEN: env:SOURCE\n");
     let gateway = Gateway::builder()
