@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 #[cfg(not(test))]
-#[allow(dead_code, unused_imports)]
+#[expect(dead_code, unused_imports, reason = "only the reader of the configuration is used here")]
 #[path = "../../crates/portcullis/src"]
 mod portcullis {
     // The program is no library; its reader of the configuration is built into this crate instead.
