@@ -24,7 +24,16 @@ enum Open<'a> {
 
 /// Gives every string in `view` to `found`, in the order of the text: values and member names, each with its JSON
 /// pointer (RFC 6901) that starts with `prefix`. One pass, no recursion.
-pub fn leaves<'a>(view: View<'a>, prefix: &str, mut found: impl FnMut(&str, Place, View<'a>)) {
+pub fn leaves<'a>(view: View<'a>, prefix: &str, found: impl FnMut(&str, Place, View<'a>)) {
+    walk(view, prefix, false, found);
+}
+
+/// As [`leaves`], with every number as well: what a string can hold, a number of enough digits can.
+pub fn leaves_and_numbers<'a>(view: View<'a>, prefix: &str, found: impl FnMut(&str, Place, View<'a>)) {
+    walk(view, prefix, true, found);
+}
+
+fn walk<'a>(view: View<'a>, prefix: &str, numbers: bool, mut found: impl FnMut(&str, Place, View<'a>)) {
     let mut pointer = String::from(prefix);
     // Containers that are open, each with the length of its own pointer.
     let mut open: Vec<(Open<'a>, usize)> = Vec::new();
@@ -44,7 +53,13 @@ pub fn leaves<'a>(view: View<'a>, prefix: &str, mut found: impl FnMut(&str, Plac
                 found(&pointer, Place::Value, next);
                 Some(next.span().end)
             }
-            ValueKind::Bool | ValueKind::Null | ValueKind::Number => Some(next.span().end),
+            ValueKind::Number => {
+                if numbers {
+                    found(&pointer, Place::Value, next);
+                }
+                Some(next.span().end)
+            }
+            ValueKind::Bool | ValueKind::Null => Some(next.span().end),
         };
         next = loop {
             let Some((container, own)) = open.last_mut() else { return };

@@ -5,7 +5,7 @@ use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Match, Verdict, Window, mask, verdict};
 use portcullis_mcp::{
     answer::{self, Place},
-    json::{Edits, View, quote},
+    json::{Edits, ValueKind, View, quote},
     jsonrpc::Message,
 };
 
@@ -92,7 +92,7 @@ pub(super) fn look(
         [("/params", message.params()), ("/result", message.result()), ("/error", message.error())]
     {
         if let Some(view) = view {
-            answer::leaves(view, member, |place, kind, leaf| search.leaf(place, kind, leaf));
+            answer::leaves_and_numbers(view, member, |place, kind, leaf| search.leaf(place, kind, leaf));
         }
     }
     let Search { edits, worst, edited, .. } = search;
@@ -119,7 +119,9 @@ impl Search<'_> {
         if kind == Place::Value && matches!(place, "/params/requestState" | "/result/requestState") {
             return;
         }
-        let Some(text) = leaf.as_str() else { return };
+        let number = leaf.kind() == ValueKind::Number;
+        let text = if number { Some(String::from_utf8_lossy(leaf.raw())) } else { leaf.as_str() };
+        let Some(text) = text else { return };
         let mut matches: Vec<Match> = Vec::new();
         match &mut self.window {
             Some(window) => self.inspector.scan_event(self.direction, place, &text, window, &mut matches),
@@ -130,7 +132,9 @@ impl Search<'_> {
         }
         let found = verdict(self.direction, &mut matches, self.obligations);
         self.worst = self.worst.max(found);
-        if found == Verdict::Mask && kind == Place::Value && maskable(place) {
+        // A tool that wants a number gets none where a text takes its place.
+        let replaceable = !(number && self.direction == Direction::Inward) && maskable(place);
+        if found == Verdict::Mask && kind == Place::Value && replaceable {
             self.edits.replace(leaf.span(), quote(&mask(&text, &matches)).into_bytes());
             self.edited = true;
         } else if found == Verdict::Mask {
@@ -185,5 +189,19 @@ mod tests {
             look(&inspector, Direction::Outward, &parsed, &Obligations::default(), None, &mut findings);
             assert_eq!(findings.is_empty(), clean, "{message}");
         }
+    }
+
+    #[test]
+    fn a_card_number_is_masked_in_an_answer_also_where_it_is_a_json_number() {
+        let inspector = Inspector::new(&InspectSettings::default()).unwrap();
+        let text =
+            r#"{"jsonrpc":"2.0","id":1,"result":{"structuredContent":{"card":4111111111111111,"n":17}}}"#;
+        let message = Message::parse(Bytes::from(text), &JsonLimits::answer(&Limits::default())).unwrap();
+        let mut findings = Vec::new();
+        let seen =
+            look(&inspector, Direction::Outward, &message, &Obligations::default(), None, &mut findings);
+        let masked = String::from_utf8(seen.masked.unwrap().to_vec()).unwrap();
+        assert_eq!(masked, text.replace("4111111111111111", "\"[masked:payment_card]\""));
+        assert_eq!(findings[0].place, "/result/structuredContent/card");
     }
 }
