@@ -73,6 +73,8 @@ pub trait Health: Send + Sync + fmt::Debug {
 
 /// Applies the configuration file again, whole or not at all: what is in force now, or every mistake.
 pub type Reload = dyn Fn() -> Pending<Result<String, Vec<String>>> + Send + Sync;
+/// Brings what is in memory up to what the store says, so that a change is in force when its answer goes out.
+pub type Follow = dyn Fn() -> Pending<()> + Send + Sync;
 /// Judges a server that is to be added: its name and its section of the configuration as JSON.
 pub type CheckServer = dyn Fn(&str, &Value) -> Result<(), Vec<String>> + Send + Sync;
 
@@ -99,6 +101,8 @@ pub struct AdminParts {
     pub metrics_public: bool,
     /// Applies the configuration file again.
     pub reload: Arc<Reload>,
+    /// Follows the store.
+    pub follow: Arc<Follow>,
     /// Judges a server that is to be added.
     pub check_server: Arc<CheckServer>,
     /// The time.

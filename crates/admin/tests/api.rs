@@ -98,6 +98,7 @@ fn world() -> World {
         health: Arc::new(Plane),
         metrics: Arc::new(|| String::from("# HELP x\n")),
         metrics_public: false,
+        follow: Arc::new(|| Box::pin(async {})),
         reload: Arc::new(|| Box::pin(async { Err(vec![String::from("portcullis.yaml:3: wrong")]) })),
         check_server: Arc::new(|_, server| {
             if server.get("url").is_some() { Ok(()) } else { Err(vec![String::from("has no url")]) }

@@ -135,6 +135,7 @@ pub struct Catalog {
     order: std::sync::Mutex<BTreeMap<TargetKind, Vec<Arc<str>>>>,
     /// One refresh at a time; the value counts refreshes begun, per kind, so that waiters share one.
     gate: tokio::sync::Mutex<()>,
+    loading: tokio::sync::Mutex<()>,
     fetched_us: [AtomicU64; 4],
     error: std::sync::Mutex<Option<String>>,
     offered: ArcSwap<Vec<String>>,
@@ -151,6 +152,7 @@ impl Catalog {
             state: ArcSwap::default(),
             order: std::sync::Mutex::default(),
             gate: tokio::sync::Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
             fetched_us: Default::default(),
             error: std::sync::Mutex::default(),
             offered: ArcSwap::default(),
@@ -187,6 +189,8 @@ impl Catalog {
     /// # Errors
     /// When the store cannot be read; the old state stays.
     pub async fn load(&self) -> Result<(), StoreError> {
+        // One at a time: of two, the one that read the store first must not be the last to say what it saw.
+        let _one = self.loading.lock().await;
         let old = self.state();
         let mut state = State { order: self.order(), ..State::default() };
         for kind in TargetKind::ALL {

@@ -111,6 +111,7 @@ impl Control {
     /// Applies a batch; somebody else's change in between is a conflict.
     pub(super) async fn applied(&self, batch: Batch) -> Result<(), Problem> {
         if self.parts.revisions.apply(batch).await? {
+            (self.parts.follow)().await;
             return Ok(());
         }
         let message = String::from("it was changed by somebody else meanwhile");

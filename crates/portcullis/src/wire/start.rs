@@ -53,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) telemetry: Telemetry,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
+    /// The run-time servers in force, as one text; whoever follows the store holds it.
+    pub(crate) active: tokio::sync::Mutex<Option<String>>,
     /// Held for its lock.
     #[expect(dead_code, reason = "a second instance is kept out for as long as this lives")]
     pub(crate) dir: DataDir,
@@ -126,6 +128,7 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
         world,
         telemetry,
         reloading: tokio::sync::Mutex::default(),
+        active: tokio::sync::Mutex::default(),
         dir,
     });
     recovered(&core, &kept.recovery).await?;
@@ -286,6 +289,7 @@ fn admin_parts(
 ) -> anyhow::Result<AdminParts> {
     let token = String::from_utf8(token.expose().clone()).context("admin.token is not text")?;
     let config = core.config.load();
+    let follower = Arc::clone(core);
     let (policies, roles, metrics, reloader) =
         (Arc::clone(core), Arc::clone(core), Arc::clone(core), Arc::clone(core));
     let base = Arc::clone(core);
@@ -302,6 +306,10 @@ fn admin_parts(
         health: Arc::new(Facts(Arc::clone(core))),
         metrics: Arc::new(move || metrics.telemetry.render()),
         metrics_public: config.settings.telemetry.metrics_public,
+        follow: Arc::new(move || {
+            let core = Arc::clone(&follower);
+            Box::pin(async move { super::watch::follow_store(&core).await })
+        }),
         reload: Arc::new(move || {
             let core = Arc::clone(&reloader);
             Box::pin(async move { super::reload::reload(&core).await })

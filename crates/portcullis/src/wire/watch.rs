@@ -16,7 +16,7 @@ pub(crate) async fn follow(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
     let mut revisions = core.revisions.changed();
     let mut refreshers = BTreeMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
-    let mut active = active_servers(&core).await;
+    *core.active.lock().await = active_servers(&core).await;
     loop {
         keep_fresh(&core, &mut refreshers);
         tokio::select! {
@@ -26,7 +26,7 @@ pub(crate) async fn follow(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
                 if changed.is_err() {
                     break;
                 }
-                follow_store(&core, &mut active).await;
+                follow_store(&core).await;
             }
         }
     }
@@ -36,7 +36,8 @@ pub(crate) async fn follow(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
 }
 
 /// Definitions were judged or servers were added: what is in memory follows.
-async fn follow_store(core: &Arc<Core>, active: &mut Option<String>) {
+pub(crate) async fn follow_store(core: &Core) {
+    let mut active = core.active.lock().await;
     let rules = core.gateway.rules.load_full();
     for server in rules.servers.values() {
         if let Err(error) = server.catalog.load().await {
