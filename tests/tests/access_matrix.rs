@@ -1,6 +1,5 @@
 //! Every route, HTTP method, revision and MCP method with every kind of credential, from one table each. A method or
 //! an endpoint without an expectation fails, so that nobody adds one without deciding who may use it.
-#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::collections::BTreeMap;
 

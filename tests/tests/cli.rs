@@ -1,6 +1,5 @@
 //! Every command against a running gateway: what it prints for people and for programs, how it ends, and what it says
 //! of a ledger that somebody touched.
-#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::{
     fs,

@@ -1,5 +1,4 @@
 //! The first minutes: what a new user types, sees and pastes, and what the gateway refuses to start as.
-#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::{
     fs,

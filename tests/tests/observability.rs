@@ -1,6 +1,5 @@
 //! What the gateway says about itself while it runs: metrics that Prometheus takes, labels whose number is bounded,
 //! traces that continue the caller's, log lines that are one JSON object each.
-#![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
