@@ -284,7 +284,7 @@ async fn no_planted_secret_is_in_any_output_log_file_ledger_store_metric_trace_o
     })
     .await?;
     world.gateway.rewrite(|yaml| {
-        yaml.replace("level: debug", &format!("level: debug\n  nonsense: {}", canary("config")))
+        yaml.replace("format: json", &format!("format: json\n  nonsense: {}", canary("config")))
     })?;
     world.gateway.reload()?;
     soon("the bad file was refused", || {
@@ -333,6 +333,7 @@ async fn no_planted_secret_is_in_any_output_log_file_ledger_store_metric_trace_o
         ("a credential in a path or query", canary("path").into(), vec![], false),
         ("a guessed session", canary("session").into(), vec![], false),
         ("a wrong admin token", canary("admin").into(), vec![], false),
+        ("a value in a refused file", canary("config").into(), vec![], false),
         ("the session of a server", b"scripted-1".to_vec(), vec![], false),
     ];
     planted.extend(sessions.iter().map(|session| ("a session", session.clone().into_bytes(), vec![], false)));
