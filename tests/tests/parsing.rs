@@ -145,6 +145,8 @@ async fn what_two_readers_could_read_differently_is_refused() -> Outcome {
         ("a method twice, escaped", with("\"method\"", "\"m\\u0065thod\":\"ping\",\"method\""), invalid),
         ("params twice", with("\"params\"", "\"params\":{},\"params\""), invalid),
         ("a name twice", with("\"name\"", "\"name\":\"delete\",\"name\""), invalid),
+        ("a method in other letters", with("\"method\"", "\"Method\":\"ping\",\"method\""), invalid),
+        ("a name in other letters", with("\"name\"", "\"NAME\":\"delete\",\"name\""), invalid),
         ("an id twice", with("\"id\"", "\"id\":1,\"id\""), invalid),
         ("a null id", with(&id, "\"id\":null"), invalid),
         ("a fraction as id", with(&id, "\"id\":1.5"), invalid),

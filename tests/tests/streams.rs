@@ -236,9 +236,9 @@ async fn a_subscription_keeps_the_id_of_its_client_and_ends_with_it() -> Outcome
 }
 
 /// The body of a call with what a re-encoding would lose.
-const ODD: &str = r#" { "Method":"tools/list", "z":1,"a" : [ 1.0 , 1E2,-0,0.10, 123456789012345678901234567890 ],"ID":7,
-  "id":123456789012345678901234567890,"jsonrpc":"\u0032.0","method":"tools\/call","params":{"Name":"delete","name":"echo",
-  "arguments":{"text":"\u00e9 é \/ \u0041 \ud83d\ude00","Text":"B","TEXT":"c","n":123456789012345678901234567890123.5},
+const ODD: &str = r#" { "methods":"tools/list", "z":1,"a" : [ 1.0 , 1E2,-0,0.10, 123456789012345678901234567890 ],"ids":7,
+  "id":123456789012345678901234567890,"jsonrpc":"\u0032.0","method":"tools\/call","params":{"names":"delete","name":"echo",
+  "arguments":{"text":"\u00e9 é \/ \u0041 \ud83d\ude00","Other":"B","OTHER":"c","n":123456789012345678901234567890123.5},
   "_meta":{META"progressToken":"\u0074ok","x.y/z":{"":null}},"unknown":{"b":[],"a":{ }}}, "":0 }
 "#;
 
@@ -269,7 +269,7 @@ async fn bytes_arrive_as_they_were_sent_both_ways() -> Outcome {
             let through = client.send_raw(&shape, body.clone()).await?;
             assert_eq!(through.status, 200, "{era:?} {media}: {}", through.text());
             let received = pair.server.received();
-            assert_eq!(received.len(), 2);
+            assert_eq!(received.len(), 2, "{era:?} {media}: {}", through.text());
             assert_eq!(received[0].body, body.as_bytes());
             assert_eq!(received[1].body, received[0].body, "{era:?}: the request changed");
             assert!(
