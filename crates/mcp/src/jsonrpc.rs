@@ -11,6 +11,35 @@ use crate::json::{JsonError, JsonLimits, Member, Stats, ValueKind, View, check_m
 /// An id longer than this is refused: ids are remembered while calls are in flight.
 const ID_BYTES_MAX: usize = 1024;
 
+/// The members of a message.
+const MEMBERS: &[&str] = &["jsonrpc", "id", "method", "params", "result", "error"];
+
+/// The members of `params` by which a message is judged or sent on its way.
+const PARAMS: &[&str] = &[
+    "_meta",
+    "arguments",
+    "cursor",
+    "inputResponses",
+    "name",
+    "progressToken",
+    "ref",
+    "requestId",
+    "requestState",
+    "uri",
+];
+
+/// Whether `name` is none of `known`, but would be for a reader that ignores case, as Go's `encoding/json` does; it
+/// folds the long s and the Kelvin sign, too.
+fn is_disguised(name: &str, known: &[&str]) -> bool {
+    let folded = |name: char| match name {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    let same = |known: &&str| name.chars().map(folded).eq(known.chars().map(folded));
+    !known.contains(&name) && known.iter().any(same)
+}
+
 /// Which of the four forms a message has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
@@ -30,6 +59,9 @@ pub enum MessageError {
     /// An array: batches exist in no revision that is served.
     #[error("a batch of messages")]
     Batch,
+    /// A name that only case tells from one of the protocol: readers that ignore case would read another message.
+    #[error("a member is named like one of the protocol, but for its case")]
+    Case,
     /// `error` is not an object with an integer `code` and a string `message`.
     #[error("`error` is not an object with an integer `code` and a string `message`")]
     ErrorForm,
@@ -69,6 +101,7 @@ impl MessageError {
         match self {
             Self::Json(error) => error.code(),
             Self::Batch
+            | Self::Case
             | Self::ErrorForm
             | Self::IdForm
             | Self::IdMissing
@@ -209,7 +242,7 @@ impl Message {
             result: None,
             error: None,
         };
-        let version = message.place(members);
+        let version = message.place(members)?;
         if !version.is_some_and(|span| message.view(&span).is_str("2.0")) {
             return Err(MessageError::Version);
         }
@@ -218,7 +251,7 @@ impl Message {
     }
 
     /// Notes where the known members are; gives the place of `jsonrpc`.
-    fn place(&mut self, members: Vec<Member>) -> Option<Range<usize>> {
+    fn place(&mut self, members: Vec<Member>) -> Result<Option<Range<usize>>, MessageError> {
         let mut version = None;
         for Member { name, value } in members {
             let bytes = self.bytes.clone();
@@ -229,11 +262,16 @@ impl Message {
                 "params" => &mut self.params,
                 "result" => &mut self.result,
                 "error" => &mut self.error,
+                name if is_disguised(name, MEMBERS) => return Err(MessageError::Case),
                 _ => continue,
             };
             *slot = Some(value);
         }
-        version
+        let mut params = self.params().into_iter().flat_map(|params| params.members());
+        if params.any(|(name, _)| is_disguised(&name, PARAMS)) {
+            return Err(MessageError::Case);
+        }
+        Ok(version)
     }
 
     fn form(&mut self) -> Result<Shape, MessageError> {

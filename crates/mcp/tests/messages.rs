@@ -47,7 +47,7 @@ fn messages_have_the_shape_that_their_members_say() {
         (r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"","data":[]}}"#, Shape::Error, None),
         (r#"{"jsonrpc":"2.0","error":{"code":1,"message":""}}"#, Shape::Error, None),
         (
-            r#"{"jsonrpc":"\u0032.0","Method":"evil","id":1,"method":"ping","x":{"method":1}}"#,
+            r#"{"jsonrpc":"\u0032.0","verb":"evil","id":1,"method":"ping","x":{"method":1}}"#,
             Shape::Request,
             Some("1"),
         ),
@@ -70,7 +70,7 @@ fn what_is_not_one_message_is_refused_by_name() {
         ("{}", MessageError::Version),
         (r#"{"jsonrpc":"1.0","id":1,"method":"m"}"#, MessageError::Version),
         (r#"{"jsonrpc":2.0,"id":1,"method":"m"}"#, MessageError::Version),
-        (r#"{"JSONRPC":"2.0","id":1,"method":"m"}"#, MessageError::Version),
+        (r#"{"JSONRPC":"2.0","id":1,"method":"m"}"#, MessageError::Case),
         (r#"{"jsonrpc":"2.0","id":1}"#, MessageError::Members),
         (r#"{"jsonrpc":"2.0","id":1,"method":"m","result":{}}"#, MessageError::Members),
         (r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":""}}"#, MessageError::Members),
@@ -387,5 +387,27 @@ proptest! {
             let away = Message::parse(message.with_id(b"42"), &limits()).unwrap();
             prop_assert_eq!(away.with_id(message.id().unwrap().raw()), message.bytes());
         }
+    }
+}
+
+#[test]
+fn a_name_that_only_case_tells_from_one_of_the_protocol_is_refused_and_other_names_are_not() {
+    for text in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","Method":"n"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{},"Result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{},"re\u017fult":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"b"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","\u004eame":"b"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","argument\u017f":{}}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"URI":"x://a"}}"#,
+    ] {
+        assert_eq!(parse(text).err(), Some(MessageError::Case), "{text}");
+    }
+    for text in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","extra":1,"names":2}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"Name":1}}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"Name":1,"URI":2}}"#,
+    ] {
+        assert!(parse(text).is_ok(), "{text}");
     }
 }
