@@ -238,8 +238,8 @@ async fn a_subscription_keeps_the_id_of_its_client_and_ends_with_it() -> Outcome
 /// The body of a call with what a re-encoding would lose.
 const ODD: &str = r#" { "methods":"tools/list", "z":1,"a" : [ 1.0 , 1E2,-0,0.10, 123456789012345678901234567890 ],"ids":7,
   "id":123456789012345678901234567890,"jsonrpc":"\u0032.0","method":"tools\/call","params":{"names":"delete","name":"echo",
-  "arguments":{"text":"\u00e9 é \/ \u0041 \ud83d\ude00","Other":"B","OTHER":"c","n":123456789012345678901234567890123.5},
-  "_meta":{META"progressToken":"\u0074ok","x.y/z":{"":null}},"unknown":{"b":[],"a":{ }}}, "":0 }
+  "arguments":{"text":"\u00e9 é \/ \u0041 \ud83d\ude00","other":"B","n":123456789012345678901234567890123.5},
+  "_meta":{META"progressToken":"\u0074ok","x.y/z":{"":null,"b":1,"B":2}},"unknown":{"b":[],"a":{ }}}, "":0 }
 "#;
 
 const ODD_ANSWER: &str = r#"{ "result" : {"zz":1.0,"content":[{"text":"\u0061 \/ é","type":"text","n":1e1}],"structuredContent":{"b":123456789012345678901234567890,"a":-0,"B":1},
