@@ -88,13 +88,8 @@ pub(super) fn look(
         edited: false,
         findings,
     };
-    for (member, view) in
-        [("/params", message.params()), ("/result", message.result()), ("/error", message.error())]
-    {
-        if let Some(view) = view {
-            answer::leaves_and_numbers(view, member, |place, kind, leaf| search.leaf(place, kind, leaf));
-        }
-    }
+    // Members that the protocol does not know as well: they are relayed like the others.
+    answer::leaves_and_numbers(message.root(), "", |place, kind, leaf| search.leaf(place, kind, leaf));
     let Search { edits, worst, edited, .. } = search;
     let masked = if edited && worst == Verdict::Mask { edits.apply(message.bytes()).ok() } else { None };
     // What should have been masked and could not be is refused, never let through.
@@ -115,6 +110,9 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn leaf(&mut self, place: &str, kind: Place, leaf: View<'_>) {
+        if matches!(place, "/id" | "/jsonrpc" | "/method") {
+            return;
+        }
         // Byte-exact by the specification, opaque to everybody but the server itself.
         if kind == Place::Value && matches!(place, "/params/requestState" | "/result/requestState") {
             return;
@@ -165,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_servers_own_request_state_goes_unread_and_no_member_that_borrows_its_name() {
+    fn only_the_id_and_the_servers_own_request_state_go_unread_and_nothing_beside_them() {
         let inspector = Inspector::new(&InspectSettings::default()).unwrap();
         let key = ["AKIA", "IOSFODNN7EXAMPLQ"].concat();
         for (message, clean) in [
@@ -176,6 +174,8 @@ mod tests {
                 ),
                 false,
             ),
+            (format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{}},"beside":["{key}"]}}"#), false),
+            (format!(r#"{{"jsonrpc":"2.0","id":"{key}","result":{{}}}}"#), true),
             (
                 format!(
                     r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":1,"message":"","requestState":"{key}"}}}}"#
