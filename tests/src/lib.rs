@@ -3,8 +3,8 @@
 pub mod book;
 pub mod chance;
 pub mod disk;
-pub mod load;
 pub mod issuer;
+pub mod load;
 pub mod pair;
 pub mod process;
 pub mod strace;

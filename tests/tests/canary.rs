@@ -1,7 +1,7 @@
 //! Secrets of every kind are planted, traffic runs over them with every error that can be caused, and then everything
 //! the gateway wrote or says is searched. No secret may be anywhere but where the list of places says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use portcullis_testkit::{
     Client, Era, Gateway, GatewayBuilder, Hostile, HostileServer, McpClient, Outcome, files_containing,
@@ -255,16 +255,55 @@ fn holds(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-#[tokio::test]
-async fn no_planted_secret_is_in_any_output_log_file_ledger_store_metric_trace_or_answer() -> Outcome {
-    let mut world = world("debug").await?;
-    let key = new_key(&world.gateway, "traffic", "operator")?;
-    let url = world.gateway.url("s");
-    let token = world.issuer.token(&world.issuer.claims("https://issuer.example", &url))?;
+/// What the gateway itself made.
+struct Own<'a> {
+    key: &'a str,
+    first: &'a str,
+    token: &'a str,
+    admin: String,
+    pepper: Vec<u8>,
+    seed: String,
+}
+
+/// What was planted, its bytes, the files that may hold it, and whether the caller's own answers may.
+type Planted = Vec<(&'static str, Vec<u8>, Vec<PathBuf>, bool)>;
+
+fn planted(own: Own<'_>, folder: &Path, data: &Path) -> Planted {
+    let at = |name: &str| vec![folder.join(name)];
+    let secret_of = |key: &str| key.splitn(3, '_').nth(2).unwrap().to_owned();
+    vec![
+        ("an API key", secret_of(own.key).into(), vec![], false),
+        ("the first API key", secret_of(own.first).into(), at("stdout.log"), false),
+        ("a JWT", own.token.rsplit('.').next().unwrap().into(), vec![], false),
+        ("claims of a JWT", own.token.split('.').nth(1).unwrap().into(), vec![], false),
+        ("a header of a server, from the environment", canary("upstream").into(), vec![], false),
+        ("a header of a server, from a file", canary("file").into(), at("upstream.token"), false),
+        ("a query of a server's URL", canary("query").into(), at("portcullis.yaml"), false),
+        ("the environment of a child", canary("child").into(), vec![], false),
+        ("the admin token", own.admin.into(), vec![data.join("admin.token")], false),
+        ("the pepper", own.pepper, vec![data.join("pepper")], false),
+        ("the ledger's private key", own.seed.into(), vec![data.join("ledger.key")], false),
+        // A caller may see its own arguments again in an error about them, and answers that policy passes.
+        ("an argument", canary("argument").into(), vec![], true),
+        ("a credential in an argument", concat!("Q4JX7RM2", "TBW5ZN3D").into(), vec![], true),
+        ("an answer", canary("answer").into(), vec![], true),
+        ("a credential in an answer", concat!("R5KY8SN3", "UCX6AP4E").into(), vec![], false),
+        ("a wrong credential", canary("wrong").into(), vec![], false),
+        ("a cookie", canary("cookie").into(), vec![], false),
+        ("a credential in a path or query", canary("path").into(), vec![], false),
+        ("a guessed session", canary("session").into(), vec![], false),
+        ("a wrong admin token", canary("admin").into(), vec![], false),
+        ("a value in a refused file", canary("config").into(), vec![], false),
+        ("the session of a server", b"scripted-1".to_vec(), vec![], false),
+    ]
+}
+
+/// Uses every secret, in calls that work and calls that do not.
+async fn traffic(world: &mut World, key: &str, token: &str) -> Outcome<Vec<String>> {
     let mut replies = Vec::new();
-    good_and_refused(&world, &key, &mut replies).await?;
-    credentials(&world, &key, &token, &mut replies).await?;
-    answers(&world, &key, &mut replies).await?;
+    good_and_refused(world, key, &mut replies).await?;
+    credentials(world, key, token, &mut replies).await?;
+    answers(world, key, &mut replies).await?;
     world
         .server
         .wait_until(SOON, |server| {
@@ -292,55 +331,20 @@ async fn no_planted_secret_is_in_any_output_log_file_ledger_store_metric_trace_o
     })
     .await?;
     world.gateway.rewrite(|yaml| yaml.replace(&format!("\n  nonsense: {}", canary("config")), ""))?;
-    let mut said = said(&world.gateway).await?;
-    let (data, first) = (world.gateway.data(), world.gateway.key()?.to_owned());
-    let (admin, pepper) = (world.gateway.admin_token()?, std::fs::read(data.join("pepper"))?);
-    let ledger_key = std::fs::read_to_string(data.join("ledger.key"))?;
-    let seed = ledger_key.trim().rsplit('+').next().unwrap().to_owned();
-    world.gateway.stop().await?;
-    world.collector.wait_until(SOON, |collector| !collector.received().is_empty()).await?;
-    for (index, request) in world.collector.received().into_iter().enumerate() {
-        said.push((format!("trace export {index}"), request.body));
-    }
+    Ok(replies)
+}
 
-    let sessions: Vec<String> =
-        replies.iter().filter_map(|reply| reply.strip_prefix("session:")).map(str::to_owned).collect();
-    assert!(!sessions.is_empty());
-    replies.retain(|reply| !reply.starts_with("session:"));
-    let folder = world.gateway.folder().to_path_buf();
-    let at = |name: &str| vec![folder.join(name)];
-    let secret_of = |key: &str| key.splitn(3, '_').nth(2).unwrap().to_owned();
-    // What, its bytes, the files that may hold it, and whether the caller's own answers may.
-    let mut planted: Vec<(&str, Vec<u8>, Vec<PathBuf>, bool)> = vec![
-        ("an API key", secret_of(&key).into(), vec![], false),
-        ("the first API key", secret_of(&first).into(), at("stdout.log"), false),
-        ("a JWT", token.rsplit('.').next().unwrap().into(), vec![], false),
-        ("claims of a JWT", token.split('.').nth(1).unwrap().into(), vec![], false),
-        ("a header of a server, from the environment", canary("upstream").into(), vec![], false),
-        ("a header of a server, from a file", canary("file").into(), at("upstream.token"), false),
-        ("a query of a server's URL", canary("query").into(), at("portcullis.yaml"), false),
-        ("the environment of a child", canary("child").into(), vec![], false),
-        ("the admin token", admin.into(), vec![data.join("admin.token")], false),
-        ("the pepper", pepper, vec![data.join("pepper")], false),
-        ("the ledger's private key", seed.into(), vec![data.join("ledger.key")], false),
-        // A caller may see its own arguments again in an error about them, and answers that policy passes.
-        ("an argument", canary("argument").into(), vec![], true),
-        ("a credential in an argument", concat!("Q4JX7RM2", "TBW5ZN3D").into(), vec![], true),
-        ("an answer", canary("answer").into(), vec![], true),
-        ("a credential in an answer", concat!("R5KY8SN3", "UCX6AP4E").into(), vec![], false),
-        ("a wrong credential", canary("wrong").into(), vec![], false),
-        ("a cookie", canary("cookie").into(), vec![], false),
-        ("a credential in a path or query", canary("path").into(), vec![], false),
-        ("a guessed session", canary("session").into(), vec![], false),
-        ("a wrong admin token", canary("admin").into(), vec![], false),
-        ("a value in a refused file", canary("config").into(), vec![], false),
-        ("the session of a server", b"scripted-1".to_vec(), vec![], false),
-    ];
-    planted.extend(sessions.iter().map(|session| ("a session", session.clone().into_bytes(), vec![], false)));
+/// Where anything planted is that it may not be.
+fn leaks(
+    folder: &Path,
+    planted: Planted,
+    said: &[(String, Vec<u8>)],
+    replies: &[String],
+) -> Outcome<Vec<String>> {
     let mut leaks = Vec::new();
     for (what, needle, places, answered) in planted {
         assert!(needle.len() >= 10, "{what} is too short to be looked for");
-        for file in files_containing(&folder, &needle)? {
+        for file in files_containing(folder, &needle)? {
             if !places.contains(&file) {
                 leaks.push(format!(
                     "{what} is in {}: {}",
@@ -364,6 +368,36 @@ async fn no_planted_secret_is_in_any_output_log_file_ledger_store_metric_trace_o
         let told = replies.iter().filter(|reply| !answered && holds(reply.as_bytes(), &needle));
         leaks.extend(told.map(|reply| format!("{what} is in the answer {reply:.300}")));
     }
+    Ok(leaks)
+}
+
+#[tokio::test]
+async fn no_planted_secret_is_in_any_output_log_file_ledger_store_metric_trace_or_answer() -> Outcome {
+    let mut world = world("debug").await?;
+    let key = new_key(&world.gateway, "traffic", "operator")?;
+    let url = world.gateway.url("s");
+    let token = world.issuer.token(&world.issuer.claims("https://issuer.example", &url))?;
+    let mut replies = traffic(&mut world, &key, &token).await?;
+    let mut said = said(&world.gateway).await?;
+    let (data, first) = (world.gateway.data(), world.gateway.key()?.to_owned());
+    let (admin, pepper) = (world.gateway.admin_token()?, std::fs::read(data.join("pepper"))?);
+    let ledger_key = std::fs::read_to_string(data.join("ledger.key"))?;
+    let seed = ledger_key.trim().rsplit('+').next().unwrap().to_owned();
+    world.gateway.stop().await?;
+    world.collector.wait_until(SOON, |collector| !collector.received().is_empty()).await?;
+    for (index, request) in world.collector.received().into_iter().enumerate() {
+        said.push((format!("trace export {index}"), request.body));
+    }
+
+    let sessions: Vec<String> =
+        replies.iter().filter_map(|reply| reply.strip_prefix("session:")).map(str::to_owned).collect();
+    assert!(!sessions.is_empty());
+    replies.retain(|reply| !reply.starts_with("session:"));
+    let folder = world.gateway.folder().to_path_buf();
+    let own = Own { key: &key, first: &first, token: &token, admin, pepper, seed };
+    let mut planted = planted(own, &folder, &data);
+    planted.extend(sessions.iter().map(|session| ("a session", session.clone().into_bytes(), vec![], false)));
+    let leaks = leaks(&folder, planted, &said, &replies)?;
     assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
     Ok(())
 }

@@ -199,6 +199,42 @@ async fn a_hangup_takes_over_a_rotated_credential_and_leaves_children_of_others_
     Ok(())
 }
 
+/// Exit code and words of a command.
+fn run(gateway: &Gateway, arguments: &[&str]) -> Outcome<(Option<i32>, String)> {
+    let output = gateway.command(arguments)?;
+    Ok((
+        output.status.code(),
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+    ))
+}
+
+fn mistaken_commands_are_refused(gateway: &Gateway) -> Outcome {
+    for (arguments, expected) in [
+        (&["server", "remove", "s"][..], "portcullis.yaml"),
+        (&["server", "remove", "nosuch"], "no server"),
+        (&["server", "add", "s", "--url", "http://127.0.0.1:9/mcp"], "declared"),
+        (&["server", "add", "a/b", "--url", "http://127.0.0.1:9/mcp"], "name"),
+        (&["server", "add", "x", "--url", "file:///etc/passwd"], "url"),
+        (
+            &[
+                "server",
+                "add",
+                "x",
+                "--url",
+                "http://127.0.0.1:9/mcp",
+                "--header",
+                "Authorization=Bearer literal-secret",
+            ],
+            "env:NAME",
+        ),
+    ] {
+        let (code, words) = run(gateway, arguments)?;
+        assert_eq!(code, Some(1), "{arguments:?}: {words}");
+        assert!(words.contains(expected) && !words.contains("literal-secret"), "{arguments:?}: {words}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_come_and_go_by_command_without_disturbing_the_others_and_survive_a_restart() -> Outcome {
     let (server, other) = (HostileServer::start().await?, HostileServer::start().await?);
@@ -207,13 +243,6 @@ async fn servers_come_and_go_by_command_without_disturbing_the_others_and_surviv
     known(&gateway, SOON).await?;
     let load = Load::start(gateway.address(), gateway.key()?, &["s"], 16, "servers");
     let key = gateway.key()?.to_owned();
-    let run = |gateway: &Gateway, arguments: &[&str]| -> Outcome<(Option<i32>, String)> {
-        let output = gateway.command(arguments)?;
-        Ok((
-            output.status.code(),
-            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
-        ))
-    };
     for round in 0..3 {
         let (code, words) = run(&gateway, &["server", "add", "t", "--url", &other.url()])?;
         assert_eq!(code, Some(0), "{words}");
@@ -239,29 +268,7 @@ async fn servers_come_and_go_by_command_without_disturbing_the_others_and_surviv
             soon("the children of a removed server ended", || children(pid).0.is_empty()).await?;
         }
     }
-    for (arguments, expected) in [
-        (&["server", "remove", "s"][..], "portcullis.yaml"),
-        (&["server", "remove", "nosuch"], "no server"),
-        (&["server", "add", "s", "--url", "http://127.0.0.1:9/mcp"], "declared"),
-        (&["server", "add", "a/b", "--url", "http://127.0.0.1:9/mcp"], "name"),
-        (&["server", "add", "x", "--url", "file:///etc/passwd"], "url"),
-        (
-            &[
-                "server",
-                "add",
-                "x",
-                "--url",
-                "http://127.0.0.1:9/mcp",
-                "--header",
-                "Authorization=Bearer literal-secret",
-            ],
-            "env:NAME",
-        ),
-    ] {
-        let (code, words) = run(&gateway, arguments)?;
-        assert_eq!(code, Some(1), "{arguments:?}: {words}");
-        assert!(words.contains(expected) && !words.contains("literal-secret"), "{arguments:?}: {words}");
-    }
+    mistaken_commands_are_refused(&gateway)?;
     let journal = load.end().await;
     let failed: Vec<_> = journal.iter().filter(|call| call.status != Some(200)).collect();
     assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), journal.len(), failed.first());

@@ -176,6 +176,26 @@ async fn a_client_may_initialize_twice_and_has_two_sessions() -> Outcome {
 /// How the headers of a correct call are changed: name, and the values it has then.
 type Change<'a> = (&'a str, &'a [&'a str]);
 
+/// Requests that lack what revision 2026-07-28 wants in every one, and were answered otherwise than with `expected`.
+async fn without_meta(client: &mut McpClient, expected: (u16, i64)) -> Outcome<Vec<String>> {
+    let mut wrong = Vec::new();
+    let (_, mut message) = client.message("tools/call", json!({"name": "echo", "arguments": {}}));
+    for member in ["protocolVersion", "clientCapabilities"] {
+        let mut lacking = message.clone();
+        let own = lacking["params"]["_meta"].as_object_mut().ok_or("no _meta")?;
+        own.remove(&format!("io.modelcontextprotocol/{member}"));
+        let reply = client.notify(&lacking).await?;
+        let value: Value = serde_json::from_slice(&reply.body)?;
+        let got = (reply.status.as_u16(), value["error"]["code"].as_i64().unwrap_or_default());
+        if got != expected {
+            wrong.push(format!("without {member}: {got:?}"));
+        }
+    }
+    message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2025-11-25");
+    assert_eq!(client.notify(&message).await?.status, 400);
+    Ok(wrong)
+}
+
 #[tokio::test]
 async fn mirrored_headers_agree_with_the_body_or_nothing_is_forwarded() -> Outcome {
     let server = HostileServer::start().await?;
@@ -238,20 +258,7 @@ async fn mirrored_headers_agree_with_the_body_or_nothing_is_forwarded() -> Outco
             wrong.push(format!("{name} {values:?} {arguments}: {got:?}, not {expected:?}: {}", reply.text()));
         }
     }
-    let (_, mut message) = client.message("tools/call", json!({"name": "echo", "arguments": {}}));
-    for member in ["protocolVersion", "clientCapabilities"] {
-        let mut lacking = message.clone();
-        let own = lacking["params"]["_meta"].as_object_mut().ok_or("no _meta")?;
-        own.remove(&format!("io.modelcontextprotocol/{member}"));
-        let reply = client.notify(&lacking).await?;
-        let value: Value = serde_json::from_slice(&reply.body)?;
-        let got = (reply.status.as_u16(), value["error"]["code"].as_i64().unwrap_or_default());
-        if got != meta {
-            wrong.push(format!("without {member}: {got:?}"));
-        }
-    }
-    message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2025-11-25");
-    assert_eq!(client.notify(&message).await?.status, 400);
+    wrong.extend(without_meta(&mut client, meta).await?);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(pair.server.count("tools/call"), passed, "something refused was forwarded");
     let refused = cases.iter().filter(|(.., expected)| *expected == mismatch).count() + 1;

@@ -8,6 +8,8 @@ use crate::verdict::Verdict;
 pub enum Format {
     /// Exit code only: one test.
     Exit,
+    /// A preparation: counts only when it fails.
+    Preparation,
     /// `cargo nextest run`.
     Nextest,
     /// `cargo test`, possibly many binaries.
@@ -21,7 +23,8 @@ pub enum Format {
 pub fn verdict(format: Format, ended: &Ended) -> Verdict {
     let mut verdict = match format {
         Format::Exit if ended.success() => return Verdict::passed(),
-        Format::Exit => Verdict::default(),
+        Format::Preparation if ended.success() => return Verdict::default(),
+        Format::Exit | Format::Preparation => Verdict::default(),
         Format::Nextest => nextest(&ended.output),
         Format::Libtest => libtest(&ended.output),
         Format::Lines => lines(&ended.output),
@@ -52,13 +55,24 @@ fn nextest(output: &str) -> Verdict {
             _ => {}
         }
     }
+    // A test that cannot do its work here says so and ends early: that is no pass.
+    for line in output.lines().map(str::trim) {
+        if line.starts_with("not run: ") {
+            verdict.passed = verdict.passed.saturating_sub(1);
+            verdict.skipped += 1;
+            verdict.notes.push(format!("skip {line}"));
+        } else if line.starts_with("skipped in part: ") {
+            verdict.skipped += 1;
+            verdict.notes.push(format!("skip {line}"));
+        }
+    }
     let failures = output.lines().map(str::trim).filter(|line| {
         ["FAIL [", "TIMEOUT [", "ABORT ", "SIGABRT [", "SIGSEGV ["].iter().any(|mark| line.starts_with(mark))
     });
     let mut notes = failures.map(str::to_owned).collect::<Vec<_>>();
     notes.sort();
     notes.dedup();
-    verdict.notes = notes;
+    verdict.notes.extend(notes);
     verdict
 }
 

@@ -193,7 +193,8 @@ mod tests {
     fn own_jsonrpc_codes_lie_outside_the_reserved_range() {
         for code in Code::ALL {
             let rpc = code.jsonrpc();
-            let specified = [-32700, -32002, -32600, -32601, -32602, -32603, -32020, -32021, -32022].contains(&rpc);
+            let specified =
+                [-32700, -32002, -32600, -32601, -32602, -32603, -32020, -32021, -32022].contains(&rpc);
             assert!(specified || !(-32768..=-32000).contains(&rpc), "{}", code.name());
         }
     }

@@ -101,11 +101,6 @@ impl Gateway {
         trail.keep(Stage::Throttle, throttle::source(self, &source_text, rules))?;
         let head = accept::head(&parts.method, &parts.uri, server, parts.headers, source, rules);
         let head = trail.keep(Stage::Accept, head)?;
-        // Before authentication: a large or slow body must not cost a signature check first.
-        let bytes = trail.keep(Stage::Read, read::bounded(body, &rules.limits).await)?;
-        if head.verb == Verb::Post {
-            trail.input = Some(Measured::of(&bytes));
-        }
         let caller = trail.keep(Stage::Authenticate, authenticate::caller(&head, rules).await);
         let caller = caller.inspect_err(|refusal| {
             if refusal.code == Code::AuthInvalid {
@@ -114,6 +109,11 @@ impl Gateway {
         })?;
         trail.caller = Some(Arc::clone(&caller));
         held.0.push(trail.keep(Stage::Throttle, throttle::caller(self, &caller, rules))?);
+        // After authentication: who proves nothing makes us hold no bytes, and a slow body counts as its caller's call.
+        let bytes = trail.keep(Stage::Read, read::bounded(body, &rules.limits).await)?;
+        if head.verb == Verb::Post {
+            trail.input = Some(Measured::of(&bytes));
+        }
         let call = parse::call(head, bytes, &caller, rules, &self.sessions, asked);
         let call = trail.keep(Stage::Parse, call)?;
         remember(trail, &call);

@@ -144,12 +144,13 @@ fn style_steps(root: &Path, _: &Cache) -> Result<Vec<Step>> {
 
 fn unit(root: &Path, _: &Cache) -> Result<Vec<Step>> {
     // End-to-end tests start the binary, which a test build alone does not bring.
-    let mut steps = Vec::new();
+    let mut steps = vec![tools()];
     let mut binary = build(root);
     binary.command.args(["--bins"]);
     let tests = if process::find("cargo-nextest").is_some() {
         let mut command = cargo(root, &["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]);
-        command.args(["--no-tests", "pass", "--color", "never"]).env("NEXTEST_HIDE_PROGRESS_BAR", "1");
+        command.args(["--no-tests", "pass", "--color", "never", "--success-output", "immediate"]);
+        command.env("NEXTEST_HIDE_PROGRESS_BAR", "1");
         Step { command, format: Format::Nextest, deadline: minutes(30) }
     } else {
         let mut command = cargo(root, &["test", "--locked", "--workspace", "--no-fail-fast"]);
@@ -159,6 +160,17 @@ fn unit(root: &Path, _: &Cache) -> Result<Vec<Step>> {
     steps.push(binary);
     steps.push(tests);
     Ok(steps)
+}
+
+/// Tracing and metrics tools that some tests use, where they can be had; a test without its tool says that it did not
+/// run, and is counted as skipped.
+fn tools() -> Step {
+    let script = "command -v strace >/dev/null && command -v promtool >/dev/null && exit 0; \
+        [ \"$(id -u)\" = 0 ] && command -v apt-get >/dev/null || exit 0; \
+        apt-get update -qq; apt-get install -y --no-install-recommends -qq strace prometheus; exit 0";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env("DEBIAN_FRONTEND", "noninteractive");
+    Step { command, format: Format::Preparation, deadline: minutes(5) }
 }
 
 fn doc(root: &Path, _: &Cache) -> Result<Vec<Step>> {

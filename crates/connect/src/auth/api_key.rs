@@ -37,7 +37,8 @@ const ID_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 pub fn new_api_key(entropy: &dyn Entropy, pepper: &Secret<Vec<u8>>) -> (Secret<String>, String, [u8; 32]) {
     let mut chance = [0; ID_CHARS];
     entropy.fill(&mut chance);
-    let letter = |byte: &u8| ID_ALPHABET.get(usize::from(byte & 31)).map_or('a', |letter| char::from(*letter));
+    let letter =
+        |byte: &u8| ID_ALPHABET.get(usize::from(byte & 31)).map_or('a', |letter| char::from(*letter));
     let id: String = chance.iter().map(letter).collect();
     let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     entropy.fill(secret.as_mut_slice());

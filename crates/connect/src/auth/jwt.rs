@@ -231,7 +231,9 @@ fn check(issuer: &JwtIssuer) -> Result<(), String> {
     match url.scheme() {
         "https" => Ok(()),
         "http" if local => Ok(()),
-        _ => Err(format!("issuer `{name}`: `{url}` must be https, anybody on the way could replace the keys")),
+        _ => {
+            Err(format!("issuer `{name}`: `{url}` must be https, anybody on the way could replace the keys"))
+        }
     }
 }
 

@@ -35,7 +35,8 @@ pub(super) struct Times {
 impl Times {
     fn read(claims: &Map<String, Value>) -> Result<Self, AuthError> {
         Ok(Self {
-            expires_s: seconds(claims, "exp")?.ok_or(AuthError::invalid("the token never expires (no `exp`)"))?,
+            expires_s: seconds(claims, "exp")?
+                .ok_or(AuthError::invalid("the token never expires (no `exp`)"))?,
             not_before_s: seconds(claims, "nbf")?,
             issued_s: seconds(claims, "iat")?,
         })
@@ -115,9 +116,13 @@ fn check_type(compact: &Compact<'_>, issuer: &JwtIssuer) -> Result<(), AuthError
     }
     // Bound to a key that its bearer must prove to hold, which nobody does here: used without, it is stolen goods.
     if claims.contains_key("cnf") {
-        return Err(AuthError::invalid("the token is bound to a key (`cnf`), and possession cannot be checked"));
+        return Err(AuthError::invalid(
+            "the token is bound to a key (`cnf`), and possession cannot be checked",
+        ));
     }
-    let is = |name: &str, wrong: &[&str]| claims.get(name).and_then(Value::as_str).is_some_and(|v| wrong.contains(&v));
+    let is = |name: &str, wrong: &[&str]| {
+        claims.get(name).and_then(Value::as_str).is_some_and(|v| wrong.contains(&v))
+    };
     let uses = claims.get("token_use").is_some_and(|value| value.as_str() != Some("access"));
     // `htm`: a DPoP proof; `events`: a logout or other security event; `typ` and `token_use`: as some providers say it.
     if uses || is("typ", &OTHER_TOKEN_TYPES) || claims.contains_key("events") || claims.contains_key("htm") {
@@ -135,7 +140,9 @@ fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, AuthE
         None => Ok(None),
         Some(value) => match value.as_u64() {
             Some(seconds) if seconds <= SECONDS_MAX => Ok(Some(seconds)),
-            Some(_) | None => Err(AuthError::invalid("a time claim is not a whole number of seconds in range")),
+            Some(_) | None => {
+                Err(AuthError::invalid("a time claim is not a whole number of seconds in range"))
+            }
         },
     }
 }
@@ -184,7 +191,11 @@ fn scopes(claims: &Map<String, Value>) -> Result<BTreeSet<String>, AuthError> {
         (None, None) => BTreeSet::new(),
     };
     let legal = |byte: u8| matches!(byte, b'!' | b'#'..=b'[' | b']'..=b'~');
-    if scopes.iter().all(|scope| !scope.is_empty() && scope.bytes().all(legal)) { Ok(scopes) } else { Err(wrong()) }
+    if scopes.iter().all(|scope| !scope.is_empty() && scope.bytes().all(legal)) {
+        Ok(scopes)
+    } else {
+        Err(wrong())
+    }
 }
 
 /// Roles of ours, by way of the issuer's map.
@@ -195,7 +206,9 @@ fn roles(
 ) -> Result<BTreeSet<String>, AuthError> {
     let values = match issuer.roles_claim.as_deref().and_then(|path| reach(claims, path)) {
         None => Vec::new(),
-        value => strings(value).ok_or(AuthError::invalid("the roles claim is neither text nor a list of texts"))?,
+        value => {
+            strings(value).ok_or(AuthError::invalid("the roles claim is neither text nor a list of texts"))?
+        }
     };
     let mapped = values.iter().chain(scopes).filter_map(|name| issuer.role_map.get(name)).flatten();
     Ok(issuer.default_roles.iter().chain(mapped).cloned().collect())

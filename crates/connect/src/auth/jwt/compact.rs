@@ -45,14 +45,16 @@ impl<'a> Compact<'a> {
         };
         let signed = token.get(..header.len() + 1 + payload.len()).unwrap_or_default();
         let decode = |segment: &str| {
-            URL_SAFE_NO_PAD.decode(segment).map_err(|_| AuthError::invalid("a segment is not canonical base64url"))
+            URL_SAFE_NO_PAD
+                .decode(segment)
+                .map_err(|_| AuthError::invalid("a segment is not canonical base64url"))
         };
         let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature_text)?);
         if signature.is_empty() {
             return Err(AuthError::invalid("the token is not signed"));
         }
-        let mut header =
-            json::object(&header).ok_or(AuthError::invalid("the header is not a JSON object of unique names"))?;
+        let mut header = json::object(&header)
+            .ok_or(AuthError::invalid("the header is not a JSON object of unique names"))?;
         if REFUSED.iter().any(|name| header.contains_key(*name)) {
             return Err(AuthError::invalid("the header has a member that tokens here must not have"));
         }

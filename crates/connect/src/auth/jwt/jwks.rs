@@ -80,7 +80,12 @@ impl NoKey {
 
 impl KeySet {
     /// Reads a set. `secret`: it comes from a place that may hold HMAC keys.
-    pub(super) fn parse(bytes: &[u8], generation: u64, secret: bool, limits: &Limits) -> Result<Self, String> {
+    pub(super) fn parse(
+        bytes: &[u8],
+        generation: u64,
+        secret: bool,
+        limits: &Limits,
+    ) -> Result<Self, String> {
         let set = json::object(bytes).ok_or("not a JSON object of unique names")?;
         let Some(Value::Array(items)) = set.get("keys") else {
             return Err("no list of keys".into());
@@ -155,7 +160,8 @@ impl Key {
     pub(super) fn verify(&self, token: &Compact<'_>) -> Result<(), AuthError> {
         let key = match &self.material {
             Material::Ed25519(key) => {
-                let holds = portcullis_proof::key::verify_strict(key, token.signed.as_bytes(), &token.signature);
+                let holds =
+                    portcullis_proof::key::verify_strict(key, token.signed.as_bytes(), &token.signature);
                 return if holds { Ok(()) } else { Err(wrong_signature()) };
             }
             Material::Hmac(key) | Material::P256(key) | Material::P384(key) | Material::Rsa(key) => key,

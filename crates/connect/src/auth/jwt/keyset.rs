@@ -206,7 +206,12 @@ impl KeySource {
             before => {
                 let generation = before.as_ref().map_or(1, |current| current.set.generation.wrapping_add(1));
                 let set = KeySet::parse(bytes, generation, secret, &self.limits)?;
-                tracing::info!(issuer = self.issuer, keys = set.len(), generation, "the issuer's keys are in use");
+                tracing::info!(
+                    issuer = self.issuer,
+                    keys = set.len(),
+                    generation,
+                    "the issuer's keys are in use"
+                );
                 Arc::new(set)
             }
         };
@@ -225,6 +230,9 @@ impl KeySource {
 
 impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeySource").field("issuer", &self.issuer).field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("KeySource")
+            .field("issuer", &self.issuer)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }

@@ -5,11 +5,7 @@ use std::collections::BTreeSet;
 use portcullis_core::Limits;
 use serde_json::Value;
 
-use super::{
-    Alg,
-    compact::Compact,
-    jwks::KeySet,
-};
+use super::{Alg, compact::Compact, jwks::KeySet};
 
 /// Valid for Wycheproof, refused here, and why.
 const REFUSED_THOUGH_VALID: [(u64, &str); 6] = [
@@ -90,9 +86,11 @@ fn every_edge_of_ed25519_is_judged_by_the_strict_rule() {
     let b64 = |bytes: &[u8]| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
     let mut accepted = 0;
     for case in cases {
-        let flags: Vec<_> = case["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let flags: Vec<_> =
+            case["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let expected = !against.iter().any(|flag| flags.contains(flag));
-        let keys = key_set(&serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": b64(&hex(&case["key"]))}));
+        let keys =
+            key_set(&serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": b64(&hex(&case["key"]))}));
         let signature = hex(&case["sig"]);
         // The messages of the vectors are no tokens, so the parts are put together by hand.
         let token = Compact {
@@ -116,6 +114,7 @@ fn every_edge_of_ed25519_is_judged_by_the_strict_rule() {
 fn a_secret_key_counts_only_where_the_set_is_secret() {
     let k = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let set = serde_json::json!({"keys": [{"kty": "oct", "k": k}]}).to_string();
-    let keys = |secret| KeySet::parse(set.as_bytes(), 1, secret, &Limits::default()).expect("a key set").len();
+    let keys =
+        |secret| KeySet::parse(set.as_bytes(), 1, secret, &Limits::default()).expect("a key set").len();
     assert_eq!((keys(true), keys(false)), (1, 0));
 }
