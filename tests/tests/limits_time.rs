@@ -54,14 +54,31 @@ async fn a_session_ends_when_idle_and_at_last_in_any_case() -> Outcome {
     Ok(())
 }
 
+/// The head of a call whose body of 100 bytes does not come.
+fn head_without_body(pair: &Pair, more: &str) -> String {
+    format!(
+        "POST /mcp/s HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\n{more}Content-Length: 100\r\n\r\n",
+        pair.gateway.address()
+    )
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_before_a_byte_of_its_body_is_read() -> Outcome {
+    let pair = Pair::start(&[("request_timeout_ms", 60_000)]).await?;
+    let mut stranger = RawConnection::open(pair.gateway.address()).await?;
+    stranger.write(head_without_body(&pair, "").as_bytes()).await?;
+    let answer = stranger.read_until(SOON, |bytes| bytes.ends_with(b"}}}")).await;
+    let answer = String::from_utf8(answer)?;
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("auth.missing"), "{answer}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_request_that_does_not_arrive_in_time_is_given_up() -> Outcome {
     let pair = Pair::start(&[("request_timeout_ms", 300)]).await?;
     let address = pair.gateway.address();
-    let head = format!(
-        "POST /mcp/s HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-         Accept: application/json, text/event-stream\r\nContent-Length: 100\r\n\r\n"
-    );
+    let head = head_without_body(&pair, &format!("Authorization: Bearer {}\r\n", pair.gateway.key()?));
     let mut slow = RawConnection::open(address).await?;
     slow.write(head.as_bytes()).await?;
     slow.write(b"{\"jsonrpc\"").await?;

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use futures_util::future::try_join_all;
@@ -58,7 +59,29 @@ fn method(kind: TargetKind) -> &'static str {
     }
 }
 
+/// How long a call waits for a server that does not answer, when a pinned catalogue can stand in.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 impl Catalog {
+    /// As [`Self::refresh`] for a call that waits: once there is a catalogue, a slow or broken server only costs it a
+    /// moment.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`], before the first catalogue.
+    pub async fn freshen(
+        &self,
+        upstream: &Upstream,
+        kinds: &[TargetKind],
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        let refresh = self.refresh(upstream, kinds, limits);
+        if !kinds.iter().all(|kind| self.state().known(*kind)) {
+            return refresh.await;
+        }
+        let _ = tokio::time::timeout(PATIENCE, refresh).await;
+        Ok(())
+    }
+
     /// Fetches the lists of `kinds` and brings the catalogue up to date. Whoever waited while another refresh of
     /// the same kinds began and ended takes its result.
     ///

@@ -106,7 +106,7 @@ async fn find(server: &Server, kind: TargetKind, name: &str, rules: &Rules) -> O
     if kinds.iter().all(recent) {
         return None;
     }
-    server.catalog.refresh(&server.upstream, kinds, &rules.limits).await.ok()?;
+    server.catalog.freshen(&server.upstream, kinds, &rules.limits).await.ok()?;
     look(&server.catalog.state())
 }
 

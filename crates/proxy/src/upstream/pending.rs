@@ -2,7 +2,7 @@
 //! progress tokens and subscription ids are replaced on the way in and restored on the way out
 //! (specification, stdio; a shared channel must never deliver one client's answer to another).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use portcullis_mcp::{
@@ -10,6 +10,10 @@ use portcullis_mcp::{
     jsonrpc::{Message, Shape},
 };
 use tokio::sync::mpsc;
+
+/// Questions without an answer, and subscribed URIs, that one process may have; beyond, a question is declined and a
+/// change is not told.
+const REMEMBERED_MAX: usize = 4_096;
 
 /// One message on its way to a call or a session.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ pub(super) struct Pending {
     streams: HashMap<String, Sender>,
     /// Raw ids of the server's own requests, and the session each was delivered to.
     asked: HashMap<Bytes, String>,
+    /// URIs, and the sessions that asked to be told of their changes.
+    subscribed: HashMap<String, BTreeSet<String>>,
 }
 
 /// Where a line of the child goes.
@@ -79,6 +85,7 @@ impl Pending {
             edits.replace(token.span(), number.to_string().into_bytes());
         }
         let line = edits.apply(message.bytes()).ok()?;
+        self.note_subscription(message, session);
         let waiting = Waiting {
             id: id.raw().clone(),
             token: token.map(|token| Bytes::copy_from_slice(token.raw())),
@@ -87,6 +94,25 @@ impl Pending {
         };
         self.calls.insert(number, waiting);
         Some((number, line))
+    }
+
+    /// A change of a resource concerns those who asked for it alone: its URI may say more than others may know.
+    fn note_subscription(&mut self, message: &Message, session: Option<&str>) {
+        let (Some(session), Some(name)) = (session, message.method_name()) else { return };
+        let uri = message.params().and_then(|params| params.get("uri")?.as_str());
+        let Some(uri) = uri.map(std::borrow::Cow::into_owned) else { return };
+        match &*name {
+            "resources/subscribe" if self.subscribed.len() < REMEMBERED_MAX => {
+                self.subscribed.entry(uri).or_default().insert(session.to_owned());
+            }
+            "resources/unsubscribe" => {
+                if let Some(sessions) = self.subscribed.get_mut(&uri) {
+                    sessions.remove(session);
+                }
+                self.subscribed.retain(|_, sessions| !sessions.is_empty());
+            }
+            _ => {}
+        }
     }
 
     /// Registers a request of the gateway itself, whose message is written here.
@@ -112,6 +138,10 @@ impl Pending {
     pub(super) fn close_session(&mut self, session: &str) {
         self.streams.remove(session);
         self.asked.retain(|_, asked| asked != session);
+        self.subscribed.retain(|_, sessions| {
+            sessions.remove(session);
+            !sessions.is_empty()
+        });
     }
 
     /// The number of a session's call by the id its client gave it.
@@ -204,11 +234,21 @@ impl Pending {
         if name == Some("notifications/message") {
             return match self.responsible() {
                 Some(waiting) => Route::Deliver(vec![waiting.to.clone()], whole(message)),
-                None if self.streams.len() == 1 => self.broadcast(message),
+                None if self.streams.len() == 1 && !self.shared => self.broadcast(message),
                 None => Route::Drop,
             };
         }
-        self.broadcast(message)
+        if name == Some("notifications/resources/updated") {
+            let uri = message.params().and_then(|params| params.get("uri")?.as_str()).unwrap_or_default();
+            let sessions = self.subscribed.get(&*uri).into_iter().flatten();
+            let to: Vec<_> = sessions.filter_map(|session| self.streams.get(session).cloned()).collect();
+            return if to.is_empty() { Route::Drop } else { Route::Deliver(to, whole(message)) };
+        }
+        // What changed lists concerns everybody; anything else that names nobody would be a guess.
+        if !self.shared || name.is_some_and(|name| name.ends_with("/list_changed")) {
+            return self.broadcast(message);
+        }
+        Route::Drop
     }
 
     fn broadcast(&self, message: &Message) -> Route {
@@ -241,7 +281,8 @@ impl Pending {
             }
             None => None,
         };
-        let Some((session, to)) = found else { return Route::Unroutable(id) };
+        let room = self.asked.len() < REMEMBERED_MAX;
+        let Some((session, to)) = found.filter(|_| room) else { return Route::Unroutable(id) };
         self.asked.insert(id, session);
         Route::Deliver(vec![to], whole(message))
     }
@@ -376,6 +417,30 @@ mod tests {
         drop(stuck);
         assert!(matches!(from_stuck.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
         assert_eq!((pending.calls.len(), pending.streams.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_changed_resource_is_told_to_those_who_subscribed_and_a_changed_list_to_all() {
+        let mut pending = Pending::new(true);
+        let (to, _from) = mpsc::channel(4);
+        for session in ["s", "t"] {
+            pending.open_stream(session, to.clone());
+        }
+        let subscribe = |method: &str| {
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"resources/{method}","params":{{"uri":"x://a"}}}}"#
+            ))
+        };
+        let changed = message(
+            r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x://a"}}"#,
+        );
+        assert!(delivered(pending.route(&changed)).is_none(), "nobody asked");
+        pending.register(&subscribe("subscribe"), Some("s"), to.clone()).unwrap();
+        assert_eq!(delivered(pending.route(&changed)).map(|(readers, _)| readers), Some(1));
+        let list = message(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
+        assert_eq!(delivered(pending.route(&list)).map(|(readers, _)| readers), Some(2));
+        pending.register(&subscribe("unsubscribe"), Some("s"), to).unwrap();
+        assert!(delivered(pending.route(&changed)).is_none());
     }
 
     #[test]

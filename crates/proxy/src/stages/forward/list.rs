@@ -1,6 +1,6 @@
 //! Lists are answered from the pinned catalogue, complete on one page, with only what the caller may use.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use portcullis_core::{Code, Refusal, Target, TargetKind};
@@ -9,9 +9,6 @@ use portcullis_policy::RequestContext;
 
 use super::Armed;
 use crate::{gateway::Gateway, rules::Rules, stages::authorize};
-
-/// How long a list waits for a server that does not answer, when a pinned catalogue can be shown instead.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn answer(
     gateway: &Gateway,
@@ -26,12 +23,7 @@ pub(super) async fn answer(
         );
     }
     let server = armed.server();
-    let refresh = server.catalog.refresh(&server.upstream, std::slice::from_ref(&kind), &rules.limits);
-    if server.catalog.state().known(kind) {
-        let _ = tokio::time::timeout(PATIENCE, refresh).await;
-    } else {
-        refresh.await?;
-    }
+    server.catalog.freshen(&server.upstream, std::slice::from_ref(&kind), &rules.limits).await?;
     let caller = &armed.recorded.inspected.permitted.caller;
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;
     let context = RequestContext {
