@@ -168,7 +168,7 @@ mod tests {
         let gone = (0..500).any(|_| {
             let gone = !left();
             if !gone {
-                thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(Duration::from_millis(20));
             }
             gone
         });
