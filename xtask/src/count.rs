@@ -61,6 +61,8 @@ fn nextest(output: &str) -> Verdict {
             verdict.passed = verdict.passed.saturating_sub(1);
             verdict.skipped += 1;
             verdict.notes.push(format!("skip {line}"));
+        } else if line.starts_with("FLAKY ") {
+            verdict.notes.push(format!("passed at the second try: {line}"));
         } else if line.starts_with("skipped in part: ") {
             verdict.skipped += 1;
             verdict.notes.push(format!("skip {line}"));
