@@ -7,12 +7,14 @@ use anyhow::Result;
 
 use crate::process;
 
-/// Runs the benches with these arguments; without any, what a call costs end to end and then stage by stage.
+/// Runs a role of the benches with its arguments; without a role, what a call costs end to end (with the arguments
+/// given) and then stage by stage.
 pub fn run(root: &Path, arguments: &[String]) -> Result<ExitCode> {
-    if !arguments.is_empty() {
+    if arguments.first().is_some_and(|first| !first.starts_with('-')) {
         return role(root, arguments);
     }
-    let compared = role(root, &["compare".to_owned()])?;
+    let compare: Vec<_> = std::iter::once("compare".to_owned()).chain(arguments.iter().cloned()).collect();
+    let compared = role(root, &compare)?;
     let counted = role(root, &["stages".to_owned()])?;
     Ok(if compared == ExitCode::SUCCESS { counted } else { compared })
 }
