@@ -133,7 +133,7 @@ pub struct Catalog {
     state: ArcSwap<State>,
     /// The order of the last listing, by kind.
     order: std::sync::Mutex<BTreeMap<TargetKind, Vec<Arc<str>>>>,
-    /// One refresh at a time; the value counts refreshes begun, per kind, so that waiters share one.
+    /// One refresh at a time; whoever waited takes a result that began after it asked.
     gate: tokio::sync::Mutex<()>,
     loading: tokio::sync::Mutex<()>,
     fetched_us: [AtomicU64; 4],
@@ -194,16 +194,7 @@ impl Catalog {
         let old = self.state();
         let mut state = State { order: self.order(), ..State::default() };
         for kind in TargetKind::ALL {
-            let mut listed: BTreeMap<String, definitions::Heads> = BTreeMap::new();
-            for head in self.parts.revisions.heads(kind.name()).await? {
-                if let Some((server, name)) = definitions::split(&head.name)
-                    && server == &*self.server
-                {
-                    let name = name.to_owned();
-                    listed.entry(name).or_default().set(&head.slot, head.digest);
-                }
-            }
-            for (name, heads) in listed {
+            for (name, heads) in self.heads(*kind).await? {
                 if let Some(known) = state.known.get_mut(*kind as usize) {
                     *known = true;
                 }
@@ -220,6 +211,19 @@ impl Catalog {
         }
         self.state.store(Arc::new(state));
         Ok(())
+    }
+
+    /// Where the definitions of a kind stand in the store, by name.
+    async fn heads(&self, kind: TargetKind) -> Result<BTreeMap<String, definitions::Heads>, StoreError> {
+        let mut held: BTreeMap<String, definitions::Heads> = BTreeMap::new();
+        for head in self.parts.revisions.heads(kind.name()).await? {
+            if let Some((server, name)) = definitions::split(&head.name)
+                && server == &*self.server
+            {
+                held.entry(name.to_owned()).or_default().set(&head.slot, head.digest);
+            }
+        }
+        Ok(held)
     }
 
     fn order(&self) -> BTreeMap<TargetKind, Vec<Arc<str>>> {

@@ -29,7 +29,7 @@ use crate::{
         forward::{self, Exchange},
         record, redact,
     },
-    trail::{Measured, Stage},
+    trail::Stage,
     upstream::{Events, Reply, Upstream},
 };
 
@@ -99,7 +99,7 @@ impl Relay {
             self.gateway.sessions.end(&session.id);
         }
         let status = if ends { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED };
-        let done = self.finish(status.as_u16(), None, None).await;
+        let done = self.pending.done(status.as_u16(), None, None).await;
         match done {
             Ok(()) => {
                 let mut response = Response::new(body::full(Bytes::new()));
@@ -132,7 +132,7 @@ impl Relay {
             Ok(session) => session,
             Err(refusal) => return self.refuse(refusal).await,
         };
-        let done = self.finish(status, Some(masked.measured()), error).await;
+        let done = self.pending.done(status, Some(masked.measured()), error).await;
         if let Err(refusal) = done {
             return refusal::reply(&refusal, &self.asked);
         }
@@ -203,15 +203,6 @@ impl Relay {
         };
         let session = self.gateway.sessions.start(new, &self.rules.limits);
         session.map(Some).ok_or_else(|| Refusal::new(Code::LimitConcurrency, "limits.sessions_max"))
-    }
-
-    async fn finish(
-        &mut self,
-        status: u16,
-        output: Option<Measured>,
-        error: Option<&'static str>,
-    ) -> Result<(), Refusal> {
-        self.pending.done(status, output, error).await
     }
 
     async fn stream(self, events: Events, opens: Option<Backend>, deadline: Instant) -> Response<Body> {

@@ -35,7 +35,7 @@ use super::{
     health::Facts,
     own_tls,
     telemetry::Telemetry,
-    world::{GuardedFetch, SystemClock, SystemEntropy},
+    world::{IssuerFetch, SystemClock, SystemEntropy},
 };
 use crate::config::{Config, ConfigMistake};
 
@@ -101,7 +101,7 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
         keys: Arc::clone(&kept.store) as Arc<dyn Keys>,
         revisions: Arc::clone(&kept.store) as Arc<dyn Revisions>,
         ledger: Arc::clone(&kept.ledger),
-        fetch: Arc::new(GuardedFetch),
+        fetch: Arc::new(IssuerFetch),
         pepper: pepper.clone(),
         environment: Environment::minimal(std::env::vars_os()),
         instance: Arc::from(kept.verifier.name()),

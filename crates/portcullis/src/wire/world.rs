@@ -1,14 +1,11 @@
 //! The real clock, real chance and the real network, behind the traits that everything else is written against.
 
-use std::{
-    fmt,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand;
-use portcullis_connect::Fetch;
+use portcullis_connect::{Fetch, GuardedFetch};
 use portcullis_core::{Clock, Entropy, Timestamp};
-use portcullis_net::{client, guard::EgressPolicy};
+use portcullis_net::guard::EgressPolicy;
 use url::Url;
 
 /// The machine's clocks.
@@ -47,28 +44,20 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// Fetches key sets through the guarded client.
-pub(crate) struct GuardedFetch;
-
-impl fmt::Debug for GuardedFetch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GuardedFetch")
-    }
-}
+/// Fetches key sets through the guarded client. An identity provider on this machine is written with its loopback
+/// address or `localhost`; nothing else may be local.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IssuerFetch;
 
 #[async_trait::async_trait]
-impl Fetch for GuardedFetch {
+impl Fetch for IssuerFetch {
     async fn get(&self, url: &Url, max_bytes: u64, timeout_ms: u64) -> Result<bytes::Bytes, String> {
-        // An identity provider on this machine is written with its loopback address or `localhost`.
         let loopback = url.host().is_some_and(|host| match host {
             url::Host::Domain(name) => name == "localhost",
             url::Host::Ipv4(ip) => ip.is_loopback(),
             url::Host::Ipv6(ip) => ip.is_loopback(),
         });
-        let policy = EgressPolicy { allow_http: loopback, allow_loopback: loopback, allow_private: false };
-        let bytes_max = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-        client::get_bounded(url, &policy, &[], bytes_max, Duration::from_millis(timeout_ms))
-            .await
-            .map_err(|error| error.to_string())
+        let egress = EgressPolicy { allow_http: loopback, allow_loopback: loopback, allow_private: false };
+        GuardedFetch { egress, extra_roots_pem: Vec::new() }.get(url, max_bytes, timeout_ms).await
     }
 }

@@ -1,7 +1,7 @@
 //! Fetches what a server says now, completely, and compares it with what is pinned.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -181,14 +181,7 @@ impl Catalog {
         observed: &[Observed],
         plan: &mut Plan,
     ) -> Result<(), portcullis_store::StoreError> {
-        let mut held: HashMap<String, definitions::Heads> = HashMap::new();
-        for head in self.parts.revisions.heads(kind.name()).await? {
-            if let Some((server, name)) = definitions::split(&head.name)
-                && server == &*self.server
-            {
-                held.entry(name.to_owned()).or_default().set(&head.slot, head.digest);
-            }
-        }
+        let mut held = self.heads(kind).await?;
         let first = self.trust == Trust::TrustOnFirstUse && !self.state().known(kind);
         for item in observed {
             let heads = held.remove(&*item.name).unwrap_or_default();
@@ -207,8 +200,8 @@ impl Catalog {
                 Some(_) => plan.change(Event::DefinitionChanged, kind, &item.name, item.digest),
             }
         }
-        let gone: BTreeMap<_, _> = held.into_iter().filter(|(_, heads)| heads.observed.is_some()).collect();
-        for (name, heads) in gone {
+        // What is left was not listed.
+        for (name, heads) in held {
             let Some(digest) = heads.observed else { continue };
             self.move_head(plan, kind, &name, definitions::OBSERVED, Some(digest), None);
             plan.change(Event::DefinitionVanished, kind, &Arc::from(name), digest);
