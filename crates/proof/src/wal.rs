@@ -2,7 +2,8 @@
 //! acknowledged as a whole; its payload has the form of an entry bundle.
 //!
 //! Frame: magic, payload length, index of the first entry, count, CRC-32C of these; CRC-32C of the payload; payload.
-//! Numbers are big-endian. A segment is `wal/<index of its first entry, 20 digits>`, and nothing but frames.
+//! Numbers are big-endian. A segment is `wal/<index of its first entry, 20 digits>`: frames, and behind the last one
+//! nothing or zeros, the room that a writer made beforehand so that a flush need not change the file's size.
 
 use alloc::{format, string::String, vec::Vec};
 
@@ -174,7 +175,7 @@ impl<'b> Frames<'b> {
     /// When the bytes at hand are no whole frame.
     pub fn read(&mut self) -> Result<Option<Frame<'b>>, Broken> {
         let rest = self.bytes.get(self.offset..).unwrap_or(&[]);
-        if rest.is_empty() {
+        if rest.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
         let Some((frame, after)) = Frame::read(rest) else {

@@ -55,6 +55,35 @@ proptest! {
     }
 
     #[test]
+    fn room_behind_the_last_frame_is_its_end_and_a_torn_write_into_it_is_told(batches in batches(), room in 0_usize..200, cut in any::<usize>()) {
+        let (mut bytes, ends) = segment(&batches);
+        let whole = bytes.len();
+        bytes.resize(whole + room, 0);
+        let mut frames = Frames::of(&bytes);
+        while frames.read().unwrap().is_some() {}
+        prop_assert_eq!(frames.offset(), whole);
+        // A crash in the middle of the last frame: some of it is written, in any order, the rest is still room.
+        let start = ends.iter().rev().nth(1).copied().unwrap_or(0);
+        let cut = start + 1 + cut % (whole - start - 1);
+        for half in [start..cut, cut..whole] {
+            let mut torn = bytes.clone();
+            torn[half].fill(0);
+            let mut frames = Frames::of(&torn);
+            let end = loop {
+                match frames.read() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break Ok(()),
+                    Err(broken) => break Err(broken),
+                }
+            };
+            let lost = torn.get(start..).is_some_and(|rest| rest.iter().all(|byte| *byte == 0));
+            let untouched = torn == bytes;
+            prop_assert_eq!(end.is_ok(), lost || untouched);
+            prop_assert!(end.err().is_none_or(|broken| broken.offset == start && !broken.frames_follow));
+        }
+    }
+
+    #[test]
     fn a_cut_leaves_the_whole_frames_before_it(batches in batches(), cut in any::<usize>()) {
         let (bytes, ends) = segment(&batches);
         let cut = cut % (bytes.len() + 1);

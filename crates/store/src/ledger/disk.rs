@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -64,11 +64,12 @@ impl LogDir {
         Ok(())
     }
 
-    /// Creates an empty segment, durably.
-    pub(super) fn create_segment(&self, first: u64) -> io::Result<File> {
+    /// Creates a segment without entries and with `room` for some, durably.
+    pub(super) fn create_segment(&self, first: u64, room: u64) -> io::Result<File> {
         let path = self.segment(first);
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        make_room(&file, 0, room)?;
         file.sync_all()?;
         sync_dir(&self.root.join(WAL_DIR))?;
         Ok(file)
@@ -153,6 +154,20 @@ impl LogFiles for LogDir {
         let Ok(entries) = fs::read_dir(self.root.join(dir)) else { return Vec::new() };
         entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
+}
+
+/// Writes zeros from `from` to `to`. Blocks that were written before are overwritten in place: a flush of them costs
+/// half of one that also has to make blocks and a new size durable.
+pub(super) fn make_room(file: &File, from: u64, to: u64) -> io::Result<()> {
+    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let mut at = from;
+    while at < to {
+        let left = usize::try_from(to - at).unwrap_or(usize::MAX).min(ZEROS.len());
+        let zeros = ZEROS.get(..left).unwrap_or(&ZEROS);
+        file.write_all_at(zeros, at)?;
+        at += u64::try_from(left).unwrap_or(u64::MAX);
+    }
+    Ok(())
 }
 
 /// Makes the names in a directory durable.

@@ -205,7 +205,8 @@ fn replay_segment(
     loop {
         let offset = frames.offset();
         match frames.read() {
-            Ok(None) => return Ok((next, offset)),
+            // Room for more is the end as well.
+            Ok(None) => return Ok((next, bytes.len())),
             Ok(Some(frame)) if frame.first != next => return Err((next, offset)),
             Ok(Some(frame)) => {
                 next = frame.end();

@@ -12,12 +12,15 @@ use portcullis_proof::wal::{Batch, Frames};
 
 use super::{
     LedgerError,
-    disk::LogDir,
+    disk::{LogDir, make_room},
     shared::{Chunk, Shared, Waiting, Work},
 };
 
 /// A segment that grew beyond this is followed by another.
 const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// Zeros that are written at a time in front of the entries to come.
+const ROOM_BYTES: u64 = 256 << 10;
 
 /// A flush costs some 50 µs of processor time however many share it. Where several callers waited last time, a short
 /// pause lets more of them share the next one; a lone caller never pauses.
@@ -27,7 +30,8 @@ const GATHER_MAX: Duration = Duration::from_micros(300);
 /// How often a sick disk is tried.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 
-/// What must fit on the disk before it counts as well: more than one batch of usual size.
+/// What must fit on the disk, beside a segment with its room, before it counts as well: more than one batch of usual
+/// size.
 const PROBE_BYTES: usize = 256 << 10;
 
 /// The end of the log: where the next batch goes.
@@ -36,9 +40,10 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     dir: LogDir,
     file: File,
-    /// Index of the segment's first entry, and its durable length.
+    /// Index of the segment's first entry, its durable length, and where its room ends.
     first: u64,
     len: u64,
+    room: u64,
     /// Index of the next entry.
     next: u64,
     batch: Batch,
@@ -48,8 +53,9 @@ pub(super) struct Writer {
 impl Writer {
     /// A writer whose next entry is `next`, in a new segment.
     pub(super) fn new(shared: Arc<Shared>, dir: LogDir, next: u64) -> io::Result<Self> {
-        let file = dir.create_segment(next)?;
-        Ok(Self { shared, dir, file, first: next, len: 0, next, batch: Batch::default(), sick: false })
+        let file = dir.create_segment(next, ROOM_BYTES)?;
+        let (len, room, batch) = (0, ROOM_BYTES, Batch::default());
+        Ok(Self { shared, dir, file, first: next, len, room, next, batch, sick: false })
     }
 
     /// Works until the queue is closed and empty.
@@ -58,7 +64,11 @@ impl Writer {
         loop {
             let pause = self.sick.then_some(PROBE_EVERY);
             match self.shared.work(core::mem::take(&mut spare), pause) {
-                Work::Close => return,
+                Work::Close => {
+                    // What is left of the room is of no use to anybody.
+                    let _ = self.file.set_len(self.len);
+                    return;
+                }
                 Work::Entries(mut waiting) => {
                     let callers = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
                     self.write(&mut waiting);
@@ -121,9 +131,12 @@ impl Writer {
     fn append(&mut self) -> Result<u64, String> {
         let first = self.next;
         let frame = self.batch.seal(first);
-        let written = self.file.write_all_at(frame, self.len).and_then(|()| self.file.sync_data());
+        let end = self.len + u64::try_from(frame.len()).unwrap_or(u64::MAX);
+        let written = extend(&self.file, &mut self.room, end)
+            .and_then(|()| self.file.write_all_at(frame, self.len))
+            .and_then(|()| self.file.sync_data());
         written.map_err(|error| error.to_string())?;
-        self.len += u64::try_from(frame.len()).unwrap_or(u64::MAX);
+        self.len = end;
         self.next += u64::from(self.batch.count());
         let payload = Arc::from(self.batch.payload());
         self.shared.set_durable(Chunk { first, count: self.batch.count(), payload });
@@ -182,10 +195,25 @@ impl Writer {
     }
 
     fn start_segment(&mut self) -> io::Result<()> {
-        self.file = self.dir.create_segment(self.next)?;
-        (self.first, self.len) = (self.next, 0);
+        let file = self.dir.create_segment(self.next, ROOM_BYTES)?;
+        let full = core::mem::replace(&mut self.file, file);
+        if !self.sick {
+            // Zeros behind the last frame mean its end as well, so nothing depends on this.
+            let _ = full.set_len(self.len);
+        }
+        (self.first, self.len, self.room) = (self.next, 0, ROOM_BYTES);
         Ok(())
     }
+}
+
+/// Sees to it that what ends at `end` overwrites room. The zeros need no flush of their own: the next one is for both.
+fn extend(file: &File, room: &mut u64, end: u64) -> io::Result<()> {
+    if end > *room {
+        // The frame itself fills what lies before its end.
+        make_room(file, end, end + ROOM_BYTES)?;
+        *room = end + ROOM_BYTES;
+    }
+    Ok(())
 }
 
 fn refuse(acks: impl Iterator<Item = tokio::sync::oneshot::Sender<Result<u64, LedgerError>>>, reason: &str) {

@@ -67,6 +67,30 @@ async fn a_crash_at_every_byte_of_the_last_batch_keeps_all_batches_before_it() {
 }
 
 #[tokio::test]
+async fn room_for_more_entries_is_no_torn_end_in_the_last_segment_nor_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = Arc::new(Kept::default());
+    let (ledger, _) = open(dir.path(), &keeper).unwrap();
+    append(&ledger, 0..3).await;
+    let killed = tempfile::tempdir().unwrap();
+    copy(dir.path(), killed.path());
+    for size in [3, 6] {
+        let again = tempfile::tempdir().unwrap();
+        copy(killed.path(), again.path());
+        let (path, offsets) = last_segment(again.path());
+        assert!(fs::metadata(path).unwrap().len() > u64::try_from(*offsets.last().unwrap()).unwrap());
+        let (ledger, recovery) = open(again.path(), &keeper).unwrap();
+        assert_eq!((recovery.size, recovery.torn), (size, None));
+        append(&ledger, size..size + 3).await;
+        copy(again.path(), killed.path());
+    }
+    assert_eq!(LogDir::new(killed.path()).segments().len(), 3);
+    let (again, recovery) = open(killed.path(), &keeper).unwrap();
+    assert_eq!((recovery.size, recovery.torn), (9, None));
+    holds(&again, 9).await;
+}
+
+#[tokio::test]
 async fn garbage_in_the_last_batch_is_a_torn_end() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = Arc::new(Kept::default());
@@ -78,9 +102,10 @@ async fn garbage_in_the_last_batch_is_a_torn_end() {
     append(&ledger, 5..8).await;
     let crashed = tempfile::tempdir().unwrap();
     copy(dir.path(), crashed.path());
-    let (path, _) = last_segment(crashed.path());
+    let (path, offsets) = last_segment(crashed.path());
     let mut bytes = fs::read(&path).unwrap();
-    bytes.extend_from_slice(&[0; 5_000]);
+    bytes.truncate(*offsets.last().unwrap());
+    bytes.extend_from_slice(&[7; 5_000]);
     fs::write(&path, bytes).unwrap();
     let (again, recovery) = open(crashed.path(), &keeper).unwrap();
     assert_eq!(recovery.torn.as_ref().map(|(_, bytes)| *bytes), Some(5_000));
