@@ -159,7 +159,7 @@ impl LogFiles for LogDir {
 /// Writes zeros from `from` to `to`. Blocks that were written before are overwritten in place: a flush of them costs
 /// half of one that also has to make blocks and a new size durable.
 pub(super) fn make_room(file: &File, from: u64, to: u64) -> io::Result<()> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut at = from;
     while at < to {
         let left = usize::try_from(to - at).unwrap_or(usize::MAX).min(ZEROS.len());
