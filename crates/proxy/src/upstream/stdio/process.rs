@@ -247,8 +247,17 @@ impl Process {
     }
 
     async fn write(&self, line: Bytes) -> Result<(), Refusal> {
-        self.child.send_line(line).await.map_err(|_| gone())
+        self.child.send_line(on_one_line(line)).await.map_err(|_| gone())
     }
+}
+
+/// The transport ends a message with a line break, so none may stand inside. Strings of JSON hold none as they are:
+/// whatever the parser let through stands between members, where a space means the same.
+fn on_one_line(message: Bytes) -> Bytes {
+    if memchr::memchr2(b'\n', b'\r', &message).is_none() {
+        return message;
+    }
+    message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
 }
 
 fn gone() -> Refusal {
