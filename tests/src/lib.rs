@@ -2,9 +2,11 @@
 
 pub mod book;
 pub mod chance;
+pub mod differ;
 pub mod disk;
 pub mod issuer;
 pub mod load;
+pub mod odd;
 pub mod pair;
 pub mod process;
 pub mod strace;
