@@ -116,8 +116,6 @@ fn spaced(chance: &mut Chance, depth: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that fails may panic")]
-
     use super::*;
 
     #[test]
