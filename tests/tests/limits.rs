@@ -73,6 +73,21 @@ const WHERE: &[(&str, &str, &str)] = &[
     ("session_idle_ms", "tests/tests/limits_time.rs", "a_session_ends_when_idle_and_at_last_in_any_case"),
     ("session_total_ms", "tests/tests/limits_time.rs", "a_session_ends_when_idle_and_at_last_in_any_case"),
     (
+        "tasks_max",
+        "crates/proxy/src/tasks/tests.rs",
+        "so_many_tasks_are_remembered_for_a_caller_and_for_all_and_the_others_still_open",
+    ),
+    (
+        "caller_tasks_max",
+        "crates/proxy/src/tasks/tests.rs",
+        "so_many_tasks_are_remembered_for_a_caller_and_for_all_and_the_others_still_open",
+    ),
+    (
+        "task_total_ms",
+        "crates/proxy/src/tasks/tests.rs",
+        "a_task_opens_for_its_caller_on_its_server_until_it_ends_and_keeps_what_its_permit_demanded",
+    ),
+    (
         "request_timeout_ms",
         "tests/tests/limits_time.rs",
         "a_request_that_does_not_arrive_in_time_is_given_up",

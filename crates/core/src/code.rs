@@ -168,6 +168,8 @@ codes! {
         "the gateway is shutting down", "retry";
     TargetUnknown = "target.unknown", Client, Info, http 200 / 200, rpc -32602,
         "unknown tool, prompt or resource", "`portcullis tool list` shows what is pinned; what a caller may not use looks unknown to it";
+    TaskUnknown = "task.unknown", Client, Info, http 200 / 200, rpc -32602,
+        "unknown task", "a task belongs to the caller whose call began it; its id opens for `limits.task_total_ms`";
     UpstreamRevision = "upstream.revision", Upstream, Info, http 400 / 400, rpc -32022,
         "the server does not speak this protocol version", "the error data lists what it speaks";
     UpstreamTimeout = "upstream.timeout", Upstream, Warn, http 504 / 504, rpc 5040,

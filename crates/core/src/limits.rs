@@ -89,6 +89,12 @@ limits! {
     session_idle_ms: 1_800_000 in 1_000 ..= 604_800_000,
     /// A session ends after so long in any case.
     session_total_ms: 86_400_000 in 1_000 ..= 2_592_000_000,
+    /// Tasks remembered at once, for lists and notifications. Beyond: a caller's oldest is forgotten; its id still opens.
+    tasks_max: 100_000 in 1 ..= 10_000_000,
+    /// Tasks of one caller remembered at once, for lists and notifications. Beyond: its oldest is forgotten.
+    caller_tasks_max: 1_000 in 1 ..= 100_000,
+    /// The id of a task opens for so long. Beyond: `task.unknown`.
+    task_total_ms: 86_400_000 in 1_000 ..= 2_592_000_000,
     /// Time for the whole request, headers and body, to arrive. Beyond: `request.timeout`.
     request_timeout_ms: 15_000 in 100 ..= 600_000,
     /// Time to connect to a server, TLS included. Beyond: `upstream.unavailable`.

@@ -6,6 +6,7 @@ mod param;
 use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
+pub use header::mirrored;
 pub use param::{ParamHeader, ParamHeaderError, agree_params};
 use portcullis_core::Code;
 

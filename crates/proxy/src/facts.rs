@@ -27,7 +27,10 @@ impl Facts {
             let jsonrpc = message.error().and_then(|error| error.get("code")?.as_i64());
             return Self { failure: Some("error"), jsonrpc, ..Self::default() };
         }
-        let Some(result) = message.result() else { return Self::default() };
+        let told = message.method_name().filter(|name| name.starts_with("notifications/tasks"));
+        // What a task asks is told like what it answers.
+        let result = message.result().or_else(|| told.and_then(|_| message.params()));
+        let Some(result) = result else { return Self::default() };
         // A name that does not occur is no member; only escapes could hide it.
         let names = ["isError", "inputRequests", "cacheScope"];
         let absent = |name: &str| memmem::find(message.bytes(), name.as_bytes()).is_none();

@@ -12,6 +12,7 @@ use crate::{
     rules::{Rules, Server},
     running::Running,
     session::Sessions,
+    tasks::Tasks,
     throttle::{Counts, Hold, Rates},
     trace,
     trail::Trail,
@@ -24,6 +25,8 @@ pub struct Gateway {
     pub rules: ArcSwap<Rules>,
     /// Sessions of revision 2025-11-25.
     pub sessions: Sessions,
+    /// Long-running tasks of callers.
+    pub tasks: Tasks,
     /// Where every call is recorded.
     pub ledger: Arc<dyn Ledger>,
     /// What is counted.

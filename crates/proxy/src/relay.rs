@@ -149,6 +149,9 @@ impl Relay {
         if !matches!(message.shape(), Shape::Response | Shape::Error) || !self.answers(&message) {
             return Err(Refusal::new(Code::AnswerInvalid, "a message that does not answer the request"));
         }
+        let message = self.exchange(message)?.ok_or_else(|| {
+            Refusal::new(Code::AnswerInvalid, "the answer is about a task that is not the caller's")
+        })?;
         let masked = self.mask(&message, None)?;
         self.questions_inside(&masked)?;
         Ok(masked)
@@ -157,6 +160,11 @@ impl Relay {
     fn parse(&self, bytes: Bytes) -> Result<Message, Refusal> {
         Message::parse(bytes, &self.rules.answer)
             .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))
+    }
+
+    /// The message as this caller may know it; nothing when it is not meant for this caller.
+    fn exchange(&self, message: Message) -> Result<Option<Message>, Refusal> {
+        self.armed.exchange(&self.gateway.tasks, message, &self.rules.limits)
     }
 
     fn mask(&mut self, message: &Message, window: Option<&mut Window>) -> Result<redact::Masked, Refusal> {
@@ -327,7 +335,10 @@ impl Stream {
             Shape::Response | Shape::Error
                 if self.relay.asked.id.is_none() || self.relay.answers(&message) =>
             {
-                self.answer(event, &message).await
+                match self.relay.exchange(message)? {
+                    Some(message) => self.answer(event, &message).await,
+                    None => Ok(false),
+                }
             }
             Shape::Response | Shape::Error => {
                 Err(Refusal::new(Code::AnswerInvalid, "an answer with another request's id"))
@@ -336,9 +347,14 @@ impl Stream {
                 Code::AnswerInvalid,
                 "a request of the server, which revision 2026-07-28 forbids",
             )),
-            Shape::Request => self.question(event, &message).await.map(|()| false),
+            Shape::Request => self.question(event, message).await.map(|()| false),
             Shape::Notification => {
+                let Some(message) = self.relay.exchange(message)? else { return Ok(false) };
                 let masked = self.relay.mask(&message, Some(&mut self.window))?;
+                if let Err(refusal) = self.relay.questions_inside(&masked) {
+                    self.unheard(&message, refusal.code).await?;
+                    return Ok(false);
+                }
                 self.relay.gateway.noticed(self.relay.armed.server(), &message);
                 self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
                 Ok(false)
@@ -360,19 +376,31 @@ impl Stream {
     }
 
     /// A question of the server to the client: allowed and recorded, or declined on the client's behalf.
-    async fn question(&mut self, event: sse::Event, message: &Message) -> Result<(), Refusal> {
+    async fn question(&mut self, event: sse::Event, message: Message) -> Result<(), Refusal> {
         let method = message.method_name().unwrap_or_default().into_owned();
-        let refused = self.relay.may_ask(&method).err();
+        let mut refused = self.relay.may_ask(&method).err();
+        let known = self.relay.exchange(message.clone())?;
+        if known.is_none() {
+            refused =
+                Some(Refusal::new(Code::TaskUnknown, "a question about a task that is not the caller's"));
+        }
         let code = refused.as_ref().map(|refusal| refusal.code);
         let (intent, gateway) = (self.relay.armed.index(), Arc::clone(&self.relay.gateway));
         record::question(&gateway, &method, code, intent, self.relay.pending.trail()).await?;
-        if refused.is_some() {
-            self.decline(message).await;
+        let Some(message) = known.filter(|_| refused.is_none()) else {
+            self.decline(&message).await;
             return Ok(());
-        }
-        let masked = self.relay.mask(message, None)?;
+        };
+        let masked = self.relay.mask(&message, None)?;
         self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
         Ok(())
+    }
+
+    /// Records a message of the server that is not passed on.
+    async fn unheard(&mut self, message: &Message, code: Code) -> Result<(), Refusal> {
+        let method = message.method_name().unwrap_or_default().into_owned();
+        let (intent, gateway) = (self.relay.armed.index(), Arc::clone(&self.relay.gateway));
+        record::question(&gateway, &method, Some(code), intent, self.relay.pending.trail()).await
     }
 
     async fn decline(&self, message: &Message) {

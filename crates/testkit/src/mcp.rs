@@ -294,6 +294,7 @@ impl McpClient {
                 let name = match method {
                     "tools/call" | "prompts/get" => message.pointer("/params/name"),
                     "resources/read" => message.pointer("/params/uri"),
+                    "tasks/cancel" | "tasks/get" | "tasks/update" => message.pointer("/params/taskId"),
                     _ => None,
                 };
                 if let Some(name) = name.and_then(Value::as_str) {

@@ -18,7 +18,9 @@ use portcullis_proxy::{
     metrics::Metrics,
     rules::Rules,
     running::Running,
+    seal::Sealer,
     session::Sessions,
+    tasks::Tasks,
     throttle::{Counts, Rates},
     trace::Tracer,
 };
@@ -118,7 +120,7 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
         started_ms: started.0,
     };
     let core = Arc::new(Core {
-        gateway: gateway(rules, &world, metrics, Arc::clone(&entropy), telemetry.tracer()),
+        gateway: gateway(rules, &world, metrics, Arc::clone(&entropy), telemetry.tracer())?,
         config: ArcSwap::from_pointee(config),
         options: options.clone(),
         keys: Arc::clone(&world.keys),
@@ -165,10 +167,13 @@ fn gateway(
     metrics: Arc<Metrics>,
     entropy: Arc<dyn Entropy>,
     tracer: Option<Arc<dyn Tracer>>,
-) -> Arc<Gateway> {
-    Arc::new(Gateway {
+) -> anyhow::Result<Arc<Gateway>> {
+    // The pepper is what every gateway of a data directory shares.
+    let sealer = Sealer::new(world.pepper.expose()).context("ids of tasks cannot be sealed")?;
+    Ok(Arc::new(Gateway {
         rules: ArcSwap::from_pointee(rules),
         sessions: Sessions::new(Arc::clone(&world.clock), Arc::clone(&entropy)),
+        tasks: Tasks::new(sealer, Arc::clone(&world.clock), Arc::clone(&entropy)),
         ledger: Arc::clone(&world.ledger),
         metrics,
         clock: Arc::clone(&world.clock),
@@ -183,7 +188,7 @@ fn gateway(
         caller_streams: Counts::default(),
         server_streams: Counts::default(),
         running: Running::default(),
-    })
+    }))
 }
 
 /// 32 random bytes.

@@ -2,14 +2,15 @@
 //! seen them.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use portcullis_core::Refusal;
-use portcullis_mcp::revision::Era;
+use portcullis_core::{Obligations, Refusal};
+use portcullis_mcp::revision::{Era, mirrored};
 
 use super::record::Recorded;
 use crate::{
     head::{METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb, secret_value},
     session::Backend,
     settings::Transport,
+    tasks,
 };
 
 /// A call with everything the server needs.
@@ -17,6 +18,8 @@ use crate::{
 pub struct Armed {
     pub(super) recorded: Recorded,
     pub(super) headers: HeaderMap,
+    /// What the permit, and those of the tasks that it names, demand of the answer.
+    pub(super) obligations: Obligations,
 }
 
 impl Armed {
@@ -35,7 +38,10 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 ///
 /// # Errors
 /// `internal` when a configured header cannot be written.
-pub fn call(recorded: Recorded) -> Result<Armed, Refusal> {
+pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
+    let obligations = obligations(&recorded);
+    // Not before: a server's own id of a task is as good as a credential on many servers.
+    exchange_tasks(&mut recorded)?;
     let aimed = &recorded.inspected.permitted.valid.aimed;
     let mut headers = HeaderMap::new();
     if let Transport::Http { headers: secrets, .. } = &aimed.server.settings.transport {
@@ -53,6 +59,9 @@ pub fn call(recorded: Recorded) -> Result<Armed, Refusal> {
             Era::Modern => {
                 let params = client.iter().filter(|(name, _)| name.as_str().starts_with(PARAM_PREFIX));
                 headers.extend(params.map(|(name, value)| (name.clone(), value.clone())));
+                if let (true, [task]) = (headers.contains_key(NAME), &*aimed.tasks) {
+                    headers.insert(NAME, secret_value(&mirrored(&task.own))?);
+                }
             }
             Era::Legacy => {
                 if let Some(Backend::Http(Some(id))) = call.session.as_ref().map(|session| &session.backend) {
@@ -67,5 +76,20 @@ pub fn call(recorded: Recorded) -> Result<Armed, Refusal> {
             headers.insert(name, secret_value(secret.expose())?);
         }
     }
-    Ok(Armed { recorded, headers })
+    Ok(Armed { recorded, headers, obligations })
+}
+
+fn obligations(recorded: &Recorded) -> Obligations {
+    let permitted = &recorded.inspected.permitted;
+    let tasks = permitted.valid.aimed.tasks.iter().map(|task| &task.obligations);
+    tasks::strictest(std::iter::once(permitted.permit.obligations()).chain(tasks))
+}
+
+fn exchange_tasks(recorded: &mut Recorded) -> Result<(), Refusal> {
+    let aimed = &recorded.inspected.permitted.valid.aimed;
+    if let (false, Some(message)) = (aimed.tasks.is_empty(), &recorded.inspected.message) {
+        let message = tasks::inward(aimed.call.method(), message, &aimed.tasks)?;
+        recorded.inspected.message = Some(message);
+    }
+    Ok(())
 }

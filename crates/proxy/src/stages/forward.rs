@@ -36,6 +36,7 @@ use crate::{
     head::Verb,
     rules::{Rules, Server},
     session::{Backend, Session},
+    tasks::{self, Tasks},
     upstream::{
         Events, HttpPeer, Reply, StdioPeer, Upstream,
         stdio::{Owner, Process},
@@ -104,8 +105,33 @@ impl Armed {
 
     /// What the permit demands of the answer.
     #[must_use]
-    pub fn obligations(&self) -> &Obligations {
-        self.recorded.inspected.permitted.permit.obligations()
+    pub const fn obligations(&self) -> &Obligations {
+        &self.obligations
+    }
+
+    /// A message of the server with our ids of tasks in place of its own; nothing when it tells of a task of which
+    /// the caller knows nothing.
+    ///
+    /// # Errors
+    /// `answer.invalid` for an answer that names another task than was asked about.
+    pub fn exchange(
+        &self,
+        tasks: &Tasks,
+        message: Message,
+        limits: &Limits,
+    ) -> Result<Option<Message>, Refusal> {
+        let aimed = &self.recorded.inspected.permitted.valid.aimed;
+        let context = tasks::Context {
+            tasks,
+            caller: self.caller(),
+            server: &aimed.server.name,
+            method: aimed.call.row.map_or("", |row| row.name),
+            tool: aimed.item.as_ref().filter(|_| aimed.call.is("tools/call")).map(|item| &*item.name),
+            obligations: &self.obligations,
+            named: &aimed.tasks,
+            limits,
+        };
+        tasks::outward(&context, message)
     }
 
     /// Whether the answer is a stream without an end of its own.

@@ -3,13 +3,10 @@
 use bytes::Bytes;
 use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Verdict, Window};
-use portcullis_mcp::{
-    json::{Edits, JsonLimits},
-    jsonrpc::Message,
-};
+use portcullis_mcp::{json::Edits, jsonrpc::Message};
 
 use super::inspect::{look, refused};
-use crate::{facts::Facts, trail::Measured};
+use crate::{facts::Facts, tasks::reparsed, trail::Measured};
 
 /// A message of a server that a client may see.
 #[derive(Debug)]
@@ -44,12 +41,7 @@ fn for_one_caller(message: &Message, facts: &Facts) -> Option<Message> {
     let scope = facts.public_scope.clone()?;
     let mut edits = Edits::new();
     edits.replace(scope, br#""private""#.to_vec());
-    let bytes = edits.apply(message.bytes()).ok()?;
-    let size = bytes.len();
-    // It was checked a moment ago; only its length could matter, and that grew by one.
-    let limits =
-        JsonLimits { bytes_max: size, depth_max: usize::MAX, nodes_max: usize::MAX, string_bytes_max: size };
-    Message::parse(bytes, &limits).ok()
+    reparsed(edits.apply(message.bytes()).ok()?).ok()
 }
 
 /// Inspects a message of a server and masks what must not be seen; findings go to `findings` in any case.

@@ -12,6 +12,7 @@ use crate::{
     catalog::{Item, Standing, State},
     gateway::Gateway,
     rules::{Rules, Server},
+    tasks::{self, Task},
     throttle::Hold,
 };
 
@@ -22,6 +23,8 @@ pub struct Aimed {
     pub(super) server: Arc<Server>,
     pub(super) target: Target,
     pub(super) item: Option<Arc<Item>>,
+    /// The tasks that it names.
+    pub(super) tasks: Vec<Task>,
     /// Counts as a running call of the server until the proof is dropped.
     #[expect(dead_code, reason = "held for its drop")]
     running: Hold,
@@ -44,7 +47,8 @@ impl Aimed {
 /// Finds the target of `call`.
 ///
 /// # Errors
-/// `server.unknown`, `target.unknown`, `definition.changed`, `definition.unreviewed`, `limit.concurrency`.
+/// `server.unknown`, `target.unknown`, `task.unknown`, `definition.changed`, `definition.unreviewed`,
+/// `limit.concurrency`.
 pub async fn target(gateway: &Gateway, call: Call, caller: &Caller, rules: &Rules) -> Result<Aimed, Refusal> {
     let server = rules
         .servers
@@ -65,7 +69,51 @@ pub async fn target(gateway: &Gateway, call: Call, caller: &Caller, rules: &Rule
         standing(gateway, &call, caller, &target, &item, rules)?;
         found = Some(item);
     }
-    Ok(Aimed { call, server: Arc::clone(server), target, item: found, running })
+    let tasks = named_tasks(gateway, &call, caller, server, rules)?;
+    if let (Action::Task, [task]) = (call.action, &*tasks) {
+        target = tool_of(server, task).ok_or_else(|| no_task("its tool is not in the catalogue"))?.0;
+    }
+    Ok(Aimed { call, server: Arc::clone(server), target, item: found, tasks, running })
+}
+
+/// The tasks that the call names. Who may not call the tool of one may not follow what the tool does either, and what
+/// a tool does that changed since is withheld; it can only be cancelled.
+fn named_tasks(
+    gateway: &Gateway,
+    call: &Call,
+    caller: &Caller,
+    server: &Server,
+    rules: &Rules,
+) -> Result<Vec<Task>, Refusal> {
+    let Some(message) = call.message() else { return Ok(Vec::new()) };
+    let named =
+        tasks::named(&gateway.tasks, call.method(), message, (&caller.id, &server.name), &rules.limits)?;
+    let context = RequestContext {
+        now: gateway.clock.now(),
+        source_ip: Some(call.head.source),
+        era: call.era.revision(),
+    };
+    for task in &named {
+        let found = tool_of(server, task);
+        let (target, item) = found.ok_or_else(|| no_task("its tool is not in the catalogue"))?;
+        if !rules.policy.may_see(caller, Action::CallTool, &target, &context) {
+            return Err(no_task("the caller may not call its tool"));
+        }
+        if !call.is("tasks/cancel") {
+            standing(gateway, call, caller, &target, &item, rules)?;
+        }
+    }
+    Ok(named)
+}
+
+fn no_task(why: &str) -> Refusal {
+    Refusal::new(Code::TaskUnknown, format!("a task of which {why}"))
+}
+
+fn tool_of(server: &Server, task: &Task) -> Option<(Target, Arc<Item>)> {
+    let item = Arc::clone(server.catalog.state().find(TargetKind::Tool, &task.tool)?);
+    let name = Some((TargetKind::Tool, Arc::clone(&task.tool)));
+    Some((Target { server: Arc::clone(&server.name), item: name, digest: Some(item.digest) }, item))
 }
 
 /// The kind and name of what the call names, if its method names something.
