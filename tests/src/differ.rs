@@ -19,6 +19,10 @@ pub const INTENDED: &[(&str, &str)] = &[
     ),
     ("session ids", "a client knows the gateway's, a server its own"),
     (
+        "task ids",
+        "a client knows the gateway's, sealed for it, a server its own; lists name only the caller's",
+    ),
+    (
         "request ids over stdio",
         "callers share a child, so ids and progress tokens are numbered and given back",
     ),

@@ -32,6 +32,17 @@ async fn answered(behaviour: Hostile) -> Outcome<(Reply, Reply)> {
     Ok((direct.send_raw(&shape, CALL).await?, through.send_raw(&shape, CALL).await?))
 }
 
+async fn task_ids() -> Outcome {
+    let body =
+        r#"{"jsonrpc":"2.0", "id":7,"result":{"x":1.0,"task":{"taskId" : "job-1","ttl":6e4}, "z":[] }}"#;
+    let (direct, through) = answered(raw(200, "Content-Type: application/json\r\n", body)).await?;
+    let sealed: Value = serde_json::from_slice(&through.body)?;
+    let sealed = sealed["result"]["task"]["taskId"].as_str().ok_or_else(|| through.text())?;
+    assert!(sealed.starts_with("pct_"), "{sealed}");
+    assert_eq!(through.text().replace(sealed, "job-1"), direct.text());
+    Ok(())
+}
+
 async fn child(folder: &Path, more: &str) -> Outcome<(Gateway, Recording, McpClient)> {
     let child = Recording::new(CHILD, folder, "child");
     let gateway =
@@ -214,6 +225,7 @@ async fn what_is_meant_to_differ_differs_in_that_and_in_nothing_else() -> Outcom
         let shown = match *name {
             "request headers" => request_headers().await,
             "session ids" => session_ids().await,
+            "task ids" => task_ids().await,
             "request ids over stdio" | "line breaks over stdio" => ids_and_breaks_over_stdio().await,
             "opening over stdio" => opening_over_stdio().await,
             "lists" => lists().await,
