@@ -8,7 +8,6 @@
 mod child;
 mod lines;
 mod stderr;
-mod supervisor;
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +23,6 @@ use portcullis_core::Limits;
 use thiserror::Error;
 
 pub use child::Child;
-pub use supervisor::{Backoff, Phase, Supervisor, SupervisorState};
 
 /// What to run. Comes from the operator's configuration alone; nothing of it may depend on a client.
 #[derive(Clone, PartialEq, Eq)]

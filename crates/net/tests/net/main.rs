@@ -11,7 +11,6 @@ mod listen;
 #[cfg(test)]
 mod stdio;
 #[cfg(test)]
-mod supervisor;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
