@@ -127,6 +127,31 @@ async fn twenty_reloads_good_and_bad_under_load_fail_no_call_and_mix_no_rules() 
 }
 
 #[tokio::test]
+async fn what_only_a_start_can_change_is_refused_by_name_and_the_old_rules_stay() -> Outcome {
+    let gateway = Gateway::start("log:\n  level: warn\n").await?;
+    let cases = [
+        ("log", "level: warn", "level: info"),
+        ("limits.connections_max", "log:", "limits:\n  connections_max: 77\nlog:"),
+        ("limits.ledger_queue_max", "log:", "limits:\n  ledger_queue_max: 77\nlog:"),
+    ];
+    for (key, from, to) in cases {
+        gateway.rewrite(|yaml| yaml.replace(from, to))?;
+        gateway.reload()?;
+        let due = Instant::now() + SOON;
+        loop {
+            let refused = events(&gateway, "config.refused", 1).await?;
+            if refused.iter().any(|entry| entry["data"]["mistakes"].to_string().contains(key)) {
+                break;
+            }
+            assert!(Instant::now() < due, "{key}: {refused:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        gateway.rewrite(|yaml| yaml.replace(to, from))?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_role_that_is_narrowed_or_removed_binds_the_next_call_of_every_session() -> Outcome {
     let server = HostileServer::start().await?;
     let role = "roles:\n  r:\n    allow:\n      - actions: [connect]\n      - actions: [call_tool]\n        tools: [echo, add]\n";

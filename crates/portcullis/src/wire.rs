@@ -55,6 +55,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     let (stop, stopped) = channel::channel(false);
     // From here on a signal means an end in order, also one that comes before everything runs.
     let mut ends = Ends::new().context("signals cannot be received")?;
+    let signs = reload::Signs::new(&node.core).context("signals cannot be received")?;
     let data_address = node.data.local_addr();
     let first_key = start::first_key(&node.core).await?;
     start::record(&node.core, Event::GatewayStarted, [("address", data_address.to_string().into())]).await?;
@@ -75,7 +76,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     let mut data = tokio::spawn(data);
     let admin = tokio::spawn(portcullis_admin::serve(node.admin, node.parts, stopped.clone()));
     let following = tokio::spawn(watch::follow(Arc::clone(&core), stopped.clone()));
-    let reloading = tokio::spawn(reload::on_signals_and_changes(Arc::clone(&core), node.tls, stopped));
+    let reloading = tokio::spawn(reload::on_signals_and_changes(Arc::clone(&core), node.tls, signs, stopped));
 
     ends.next().await;
     tracing::info!("stopping; running calls may finish, a second signal cuts them off");

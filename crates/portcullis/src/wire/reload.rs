@@ -88,6 +88,7 @@ async fn end_removed(core: &Core, old: &portcullis_proxy::rules::Rules) {
 /// What a node needs to start cannot change under it.
 fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
     let (old_settings, new_settings) = (&old.settings, &new.settings);
+    let (old_limits, new_limits) = (&old_settings.limits, &new_settings.limits);
     let fixed = [
         ("listen.address", old_settings.listen.address == new_settings.listen.address),
         ("listen.tls", old_settings.listen.tls.is_some() == new_settings.listen.tls.is_some()),
@@ -95,6 +96,14 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
         ("data", old.data_dir() == new.data_dir()),
         ("store", old_settings.store == new_settings.store),
         ("ledger", old_settings.ledger == new_settings.ledger),
+        ("log", old_settings.log == new_settings.log),
+        ("telemetry", old_settings.telemetry == new_settings.telemetry),
+        ("limits.connections_max", old_limits.connections_max == new_limits.connections_max),
+        ("limits.headers_max", old_limits.headers_max == new_limits.headers_max),
+        ("limits.header_bytes_max", old_limits.header_bytes_max == new_limits.header_bytes_max),
+        ("limits.ledger_queue_max", old_limits.ledger_queue_max == new_limits.ledger_queue_max),
+        ("limits.ledger_bytes_max", old_limits.ledger_bytes_max == new_limits.ledger_bytes_max),
+        ("limits.ledger_timeout_ms", old_limits.ledger_timeout_ms == new_limits.ledger_timeout_ms),
     ];
     let changed: Vec<_> = fixed
         .into_iter()
@@ -107,24 +116,37 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
     if changed.is_empty() { Ok(()) } else { Err(changed) }
 }
 
+/// What makes the gateway read its configuration again. Received from the moment it exists: before, a SIGHUP ends a
+/// process and a changed file goes unseen.
+pub(crate) struct Signs {
+    hangup: tokio::signal::unix::Signal,
+    changes: mpsc::Receiver<()>,
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl Signs {
+    /// Starts to receive.
+    pub(crate) fn new(core: &Core) -> std::io::Result<Self> {
+        let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+        let (changed, changes) = mpsc::channel(1);
+        Ok(Self { hangup, changes, _watcher: watch_files(core, changed) })
+    }
+}
+
 /// Reloads on SIGHUP and whenever a file of the configuration changes; renews the certificate on the same signs.
 pub(crate) async fn on_signals_and_changes(
     core: Arc<Core>,
     tls: Option<ServerTls>,
+    mut signs: Signs,
     mut stop: watch::Receiver<bool>,
 ) {
-    let (changed, mut changes) = mpsc::channel(1);
-    let _watcher = watch_files(&core, changed);
-    let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
-        return;
-    };
     loop {
         tokio::select! {
             _ = stop.changed() => return,
-            _ = hangup.recv() => {}
-            Some(()) = changes.recv() => {
+            _ = signs.hangup.recv() => {}
+            Some(()) = signs.changes.recv() => {
                 tokio::time::sleep(QUIET).await;
-                while changes.try_recv().is_ok() {}
+                while signs.changes.try_recv().is_ok() {}
             }
         }
         let _ = reload(&core).await;
