@@ -4,9 +4,12 @@
 mod audit;
 mod check;
 mod client;
+mod formats;
+mod import;
 mod keys;
 mod policy;
 mod reference;
+mod replace;
 mod run;
 mod servers;
 #[cfg(test)]
@@ -83,6 +86,9 @@ pub(crate) enum Command {
     /// The ledger: watch, search, verify, prove
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Take servers over from the configurations of MCP clients
+    #[command(after_help = import::AFTER_HELP)]
+    Import(import::Import),
     /// Run the built-in sample MCP server on standard input and output
     SampleServer,
     /// Print completions for a shell
@@ -111,6 +117,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Tool(command) => tools::carry_out(&common, command, &output),
         Command::Policy(command) => policy::carry_out(&common, command, &output),
         Command::Audit(command) => audit::carry_out(&common, command, &output),
+        Command::Import(options) => import::import(&common, &options, &output),
         Command::SampleServer => {
             crate::sample_server::run().map_err(|error| Failure::refused(format!("{error:#}")))
         }

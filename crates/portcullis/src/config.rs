@@ -5,6 +5,7 @@
 //! tables make the JSON schema and the reference page (`reference`).
 
 mod decode;
+mod insert;
 mod mapping;
 mod mistake;
 mod primitives;
@@ -31,11 +32,12 @@ use self::{
     yaml::Node,
 };
 pub(crate) use self::{
+    insert::{fragment, with_servers},
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
     sections::{Jwt, JwtKind, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
     server::{Isolation, Server, ServerRequest, Trust, Upstream},
-    values::{Reference, RoleName},
+    values::{Reference, RoleName, is_name, looks_secret, names_a_secret},
 };
 
 /// The file that is read when none is named.
@@ -169,7 +171,7 @@ impl Config {
 }
 
 /// Reads a file of at most a few megabytes; a device or a pipe cannot make this endless.
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(4_194_304).read_to_end(&mut bytes)?;

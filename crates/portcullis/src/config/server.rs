@@ -17,6 +17,7 @@ section! {
         /// URL of its Streamable HTTP endpoint.
         url: Option<Url>;
         /// Program and arguments of a stdio server. No shell is involved; the environment is clean but for `env`.
+        /// `${NAME}` in an argument stands for the variable of that name under `env`.
         command: Option<Vec<String>>;
         /// Environment variables of the program: text, `env:NAME` or `file:PATH`.
         env: BTreeMap<String, Reference>;

@@ -349,7 +349,7 @@ impl Setting for Reference {
 }
 
 /// Whether a literal is obviously a credential: formats that providers publish, or an authorization scheme.
-fn looks_secret(text: &str) -> bool {
+pub(crate) fn looks_secret(text: &str) -> bool {
     const PREFIXES: &[&str] = &[
         "-----BEGIN",
         "AIza",

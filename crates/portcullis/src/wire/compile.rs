@@ -311,7 +311,8 @@ async fn server(
         }
         Transport::Stdio { program, args, env, cwd, isolation } => {
             let env = env.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect();
-            let command = Command { program: program.clone(), args: args.clone(), env, cwd: cwd.clone() };
+            let args = args.iter().map(|argument| with_variables(argument, &env)).collect();
+            let command = Command { program: program.clone(), args, env, cwd: cwd.clone() };
             let peer = StdioPeer::new(
                 Arc::clone(&name),
                 command,
@@ -331,6 +332,28 @@ async fn server(
     let catalog = Catalog::new(Arc::clone(&name), settings.trust, parts);
     catalog.load().await.map_err(|error| error.to_string())?;
     Ok(Arc::new(Server { name, settings, upstream, catalog }))
+}
+
+/// An argument with the values of the server's own variables: a secret stands under `env` as a reference, and is
+/// filled in only where the command is made.
+pub(crate) fn with_variables(argument: &str, env: &BTreeMap<String, String>) -> String {
+    let (mut out, mut rest) = (String::new(), argument);
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let value = after.split_once('}').and_then(|(name, next)| Some((env.get(name)?, next)));
+        match value {
+            Some((value, next)) => {
+                out.push_str(value);
+                rest = next;
+            }
+            None => {
+                out.push_str("${");
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 fn authenticator(config: &Config, world: &World) -> Result<Authenticator, String> {
@@ -371,4 +394,23 @@ fn hosts(settings: &Settings, data: SocketAddr, public_url: &str) -> BTreeSet<St
         public.as_ref().and_then(url::Url::host_str).map(|host| host.trim_matches(['[', ']']).to_owned()),
     );
     hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_variables;
+
+    #[test]
+    fn arguments_take_the_variables_of_their_server_and_nothing_else() {
+        let env = [("A", "${B}"), ("B", "b")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        for (argument, expected) in [
+            ("--k=${B}", "--k=b"),
+            ("${A}${B}", "${B}b"),
+            ("${C} ${", "${C} ${"),
+            ("${C${B}", "${Cb"),
+            ("$B", "$B"),
+        ] {
+            assert_eq!(with_variables(argument, &env), expected);
+        }
+    }
 }
