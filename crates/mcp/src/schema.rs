@@ -4,6 +4,7 @@ mod cost;
 
 use alloc::{
     borrow::ToOwned,
+    format,
     string::{String, ToString},
     vec::Vec,
 };
@@ -109,11 +110,28 @@ impl Schema {
     /// # Errors
     /// The first violations.
     pub fn check(&self, arguments: Option<View<'_>>) -> Result<(), Vec<Violation>> {
-        let value = arguments.map_or_else(|| Value::Object(serde_json::Map::new()), |view| view.to_value());
-        if self.validator.is_valid(&value) {
+        self.judge(&instance(arguments))
+    }
+
+    /// As [`Self::check`], but an argument that is `null` where the schema wants something else counts as left out:
+    /// clients write it so (SEP-2243 has them mirror no header for it). Where it may not be left out, it does not fit.
+    ///
+    /// # Errors
+    /// The first violations.
+    pub fn check_call(&self, arguments: Option<View<'_>>) -> Result<(), Vec<Violation>> {
+        let mut value = instance(arguments);
+        let Err(violations) = self.judge(&value) else { return Ok(()) };
+        if leave_out_nulls(&mut value, &violations) && self.validator.is_valid(&value) {
             return Ok(());
         }
-        let violations = self.validator.iter_errors(&value).take(VIOLATIONS_MAX);
+        Err(violations)
+    }
+
+    fn judge(&self, value: &Value) -> Result<(), Vec<Violation>> {
+        if self.validator.is_valid(value) {
+            return Ok(());
+        }
+        let violations = self.validator.iter_errors(value).take(VIOLATIONS_MAX);
         Err(violations
             .map(|error| Violation {
                 place: error.instance_path().as_str().to_owned(),
@@ -121,6 +139,21 @@ impl Schema {
             })
             .collect())
     }
+}
+
+fn instance(arguments: Option<View<'_>>) -> Value {
+    arguments.map_or_else(|| Value::Object(serde_json::Map::new()), |view| view.to_value())
+}
+
+/// Removes each argument that is `null` and does not fit as such. False when there is none.
+fn leave_out_nulls(value: &mut Value, violations: &[Violation]) -> bool {
+    let Some(arguments) = value.as_object_mut() else { return false };
+    let before = arguments.len();
+    arguments.retain(|name, argument| {
+        let place = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+        !(argument.is_null() && violations.iter().any(|violation| violation.place == place))
+    });
+    arguments.len() < before
 }
 
 #[cfg(test)]

@@ -325,3 +325,23 @@ fn a_deep_value_overflows_nothing() {
     let deep = "[".repeat(512) + &"]".repeat(512);
     assert!(schema.check(Some(View::of(deep.as_bytes()))).is_ok());
 }
+
+#[test]
+fn a_null_counts_as_left_out_where_the_argument_may_be_left_out() {
+    let schema =
+        compile(&json!({"type": "object", "required": ["a"], "additionalProperties": false, "properties": {
+        "a": {"type": "string"}, "b": {"type": "boolean"}, "c/~": {"enum": [1]}, "n": {"type": "null"},
+        "o": {"type": "object", "properties": {"b": {"type": "boolean"}}}}}))
+        .unwrap();
+    for (arguments, expected) in [
+        (json!({"a": "x", "b": null, "c/~": null, "n": null}), true),
+        (json!({"a": null}), false),
+        (json!({"a": "x", "b": null, "c/~": 2}), false),
+        (json!({"a": "x", "unknown": null}), false),
+        (json!({"a": "x", "o": {"b": null}}), false),
+        (json!(null), false),
+    ] {
+        let text = arguments.to_string();
+        assert_eq!(schema.check_call(Some(View::of(text.as_bytes()))).is_ok(), expected, "{arguments}");
+    }
+}

@@ -29,7 +29,7 @@ pub fn arguments(aimed: Aimed, rules: &Rules) -> Result<Valid, Refusal> {
         Refusal::new(Code::ArgumentsInvalid, format!("the tool's input schema cannot be used: {reason}"))
             .saying("the tool's input schema cannot be used")
     })?;
-    schema.check(arguments).map_err(|violations| {
+    schema.check_call(arguments).map_err(|violations| {
         let texts: Vec<_> = violations
             .iter()
             .map(|violation| {
