@@ -137,7 +137,11 @@ impl HttpPeer {
         let params = format!("{{{META}}}");
         let probe =
             Limits { first_byte_timeout_ms: PROBE_MS.min(limits.first_byte_timeout_ms), ..limits.clone() };
-        let asked = self.ask("server/discover", &params, Era::Modern, None, &probe).await;
+        let mut asked = self.ask("server/discover", &params, Era::Modern, None, &probe).await;
+        // A server may refuse the version and yet name it among those it supports: who asks is to choose and ask again.
+        if asked.as_ref().is_ok_and(|(answer, _)| supports_modern(answer)) {
+            asked = self.ask("server/discover", &params, Era::Modern, None, &probe).await;
+        }
         let (answer, _) = match asked {
             Ok(answer) => answer,
             Err(refusal) if refusal.code == Code::UpstreamUnavailable => return Err(refusal),
@@ -259,6 +263,12 @@ impl StdioPeer {
         self.worked();
         Ok(offer)
     }
+}
+
+/// Whether an error says that revision 2026-07-28 is supported.
+fn supports_modern(answer: &Message) -> bool {
+    let supported = answer.error().and_then(|error| error.path(&["data", "supported"]));
+    supported.is_some_and(|versions| versions.elements().any(|version| version.is_str(MODERN)))
 }
 
 fn modern_offer(answer: &Message) -> Option<Offer> {
