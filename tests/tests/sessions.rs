@@ -287,3 +287,20 @@ async fn the_stateless_revision_has_no_sessions_and_only_post() -> Outcome {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_404_of_a_server_that_gave_no_session_ends_none() -> Outcome {
+    let pair = Pair::start(&[]).await?;
+    let opened = json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+        "serverInfo": {"name": "stateless", "version": "1"}});
+    pair.server.on("initialize", Hostile::Answer(opened));
+    pair.server.on("GET", Hostile::Status(404, "Cannot GET /mcp".into()));
+    let mut client = pair.client(Era::Legacy).await?;
+    let headers = client.headers(&json!({"method": "GET"}));
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let reply = Client::default().get(&client.url, &headers).await?;
+    assert_eq!(reply.status, 405, "{}", reply.text());
+    let answer = client.call("echo", json!({"text": "still here"})).await?;
+    assert_eq!(answer.status(), 200, "{}", answer.reply.text());
+    Ok(())
+}

@@ -111,9 +111,10 @@ impl Relay {
     }
 
     async fn unary(mut self, status: u16, bytes: Bytes, opens: Option<Backend>) -> Response<Body> {
-        // With or without words: a server's 404 ends the session (2025-11-25, transports, "Session Management").
+        // With or without words: a server's 404 ends the session it gave (2025-11-25, transports, "Session Management").
         if status == 404
             && let Some(session) = self.armed.session()
+            && matches!(session.backend, Backend::Http(Some(_)))
         {
             self.gateway.sessions.end(&session.id);
         }

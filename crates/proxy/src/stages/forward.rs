@@ -33,7 +33,7 @@ use portcullis_mcp::{
 use super::{arm::Armed, parse::Content};
 use crate::{
     gateway::Gateway,
-    head::Verb,
+    head::{SESSION, Verb},
     rules::{Rules, Server},
     session::{Backend, Session},
     tasks::{self, Tasks},
@@ -174,7 +174,18 @@ async fn http(peer: &HttpPeer, armed: &Armed, limits: &Limits) -> Result<Exchang
             (Verb::Post, message.map(|m| m.bytes().clone()).unwrap_or_default())
         }
     };
-    let reply = peer.send(verb, armed.headers.clone(), body, limits).await?;
+    let reply = peer.send(verb, armed.headers.clone(), body, limits).await.map_err(|refusal| {
+        // Only a server that gave out a session can end it; for others 404 is what they say where they have no stream.
+        match (refusal.code, verb) {
+            (Code::SessionUnknown, Verb::Get) if !armed.headers.contains_key(SESSION) => {
+                Refusal::new(Code::MethodNotAllowed, refusal.private)
+            }
+            (Code::SessionUnknown, _) if !armed.headers.contains_key(SESSION) => {
+                Refusal::new(Code::AnswerInvalid, "status 404 without a JSON body")
+            }
+            _ => refusal,
+        }
+    })?;
     let session = match &reply {
         Reply::Accepted => None,
         Reply::Unary { session, .. } | Reply::Stream { session, .. } => session.clone(),
