@@ -2,6 +2,7 @@
 //! parts and the tools for daily work.
 
 mod bench;
+mod conformance;
 mod count;
 mod generate;
 mod install;
@@ -22,6 +23,7 @@ Usage: cargo xtask TASK
 
 Tasks:
   test [--only SUITE]... [--fast] [--list]   run all tests, or those of some suites
+  conformance                                run the official conformance suite and print its table
   tidy                                       check what the compiler does not
   fmt [--check]                              format every file, also those declared in macros
   generate [--check]                         write docs/reference and the configuration schema
@@ -52,6 +54,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     };
     match task {
         "test" => test::run(&root, rest),
+        "conformance" => conformance::run(&root, rest),
         "tidy" => tidy::run(&root),
         "fmt" => style::format(&root, rest),
         "generate" => generate::run(&root, rest),

@@ -81,7 +81,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "conformance",
-        doc: "the official conformance suite against a fixture server, direct and through the gateway",
+        doc: "the official conformance suite: its client against a fixture server, its servers against a client",
         place: Where::Beside,
         slow: true,
         needs: &[Need::Npm, Need::Python],
