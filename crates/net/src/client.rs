@@ -156,7 +156,8 @@ impl HttpUpstream {
             .pool_idle_timeout(options.pool_idle_timeout)
             // A pooled connection that died before a byte was written is no reason to fail; anything later is not retried.
             .retry_canceled_requests(true)
-            .set_host(false);
+            .set_host(false)
+            .http1_read_buf_exact_size(16 << 10);
         // hyper's own limit is 100 and costs nothing; another one costs an allocation per answer.
         if options.headers_max > 100 {
             builder.http1_max_headers(options.headers_max);

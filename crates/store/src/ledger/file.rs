@@ -58,7 +58,7 @@ impl FileLedgerOptions {
         limits: Limits,
         keeper: Arc<dyn CheckpointKeeper>,
     ) -> Self {
-        let (checkpoint_every_ms, checkpoint_every_entries) = (1_000, 16_384);
+        let (checkpoint_every_ms, checkpoint_every_entries) = (1_000, 4_096);
         Self { dir: dir.into(), key, limits, keeper, checkpoint_every_ms, checkpoint_every_entries }
     }
 }
