@@ -57,6 +57,8 @@ wire! { answer
         place: String,
         /// Protocol revisions it speaks, as far as known.
         revisions: Vec<String>,
+        /// How its processes are confined: `off`, `full`, or what this kernel lacks; absent where it has none.
+        sandbox: Option<String>,
         /// What is wrong, while something is.
         error: Option<String>,
     }

@@ -54,6 +54,7 @@ impl Health for Plane {
             state: "ready".into(),
             place: "npx".into(),
             revisions: vec!["2025-11-25".into()],
+            sandbox: Some("full".into()),
             error: None,
         }]
     }

@@ -156,6 +156,8 @@ codes! {
         "unsupported protocol version", "the error data lists the supported versions";
     ResourceUnknown = "resource.unknown", Client, Info, http 200 / 200, rpc -32002,
         "resource not found", "clients of 2025-11-25 see this for `target.unknown`; what a caller may not use looks unknown to it";
+    SandboxUnavailable = "sandbox.unavailable", Ours, Error, http 503 / 503, rpc 5033,
+        "the server cannot be confined and was therefore not started", "the log names what this kernel lacks; `require_sandbox: false` starts it with what there is";
     ServerRequestDenied = "server_request.denied", Policy, Warn, http 200 / 200, rpc 4033,
         "the server asked for something that policy does not allow", "`server_requests` of the server lists what it may ask";
     ServerUnknown = "server.unknown", Client, Info, http 404 / 404, rpc 4040,

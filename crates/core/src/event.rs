@@ -64,6 +64,8 @@ events! {
     DefinitionApproved = "definition.approved",
     /// A person rejected a definition.
     DefinitionRejected = "definition.rejected",
+    /// A confined server tried what it may not, as far as the gateway sees it; `kind` says what.
+    SandboxDenied = "sandbox.denied",
     /// Somebody tried to use the admin API and was refused.
     AdminRefused = "admin.refused",
 }

@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use url::Url;
 
+pub(crate) use connect::dial;
 pub use connect::{ConnectError, Resolve, SystemResolver};
 
 use crate::{

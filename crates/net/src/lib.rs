@@ -4,8 +4,11 @@
 pub mod body;
 pub mod client;
 pub mod descriptors;
+pub mod egress;
 pub mod guard;
+pub mod incident;
 pub mod listen;
+pub mod sandbox;
 mod stall;
 pub mod stdio;
 pub mod tls;

@@ -6,6 +6,7 @@
 //! and is not used.
 
 mod child;
+mod confined;
 mod lines;
 mod stderr;
 
@@ -21,6 +22,8 @@ use std::{
 
 use portcullis_core::Limits;
 use thiserror::Error;
+
+use crate::sandbox::{Sandbox, SandboxError};
 
 pub use child::Child;
 
@@ -86,6 +89,8 @@ pub struct ChildOptions {
     pub base_env: Environment,
     /// Applied to each line of standard error.
     pub stderr_filter: Option<StderrFilter>,
+    /// How the child is confined, if it is.
+    pub sandbox: Option<Sandbox>,
 }
 
 impl ChildOptions {
@@ -100,6 +105,7 @@ impl ChildOptions {
             grace: Duration::from_millis(limits.child_grace_ms),
             base_env,
             stderr_filter: None,
+            sandbox: None,
         }
     }
 }
@@ -122,6 +128,8 @@ pub enum Violation {
     LineTooLong,
     /// It closed its standard output and stayed alive.
     StdoutClosed,
+    /// It had more processes than its sandbox allows.
+    TooManyProcesses,
 }
 
 /// How a child ended.
@@ -139,6 +147,7 @@ impl fmt::Display for Exit {
             None => write!(f, "{}", self.status),
             Some(Violation::LineTooLong) => f.write_str("killed: it wrote a line that is too long"),
             Some(Violation::StdoutClosed) => f.write_str("killed: it closed its standard output"),
+            Some(Violation::TooManyProcesses) => f.write_str("killed: it had too many processes"),
         }
     }
 }
@@ -160,6 +169,9 @@ pub enum SpawnError {
         /// The program as configured.
         program: String,
     },
+    /// It must be confined and cannot be.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
 }
 
 /// Why a line was not sent.

@@ -4,6 +4,7 @@
 mod audit;
 mod check;
 mod client;
+mod confine;
 mod formats;
 mod import;
 mod keys;
@@ -91,6 +92,9 @@ pub(crate) enum Command {
     Import(import::Import),
     /// Run the built-in sample MCP server on standard input and output
     SampleServer,
+    /// Give up rights, then become a command: how the gateway starts a confined server
+    #[command(hide = true)]
+    Confine(confine::Confine),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  portcullis completions bash > /etc/bash_completion.d/portcullis")]
     Completions {
@@ -111,6 +115,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
     let output = Output::new(common.json);
     let done = match command {
         Command::Run(options) => return run::run(&common, options, &output),
+        Command::Confine(command) => return confine::confine(command, &output),
         Command::Check => check::check(&common, &output),
         Command::Key(command) => keys::carry_out(&common, command, &output),
         Command::Server(command) => servers::carry_out(&common, command, &output),

@@ -11,6 +11,7 @@ mod mistake;
 mod primitives;
 mod reference;
 mod safety;
+mod sandbox;
 mod sections;
 mod server;
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod convert;
 mod health;
 mod own_tls;
 mod reload;
+mod sandbox;
 mod start;
 mod telemetry;
 mod watch;

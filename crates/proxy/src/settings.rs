@@ -6,7 +6,7 @@ use std::{
 };
 
 use portcullis_core::{Digest, Secret};
-use portcullis_net::guard::EgressPolicy;
+use portcullis_net::{guard::EgressPolicy, sandbox::Sandbox};
 use url::Url;
 
 /// What the operator declares about a server.
@@ -46,6 +46,8 @@ pub enum Transport {
         cwd: Option<PathBuf>,
         /// Who shares a process.
         isolation: Isolation,
+        /// How it is confined, if it is.
+        sandbox: Option<Box<Sandbox>>,
     },
 }
 

@@ -110,7 +110,7 @@ impl Connector {
         let host = uri.host().ok_or(GuardError::NoHost)?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let port = uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
-        let stream = self.tcp(host, port).await?;
+        let stream = dial(&*self.resolver, &self.egress, host, port, self.limit).await?;
         let Some(tls) = &self.tls else { return Ok(Stream::Plain(stream)) };
         // A name with the root's dot is the same name; certificates and SNI have it without.
         let name = ServerName::try_from(host.trim_end_matches('.').to_owned())
@@ -119,31 +119,40 @@ impl Connector {
             TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(ConnectError::Tls)?;
         Ok(Stream::Tls(Box::new(stream)))
     }
+}
 
-    /// Tries the addresses in order. One bad address refuses the name: an honest one has none.
-    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-        let addresses = match host.parse::<IpAddr>() {
-            Ok(ip) => vec![ip],
-            Err(_not_literal) => self.resolver.resolve(host).await.map_err(ConnectError::Io)?,
-        };
-        for ip in &addresses {
-            guard::check_ip(*ip, &self.egress)?;
+/// Looks the name up once and tries its addresses in order. One bad address refuses the name: an honest one has none.
+pub(crate) async fn dial(
+    resolver: &dyn Resolve,
+    egress: &EgressPolicy,
+    host: &str,
+    port: u16,
+    limit: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let addresses = match host.parse::<IpAddr>() {
+        Ok(ip) => vec![ip],
+        Err(_not_literal) => {
+            let found = timeout(limit, resolver.resolve(host)).await;
+            found.map_err(|_elapsed| ConnectError::Timeout)?.map_err(ConnectError::Io)?
         }
-        let mut failed = ConnectError::Guard(GuardError::Unresolved(host.to_owned()));
-        let count = u32::try_from(addresses.len().min(ADDRESSES_MAX)).unwrap_or(1).max(1);
-        for ip in addresses.into_iter().take(ADDRESSES_MAX) {
-            // A share each: an address that swallows packets must not use up the time of the next.
-            match timeout(self.limit / count, TcpStream::connect(SocketAddr::new(ip, port))).await {
-                Ok(Ok(stream)) => {
-                    stream.set_nodelay(true).map_err(ConnectError::Io)?;
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => failed = ConnectError::Io(error),
-                Err(_elapsed) => failed = ConnectError::Timeout,
-            }
-        }
-        Err(failed)
+    };
+    for ip in &addresses {
+        guard::check_ip(*ip, egress)?;
     }
+    let mut failed = ConnectError::Guard(GuardError::Unresolved(host.to_owned()));
+    let count = u32::try_from(addresses.len().min(ADDRESSES_MAX)).unwrap_or(1).max(1);
+    for ip in addresses.into_iter().take(ADDRESSES_MAX) {
+        // A share each: an address that swallows packets must not use up the time of the next.
+        match timeout(limit / count, TcpStream::connect(SocketAddr::new(ip, port))).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(ConnectError::Io)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => failed = ConnectError::Io(error),
+            Err(_elapsed) => failed = ConnectError::Timeout,
+        }
+    }
+    Err(failed)
 }
 
 impl tower_service::Service<Uri> for Connector {

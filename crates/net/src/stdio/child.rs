@@ -15,7 +15,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::{ChildOptions, Command, Exit, SendError, SpawnError, Violation, lines, stderr};
+use super::{
+    ChildOptions, Command, Exit, SendError, SpawnError, Violation, confined::Confined, lines, stderr,
+};
 
 /// Lines that wait in either direction.
 const QUEUE_LINES: usize = 64;
@@ -50,7 +52,8 @@ impl Child {
         options: &ChildOptions,
     ) -> Result<(Self, mpsc::Receiver<Bytes>), SpawnError> {
         let stillborn = || SpawnError::Stillborn { program: command.program.clone() };
-        let mut process = prepare(command, options)
+        let confined = Confined::prepare(command, options)?;
+        let mut process = prepare(command, options, confined.as_ref())
             .spawn()
             .map_err(|error| SpawnError::Os { program: command.program.clone(), error })?;
         let pid = process.id().ok_or_else(stillborn)?;
@@ -71,7 +74,8 @@ impl Child {
         tokio::spawn(stderr::log(standard_error, options.clone()));
         let output = Output { sender: stdout_sender, exit: exit.clone(), group: Arc::clone(&group) };
         tokio::spawn(output.read(stdout, options.line_bytes_max, options.grace));
-        tokio::spawn(reap(process, Arc::clone(&group), exit_sender, Arc::clone(&options.name)));
+        let confined = confined.map(|confined| confined.started(pid, &group));
+        tokio::spawn(reap(process, Arc::clone(&group), exit_sender, Arc::clone(&options.name), confined));
         let child = Self {
             name: Arc::clone(&options.name),
             pid,
@@ -141,13 +145,26 @@ impl Drop for Child {
     }
 }
 
-fn prepare(command: &Command, options: &ChildOptions) -> tokio::process::Command {
-    let mut prepared = tokio::process::Command::new(&command.program);
+fn prepare(
+    command: &Command,
+    options: &ChildOptions,
+    confined: Option<&Confined>,
+) -> tokio::process::Command {
+    let mut prepared = match confined {
+        None => tokio::process::Command::new(&command.program),
+        Some(confined) => {
+            let mut prepared = tokio::process::Command::new(&confined.prepared.program);
+            prepared.args(&confined.prepared.before).arg(&command.program);
+            prepared
+        }
+    };
+    let own = confined.map(|confined| confined.prepared.env.as_slice()).unwrap_or_default();
     prepared
         .args(&command.args)
         .env_clear()
         .envs(&options.base_env.0)
         .envs(&command.env)
+        .envs(own.iter().map(|(name, value)| (*name, value)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -179,7 +196,7 @@ impl Group {
         }
     }
 
-    fn kill_for(&self, violation: Violation) {
+    pub(super) fn kill_for(&self, violation: Violation) {
         let _already_known = self.violation.set(violation).is_err();
         self.signal(Signal::KILL);
     }
@@ -192,9 +209,20 @@ impl Group {
 }
 
 /// Waits for the end, so that no zombie stays, even if nobody else cares for the child any more.
-async fn reap(mut process: Process, group: Arc<Group>, exit: watch::Sender<Option<Exit>>, name: Arc<str>) {
+async fn reap(
+    mut process: Process,
+    group: Arc<Group>,
+    exit: watch::Sender<Option<Exit>>,
+    name: Arc<str>,
+    confined: Option<Confined>,
+) {
     let waited = process.wait().await;
     group.dissolve();
+    if let (Some(confined), Ok(status)) = (&confined, &waited) {
+        confined.ended(*status);
+    }
+    // The private folder goes, and so does the way out.
+    drop(confined);
     match waited {
         Ok(status) => {
             let ended = Exit { status, violation: group.violation.get().copied() };

@@ -135,12 +135,16 @@ pub(super) fn carry_out(common: &Common, command: Server, output: &Output) -> Re
                             server.transport.clone(),
                             source,
                             revisions,
+                            server.sandbox.clone().unwrap_or_default(),
                             server.place.clone(),
                             error,
                         ]
                     })
                     .collect();
-                table(&["name", "state", "transport", "source", "revisions", "place", "error"], &rows)
+                table(
+                    &["name", "state", "transport", "source", "revisions", "sandbox", "place", "error"],
+                    &rows,
+                )
             });
         }
         Server::Add(add) => {

@@ -28,6 +28,8 @@ section! {
         /// The MCP servers behind the gateway, by name; the name is the last part of the route `/mcp/NAME`. Without
         /// any, the built-in sample server is offered as `sample`.
         servers: BTreeMap<String, Server>;
+        /// Start no server with a `sandbox` section where this kernel cannot do all that the section asks for.
+        require_sandbox: bool = false;
         /// How callers prove who they are.
         identities: Identities;
         /// What callers may do, by role name. Built in: `admin` (everything), `operator` and `reader`; a role of the

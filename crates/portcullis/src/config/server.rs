@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use portcullis_net::sandbox::Confinement;
 use url::{Host, Url};
 
 use super::{
     decode::{Setting, Shape, Walk, choice, section},
     mistake::ConfigMistake,
+    sandbox::{SandboxSection, confinement},
     values::{NAME_HINT, Reference, is_name, names_a_secret},
     yaml::{Key, Node, Value},
 };
@@ -23,6 +25,8 @@ section! {
         env: BTreeMap<String, Reference>;
         /// Folder that the program starts in. Default: that of this file.
         cwd: Option<PathBuf>;
+        /// Confines the program. Without the section it runs with all rights of the gateway's user.
+        sandbox: Option<SandboxSection>;
         /// Headers sent with every request to `url`: text, `env:NAME` or `file:PATH`, also `Bearer env:NAME`.
         headers: BTreeMap<String, Reference>;
         /// What happens when a definition is seen for the first time. Changed ones are always quarantined.
@@ -87,7 +91,13 @@ pub(crate) enum Upstream {
     /// Streamable HTTP.
     Http { url: Url, headers: BTreeMap<String, Reference>, egress: Egress },
     /// A child process.
-    Stdio { program: String, args: Vec<String>, env: BTreeMap<String, Reference>, cwd: Option<PathBuf> },
+    Stdio {
+        program: String,
+        args: Vec<String>,
+        env: BTreeMap<String, Reference>,
+        cwd: Option<PathBuf>,
+        sandbox: Option<Confinement>,
+    },
 }
 
 /// One MCP server behind the gateway.
@@ -108,6 +118,7 @@ impl Server {
                 args: vec!["sample-server".into()],
                 env: BTreeMap::new(),
                 cwd: None,
+                sandbox: None,
             },
             trust: Trust::TrustOnFirstUse,
             isolation: Isolation::Shared,
@@ -156,13 +167,30 @@ impl Setting for Server {
             );
         }
         let section = ServerSection::read(node, walk)?;
-        let ServerSection { url, command, env, cwd, headers, trust, isolation, egress, server_requests } =
-            section;
+        let ServerSection {
+            url,
+            command,
+            env,
+            cwd,
+            sandbox,
+            headers,
+            trust,
+            isolation,
+            egress,
+            server_requests,
+        } = section;
+        let sandbox = confinement(sandbox, node, walk);
         check_headers(node, walk, &headers);
         check_env(node, walk, &env);
         let upstream = match (url, command) {
             (Some(url), None) => {
-                misplaced(node, walk, &["env", "cwd", "isolation"], "url", "a server with `command`");
+                misplaced(
+                    node,
+                    walk,
+                    &["env", "cwd", "sandbox", "isolation"],
+                    "url",
+                    "a server with `command`",
+                );
                 let egress = written_out(&url, egress);
                 Some(Upstream::Http { url, headers, egress })
             }
@@ -180,6 +208,7 @@ impl Setting for Server {
                     args: words.collect(),
                     env,
                     cwd,
+                    sandbox,
                 })
             }
             (Some(_), Some(_)) => {

@@ -20,6 +20,7 @@ use portcullis_mcp::json::JsonLimits;
 use portcullis_net::{
     client::{HttpUpstream, UpstreamOptions},
     guard::EgressPolicy,
+    sandbox::{Confinement, Sandbox, Surroundings},
     stdio::{Command, Environment},
     tls::ServerTls,
 };
@@ -33,7 +34,7 @@ use portcullis_proxy::{
 use portcullis_store::{Keys, Ledger, Revisions};
 use serde_json::Value;
 
-use super::own_tls;
+use super::{own_tls, sandbox};
 use crate::config::{self, Config, ConfigMistake, Place, Reference, Settings};
 
 /// Name of the server that is there when none is declared.
@@ -49,6 +50,7 @@ pub(crate) struct World {
     pub(crate) fetch: Arc<dyn Fetch>,
     pub(crate) pepper: Secret<Vec<u8>>,
     pub(crate) environment: Environment,
+    pub(crate) surroundings: Surroundings,
     pub(crate) instance: Arc<str>,
     pub(crate) data: SocketAddr,
 }
@@ -142,7 +144,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     let mut servers = BTreeMap::new();
     let mut found = Found::new();
     for (name, section) in &declared {
-        match server_settings(section) {
+        match server_settings(section, settings.require_sandbox, &world.surroundings) {
             Ok(settings) => {
                 digests.push(settings.digest);
                 let kept = old
@@ -220,16 +222,27 @@ async fn declared(config: &Config, world: &World) -> Result<BTreeMap<String, con
 }
 
 /// Judges a server that is to be added.
-pub(crate) fn check_server(config: &Config, name: &str, json: &Value) -> Result<(), Vec<String>> {
+pub(crate) fn check_server(
+    config: &Config,
+    around: &Surroundings,
+    name: &str,
+    json: &Value,
+) -> Result<(), Vec<String>> {
     if config.settings.servers.contains_key(name) {
         return Err(vec![format!("`{name}` is declared in the configuration file")]);
     }
     let texts = |mistakes: Found| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let server = config::Server::from_json(name, json).map_err(texts)?;
-    server_settings(&server).map(|_| ()).map_err(|reason| vec![reason])
+    server_settings(&server, config.settings.require_sandbox, around)
+        .map(|_| ())
+        .map_err(|reason| vec![reason])
 }
 
-fn server_settings(section: &config::Server) -> Result<ServerSettings, String> {
+fn server_settings(
+    section: &config::Server,
+    required: bool,
+    around: &Surroundings,
+) -> Result<ServerSettings, String> {
     let resolve = |values: &BTreeMap<String, Reference>| {
         values
             .iter()
@@ -253,17 +266,19 @@ fn server_settings(section: &config::Server) -> Result<ServerSettings, String> {
             };
             Transport::Http { url: url.clone(), headers: resolved, egress }
         }
-        config::Upstream::Stdio { program, args, env, cwd } => {
+        config::Upstream::Stdio { program, args, env, cwd, sandbox } => {
             let env = resolve(env)?;
             parts.extend(env.iter().map(|(name, value)| format!("{name}={}", value.expose())));
-            parts.push(format!("{program} {args:?} {cwd:?}"));
+            parts.push(format!("{program} {args:?} {cwd:?} {required} {sandbox:?}"));
             let isolation = isolation(section.isolation);
+            let sandbox = confined(sandbox.as_ref(), required, around)?;
             Transport::Stdio {
                 program: program.clone(),
                 args: args.clone(),
                 env,
                 cwd: cwd.clone(),
                 isolation,
+                sandbox,
             }
         }
     };
@@ -276,6 +291,20 @@ fn server_settings(section: &config::Server) -> Result<ServerSettings, String> {
     let digest = Digest::of(parts.join("\n").as_bytes());
     parts.iter_mut().for_each(zeroize::Zeroize::zeroize);
     Ok(ServerSettings { transport, trust, server_requests, digest })
+}
+
+/// The confinement of a server, with what it shares with all others.
+fn confined(
+    confinement: Option<&Confinement>,
+    required: bool,
+    around: &Surroundings,
+) -> Result<Option<Box<Sandbox>>, String> {
+    let Some(confinement) = confinement else { return Ok(None) };
+    if let Some(path) = sandbox::uncovering(confinement, &around.hidden) {
+        return Err(format!("`{}` in `sandbox` would show the gateway's own keys", path.display()));
+    }
+    let confinement = Confinement { required, ..confinement.clone() };
+    Ok(Some(Box::new(Sandbox { confinement, surroundings: around.clone() })))
 }
 
 fn request_name(request: config::ServerRequest) -> &'static str {
@@ -309,7 +338,7 @@ async fn server(
             let client = HttpUpstream::new(url, &options).map_err(|error| error.to_string())?;
             Upstream::Http(Box::new(HttpPeer::new(client, headers.clone())))
         }
-        Transport::Stdio { program, args, env, cwd, isolation } => {
+        Transport::Stdio { program, args, env, cwd, isolation, sandbox } => {
             let env = env.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect();
             let args = args.iter().map(|argument| with_variables(argument, &env)).collect();
             let command = Command { program: program.clone(), args, env, cwd: cwd.clone() };
@@ -320,7 +349,10 @@ async fn server(
                 *isolation,
                 Arc::clone(&world.clock),
             );
-            Upstream::Stdio(Box::new(peer))
+            if let Some(sandbox) = sandbox {
+                sandbox::announce(&name, &sandbox.confinement);
+            }
+            Upstream::Stdio(Box::new(peer.confined(sandbox.as_deref().cloned())))
         }
     };
     let parts = CatalogParts {

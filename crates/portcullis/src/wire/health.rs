@@ -30,6 +30,13 @@ impl Health for Facts {
                 }
                 Transport::Stdio { program, .. } => ("stdio", program.clone()),
             };
+            let sandbox = match &server.settings.transport {
+                Transport::Http { .. } => None,
+                Transport::Stdio { sandbox: None, .. } => Some("off".to_owned()),
+                Transport::Stdio { sandbox: Some(sandbox), .. } => {
+                    Some(super::sandbox::state(&sandbox.confinement))
+                }
+            };
             let declared = config.settings.servers.contains_key(name) || name == super::compile::SAMPLE;
             ServerState {
                 name: name.clone(),
@@ -38,6 +45,7 @@ impl Health for Facts {
                 state: state.to_owned(),
                 place,
                 revisions: server.catalog.versions().to_vec(),
+                sandbox,
                 error,
             }
         };

@@ -35,7 +35,7 @@ use super::RunOptions;
 use super::{
     compile::{self, World},
     health::Facts,
-    own_tls,
+    own_tls, sandbox,
     telemetry::Telemetry,
     world::{IssuerFetch, SystemClock, SystemEntropy},
 };
@@ -98,6 +98,9 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
     let metrics = Arc::new(Metrics::new(&mut registry));
     let telemetry =
         Telemetry::new(registry, config.settings.telemetry.otlp.as_ref(), Arc::clone(&kept.ledger))?;
+    let instance: Arc<str> = Arc::from(kept.verifier.name());
+    let recording = (Arc::clone(&kept.ledger), Arc::clone(&clock), Arc::clone(&entropy));
+    let surroundings = sandbox::surroundings(&dir, &config, recording, Arc::clone(&instance));
     let world = World {
         clock,
         keys: Arc::clone(&kept.store) as Arc<dyn Keys>,
@@ -106,7 +109,8 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
         fetch: Arc::new(IssuerFetch),
         pepper: pepper.clone(),
         environment: Environment::minimal(std::env::vars_os()),
-        instance: Arc::from(kept.verifier.name()),
+        surroundings,
+        instance,
         data: data.local_addr(),
     };
     let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
@@ -319,7 +323,9 @@ fn admin_parts(
             let core = Arc::clone(&reloader);
             Box::pin(async move { super::reload::reload(&core).await })
         }),
-        check_server: Arc::new(move |name, server| compile::check_server(&base.config.load(), name, server)),
+        check_server: Arc::new(move |name, server| {
+            compile::check_server(&base.config.load(), &base.world.surroundings, name, server)
+        }),
         clock: Arc::clone(&core.gateway.clock),
         limits: config.settings.limits.clone(),
         token: Secret::new(token.trim().to_owned()),

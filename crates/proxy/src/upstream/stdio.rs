@@ -8,12 +8,17 @@ use std::{
 use bytes::Bytes;
 use portcullis_core::{Clock, Code, Digest, Limits, Refusal};
 use portcullis_mcp::revision::Era;
-use portcullis_net::stdio::{Command, Environment};
+use portcullis_net::{
+    sandbox::Sandbox,
+    stdio::{ChildOptions, Command, Environment},
+};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use crate::settings::Isolation;
 
 mod process;
+
+use process::Start;
 
 pub use process::{Lines, Process, declined};
 
@@ -41,6 +46,7 @@ pub struct StdioPeer {
     command: Command,
     base: Environment,
     isolation: Isolation,
+    sandbox: Option<Sandbox>,
     clock: Arc<dyn Clock>,
     processes: AsyncMutex<HashMap<Key, Arc<Process>>>,
     /// Consecutive failures and the time before which no new child is started.
@@ -65,12 +71,20 @@ impl StdioPeer {
             command,
             base,
             isolation,
+            sandbox: None,
             clock,
             processes: AsyncMutex::default(),
             backoff: Mutex::default(),
             modern_spoken: OnceCell::new(),
             changed: Arc::default(),
         }
+    }
+
+    /// The same server, with its processes confined.
+    #[must_use]
+    pub fn confined(mut self, sandbox: Option<Sandbox>) -> Self {
+        self.sandbox = sandbox;
+        self
     }
 
     /// The process for messages of revision 2026-07-28.
@@ -144,15 +158,22 @@ impl StdioPeer {
             }
         }
         self.wait_allowed()?;
-        let shared = self.isolation == Isolation::Shared;
-        let started = Process::start(&self.name, &self.command, &self.base, shared, limits, &self.changed);
-        let process = started.map_err(|reason| {
-            self.failed(limits);
-            Refusal::new(Code::UpstreamUnavailable, reason)
+        let process = Process::start(&self.start(limits), limits).inspect_err(|refusal| {
+            // What the kernel lacks does not come back with time.
+            if refusal.code != Code::SandboxUnavailable {
+                self.failed(limits);
+            }
         })?;
         process.touch(self.clock.ticks_us());
         processes.insert(key, Arc::clone(&process));
         Ok(process)
+    }
+
+    fn start(&self, limits: &Limits) -> Start<'_> {
+        let mut options = ChildOptions::new(Arc::clone(&self.name), limits, self.base.clone());
+        options.sandbox.clone_from(&self.sandbox);
+        let shared = self.isolation == Isolation::Shared;
+        Start { command: &self.command, options, shared, changed: &self.changed }
     }
 
     fn wait_allowed(&self) -> Result<(), Refusal> {

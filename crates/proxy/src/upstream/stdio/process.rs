@@ -15,7 +15,7 @@ use portcullis_mcp::{
     jsonrpc::{Message, Shape},
     sse,
 };
-use portcullis_net::stdio::{Child, ChildOptions, Command, Environment, StderrFilter};
+use portcullis_net::stdio::{Child, ChildOptions, Command, SpawnError, StderrFilter};
 use tokio::{
     sync::{OnceCell, mpsc},
     time::timeout,
@@ -58,6 +58,15 @@ fn without<'a>(values: impl Iterator<Item = &'a String>) -> StderrFilter {
     })
 }
 
+/// What a process is started with.
+#[derive(Debug)]
+pub(super) struct Start<'a> {
+    pub(super) command: &'a Command,
+    pub(super) options: ChildOptions,
+    pub(super) shared: bool,
+    pub(super) changed: &'a Arc<tokio::sync::Notify>,
+}
+
 /// One child process.
 #[derive(Debug)]
 pub struct Process {
@@ -70,27 +79,27 @@ pub struct Process {
 }
 
 impl Process {
-    pub(super) fn start(
-        name: &Arc<str>,
-        command: &Command,
-        base: &Environment,
-        shared: bool,
-        limits: &Limits,
-        changed: &Arc<tokio::sync::Notify>,
-    ) -> Result<Arc<Self>, String> {
-        let mut options = ChildOptions::new(Arc::clone(name), limits, base.clone());
+    pub(super) fn start(start: &Start<'_>, limits: &Limits) -> Result<Arc<Self>, Refusal> {
+        let Start { command, options, shared, changed } = start;
+        let mut options = options.clone();
         options.stderr_filter = Some(without(command.env.values()));
-        let (child, lines) = Child::spawn(command, &options).map_err(|error| error.to_string())?;
+        let (child, lines) = Child::spawn(command, &options).map_err(|error| {
+            let code = match &error {
+                SpawnError::Sandbox(_) => Code::SandboxUnavailable,
+                SpawnError::Os { .. } | SpawnError::Stillborn { .. } => Code::UpstreamUnavailable,
+            };
+            Refusal::new(code, error.to_string())
+        })?;
         let process = Arc::new(Self {
             child,
-            pending: Mutex::new(Pending::new(shared)),
+            pending: Mutex::new(Pending::new(*shared)),
             opened: OnceCell::new(),
             alive: AtomicBool::new(true),
             spoke: AtomicBool::new(false),
             used_us: AtomicU64::new(0),
         });
         let reader = Reader {
-            server: Arc::clone(name),
+            server: Arc::clone(&options.name),
             limits: JsonLimits::answer(limits),
             // Weak: the child ends when nobody else holds its process, and the reader with it.
             process: Arc::downgrade(&process),

@@ -1,0 +1,62 @@
+//! Takes rights away from the calling process: in this order, since each step needs less than the one before leaves.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{Bounds, Policy, Support, crowd, rights, syscalls};
+
+/// A process has several threads, and the kernel counts threads of all programs of the user.
+const THREADS_PER_PROCESS: u64 = 16;
+
+pub(super) fn support() -> Support {
+    let seccomp = std::path::Path::new("/proc/sys/kernel/seccomp/actions_avail").exists()
+        || std::fs::read_to_string("/proc/self/status").is_ok_and(|text| text.contains("\nSeccomp:"));
+    Support {
+        files: rights::has_files(),
+        tcp: rights::has_tcp(),
+        scope: rights::has_scope(),
+        seccomp: seccomp && syscalls::known_machine(),
+    }
+}
+
+pub(super) fn apply(policy: &Policy) -> Result<(), String> {
+    rustix::thread::set_no_new_privs(true).map_err(|error| format!("no new privileges: {error}"))?;
+    limit(&policy.bounds)?;
+    rights::restrict(policy).map_err(|error| format!("Landlock: {error}"))?;
+    let filtered = syscalls::restrict(policy).map_err(|error| format!("seccomp: {error}"));
+    if policy.required || syscalls::known_machine() { filtered } else { Ok(()) }
+}
+
+fn limit(bounds: &Bounds) -> Result<(), String> {
+    let tasks = bounds.processes_max.map(|max| {
+        let others = crowd::tasks_of_user(rustix::process::getuid().as_raw());
+        others.saturating_add(max.saturating_mul(THREADS_PER_PROCESS))
+    });
+    let rows = [
+        // A dump of a server's memory holds its credentials.
+        (Resource::Core, Some(0)),
+        (Resource::Nofile, bounds.files_max),
+        (Resource::Data, bounds.memory_bytes_max),
+        (Resource::Cpu, bounds.cpu_s_max),
+        (Resource::Fsize, bounds.file_bytes_max),
+        (Resource::Nproc, tasks),
+    ];
+    for (resource, bound) in rows {
+        let Some(bound) = bound else { continue };
+        let held = getrlimit(resource);
+        // Only ever less than there was.
+        let lowest = |now: Option<u64>| Some(now.map_or(bound, |now| now.min(bound)));
+        let (current, maximum) = (lowest(held.current), lowest(held.maximum));
+        // The kernel first warns with a signal that can be caught, then kills a second later.
+        let maximum = if resource == Resource::Cpu {
+            maximum.map(|seconds| seconds.saturating_add(1))
+        } else {
+            maximum
+        };
+        let maximum = match (maximum, held.maximum) {
+            (Some(new), Some(old)) => Some(new.min(old)),
+            (new, _) => new,
+        };
+        setrlimit(resource, Rlimit { current, maximum }).map_err(|error| format!("{resource:?}: {error}"))?;
+    }
+    Ok(())
+}
