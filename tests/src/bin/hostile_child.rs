@@ -90,7 +90,10 @@ fn attempt(what: &str, on: &str) -> Tried {
         }
         "unix" => Ok(UnixStream::connect(on).map(|_| String::new())?),
         "tunnel" => through_proxy("HTTPS_PROXY", &format!("CONNECT {on} HTTP/1.1\r\nHost: {on}\r\n")),
-        "get" => through_proxy("HTTP_PROXY", &format!("GET {on} HTTP/1.1\r\nHost: anything\r\nConnection: close\r\n")),
+        "get" => through_proxy(
+            "HTTP_PROXY",
+            &format!("GET {on} HTTP/1.1\r\nHost: anything\r\nConnection: close\r\n"),
+        ),
         "stranger" => {
             let (place, _) = proxy("HTTPS_PROXY")?;
             exchange(&place, &format!("CONNECT {on} HTTP/1.1\r\nHost: {on}\r\n"), "Y2hpbGQ6Z3Vlc3NlZA==")

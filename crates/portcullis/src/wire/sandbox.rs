@@ -63,11 +63,12 @@ pub(super) fn hidden(data: &Path, config: Option<&Path>) -> Vec<PathBuf> {
 
 /// The first declared path that would show a server the gateway's own files.
 pub(super) fn uncovering(confinement: &Confinement, hidden: &[PathBuf]) -> Option<PathBuf> {
-    let declared = confinement.read.iter().chain(&confinement.write);
-    declared.cloned().find(|path| {
+    let mut declared = confinement.read.iter().chain(&confinement.write);
+    let found = declared.find(|path| {
         let real = path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_default();
         hidden.iter().any(|hidden| hidden.starts_with(&real) || real.starts_with(hidden))
-    })
+    });
+    found.cloned()
 }
 
 /// How a server is confined here, in words: `full`, or what this kernel lacks.
