@@ -1,5 +1,5 @@
 //! `cargo xtask generate`: everything under docs/reference is written by the binary itself, so that the reference
-//! cannot disagree with the code. With `--check` nothing is written and a difference is an error.
+//! cannot disagree with the code; the compatibility page alone comes from recorded test results. With `--check` nothing is written and a difference is an error.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use crate::process;
+use crate::{matrix, process};
 
 /// Where the generated files stand.
 const REFERENCE: &str = "docs/reference";
@@ -55,7 +55,7 @@ fn write(root: &Path, folder: &Path) -> Result<()> {
         .args(["run", "--quiet", "--package", "portcullis", "--", "generate"])
         .arg(folder);
     process::output(command).context("the reference cannot be generated")?;
-    Ok(())
+    matrix::write(root, folder)
 }
 
 fn names(folder: &Path) -> Result<Vec<String>> {

@@ -6,6 +6,7 @@ mod conformance;
 mod count;
 mod generate;
 mod install;
+mod matrix;
 mod process;
 mod source;
 mod style;
@@ -26,6 +27,7 @@ Tasks:
   conformance                                run the official conformance suite and print its table
   tidy                                       check what the compiler does not
   fmt [--check]                              format every file, also those declared in macros
+  matrix                                     take over the last results and write the compatibility page
   generate [--check]                         write docs/reference and the configuration schema
   bench [ARGUMENTS]                          measure speed beside a bare proxy
   install [--fast]                           install the counterparts of the tests
@@ -57,6 +59,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "conformance" => conformance::run(&root, rest),
         "tidy" => tidy::run(&root),
         "fmt" => style::format(&root, rest),
+        "matrix" => matrix::run(&root, rest),
         "generate" => generate::run(&root, rest),
         "bench" => bench::run(&root, rest),
         "install" => install::run(&root, rest),

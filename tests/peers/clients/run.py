@@ -158,8 +158,11 @@ CLIENTS = {
 def judge(label, seen, plan, revision, hidden):
     """One line for each thing the client did."""
 
+    done = []
+
     def check(step, fine, reason=""):
         if fine:
+            done.append(step)
             peers.ok(f"{label} {step}")
         else:
             peers.not_ok(f"{label} {step}", reason)
@@ -175,11 +178,12 @@ def judge(label, seen, plan, revision, hidden):
     if plan.get("prompt"):
         fine = not seen["prompt"]["error"] and plan["prompt_expect"] in seen["prompt"]["text"]
         check("asks", fine, seen["prompt"]["text"])
+    return done
 
 
 def matrix(where, targets, hidden):
-    """Every client with every server of its revision."""
-    runs = []
+    """Every client with every server of its revision. Returns what each did, by server, client and revision."""
+    runs, cells = [], {}
     for name, (url, bearer, server) in targets.items():
         # The tool that the gateway is to refuse must be there without it, or the test would prove nothing.
         barred = server.plan["refused"]["name"]
@@ -187,21 +191,24 @@ def matrix(where, targets, hidden):
         for client, (revisions, run) in CLIENTS.items():
             for revision in revisions:
                 if revision in server.revisions:
-                    runs.append((f"{where} {client} {revision} {name}", run, url, bearer, revision, plan))
+                    runs.append(((where, client, revision, name), run, url, bearer, plan))
 
     def one(entry):
-        label, run, url, bearer, revision, plan = entry
+        (_, _, revision, _), run, url, bearer, plan = entry
         try:
             return run(url, bearer, revision, plan), None
         except Exception as error:  # noqa: BLE001 - a client that breaks is a failure of this line, not of the suite
             return None, error
 
     with ThreadPoolExecutor(2) as pool:
-        for (label, _, _, _, revision, plan), (seen, error) in zip(runs, pool.map(one, runs), strict=True):
+        for (names, _, _, _, plan), (seen, error) in zip(runs, pool.map(one, runs), strict=True):
+            label, (_, client, revision, server) = " ".join(names), names
             if error is not None:
                 peers.not_ok(label, error)
             else:
-                judge(label, seen, plan, revision, hidden)
+                done = judge(label, seen, plan, revision, hidden)
+                cells.setdefault(server, {}).setdefault(client, {})[revision] = done
+    return cells
 
 
 def main():
@@ -224,12 +231,13 @@ def main():
         peers.not_ok("clients through the gateway", error)
         peers.finish()
     through = {name: (gateway.url(name), gateway.key, server) for name, server in upstreams.items()}
-    matrix("gateway", through, hidden=True)
+    cells = matrix("gateway", through, hidden=True)
     if (work / "note.txt").read_text() == "a note for the test":
         peers.ok("gateway refused calls changed nothing")
     else:
         peers.not_ok("gateway refused calls changed nothing", "the note was written")
     gateway.stop()
+    peers.record("clients", cells)
     peers.finish()
 
 

@@ -87,6 +87,16 @@ def complaints(results, name):
     return "; ".join(words)
 
 
+def passed():
+    """How many lines passed, by leg and revision."""
+    legs = {}
+    for words in (name.split() for name in peers.passed):
+        if words[0] == "conformance" and words[2][:2] == "20":
+            leg = legs.setdefault(words[1], {})
+            leg[words[2]] = leg.get(words[2], 0) + 1
+    return legs
+
+
 def check_excuses(revisions):
     """A row that excuses nothing, or gives no reason, is stale."""
     rows = json.loads((HERE / "not-applicable.json").read_text())
@@ -131,6 +141,7 @@ def main():
     gateway.stop()
     check_excuses(revisions)
     client_leg.report({revision: required(revision, "client") for revision in revisions})
+    peers.record("conformance", passed())
     peers.finish()
 
 

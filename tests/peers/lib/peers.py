@@ -27,6 +27,7 @@ LEGACY, MODERN = "2025-11-25", "2026-07-28"
 
 children = []
 counts = {"ok": 0, "not ok": 0, "skip": 0}
+passed = []
 
 
 def line(kind, name, reason=""):
@@ -36,6 +37,7 @@ def line(kind, name, reason=""):
 
 
 def ok(name):
+    passed.append(name)
     line("ok", name)
 
 
@@ -45,6 +47,21 @@ def not_ok(name, reason):
 
 def skip(name, reason):
     line("skip", name, reason)
+
+
+def record(name, value):
+    """Holds an outcome to the recorded one, from which the compatibility page is made. An outcome with failures in it is
+    no record, and they are reported already."""
+    if counts["not ok"] or counts["skip"]:
+        return
+    text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+    fresh, kept = ROOT / f"target/xtask/record/{name}.json", PEERS / f"record/{name}.json"
+    fresh.parent.mkdir(parents=True, exist_ok=True)
+    fresh.write_text(text)
+    if kept.is_file() and kept.read_text() == text:
+        ok(f"record of {name}")
+    else:
+        not_ok(f"record of {name}", "differs from tests/peers/record; hint: `cargo xtask matrix` takes the new one over")
 
 
 def finish():
