@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod answer;
+pub mod bridge;
 pub mod json;
 pub mod jsonrpc;
 pub mod method;
