@@ -4,6 +4,7 @@ pub mod book;
 pub mod chance;
 pub mod differ;
 pub mod disk;
+pub mod era;
 pub mod issuer;
 pub mod load;
 pub mod odd;

@@ -110,6 +110,12 @@ codes! {
         "authentication is required", "send `Authorization: Bearer …`; create a key with `portcullis key create`";
     AuthUnavailable = "auth.unavailable", Ours, Error, http 503 / 503, rpc 5031,
         "the credential cannot be checked at the moment", "the key set of the issuer cannot be fetched; the log names it";
+    BridgeElsewhere = "bridge.elsewhere", Client, Info, http 400 / 200, rpc 4092,
+        "the call that asked is not waiting here any more", "make the call again; a call that asked waits on one node, for one answer, for at most `limits.total_timeout_ms`";
+    BridgeState = "bridge.state", Client, Warn, http 400 / 200, rpc -32602,
+        "the request state is not one of this caller for this request, or has expired", "make the call again without it";
+    BridgeUntranslatable = "bridge.untranslatable", Client, Info, http 404 / 200, rpc -32601,
+        "this has no counterpart in the revision of the protocol that the server speaks", "docs/reference/bridging.md lists what passes between the revisions";
     DefinitionChanged = "definition.changed", Policy, Warn, http 200 / 200, rpc 4090,
         "this changed on the server since it was approved and is quarantined", "review it with `portcullis tool diff`, then `portcullis tool approve` or `reject`";
     DefinitionUnreviewed = "definition.unreviewed", Policy, Info, http 200 / 200, rpc 4091,
@@ -132,6 +138,8 @@ codes! {
         "not allowed", "a policy failed to evaluate; `portcullis policy explain` names it";
     RequestAccept = "request.accept", Client, Info, http 406 / 406, rpc -32600,
         "the client must accept application/json and text/event-stream", "set the Accept header";
+    RequestCancelled = "request.cancelled", Client, Info, http 200 / 200, rpc 4990,
+        "the request was cancelled by the client", "nothing to do";
     RequestHeaderMismatch = "request.header_mismatch", Client, Warn, http 400 / 400, rpc -32020,
         "an MCP header is missing, repeated, malformed or disagrees with the body", "the ledger entry names the header";
     RequestHeadersTooLarge = "request.headers_too_large", Client, Warn, http 431 / 431, rpc -32600,

@@ -8,6 +8,7 @@ use portcullis_mcp::jsonrpc::Message;
 use portcullis_store::Ledger;
 
 use crate::{
+    bridge::Bridge,
     metrics::Metrics,
     rules::{Rules, Server},
     running::Running,
@@ -55,6 +56,8 @@ pub struct Gateway {
     pub server_streams: Counts,
     /// Calls without an outcome yet.
     pub running: Running,
+    /// Between clients of one era and servers of the other.
+    pub bridge: Bridge,
 }
 
 /// What a call holds until its answer is out.

@@ -1,6 +1,7 @@
 //! The data plane: the pipeline of proofs every message goes through. Start reading in `pipeline.rs`.
 
 pub mod body;
+pub mod bridge;
 pub mod catalog;
 pub mod facts;
 mod gateway;

@@ -407,6 +407,9 @@ impl Stream {
     async fn decline(&self, message: &Message) {
         let Some(id) = message.id() else { return };
         let armed = &self.relay.armed;
+        if let Some(Backend::Bridged(bridged)) = armed.session().map(|session| &session.backend) {
+            return bridged.decline(id.raw());
+        }
         match (&armed.server().upstream, armed.session()) {
             (Upstream::Stdio(_), Some(session)) => {
                 if let Backend::Stdio { process, .. } = &session.backend {

@@ -12,11 +12,13 @@ use std::{
 use bytes::Bytes;
 use portcullis_core::{Clock, Digest, Entropy, Limits, Obligations};
 
-use crate::upstream::stdio::Process;
+use crate::{bridge::BridgedSession, upstream::stdio::Process};
 
 /// What a session is tied to on the server's side.
 #[derive(Clone, Debug)]
 pub enum Backend {
+    /// A server of revision 2026-07-28, which has no sessions: the gateway keeps this one.
+    Bridged(Arc<BridgedSession>),
     /// A Streamable HTTP server, with the session id it gave, if any.
     Http(Option<String>),
     /// A child process.

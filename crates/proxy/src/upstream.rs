@@ -4,7 +4,10 @@
 pub mod http;
 pub mod own;
 mod pending;
+pub mod spoken;
 pub mod stdio;
+
+use std::{fmt, pin::Pin};
 
 use bytes::Bytes;
 use portcullis_core::{Limits, Refusal};
@@ -51,8 +54,19 @@ pub enum Reply {
 pub enum Events {
     /// An event stream.
     Http(Box<http::EventStream>),
+    /// Messages of another era, translated.
+    Bridged(Box<dyn Bridged>),
     /// Lines of a child process that concern one call or one session.
     Stdio(stdio::Lines),
+}
+
+/// The next event of a bridged stream, when it is there.
+pub type NextEvent<'a> = Pin<Box<dyn Future<Output = Result<Option<sse::Event>, Refusal>> + Send + 'a>>;
+
+/// Messages of a server of another era, as the client's era says them.
+pub trait Bridged: fmt::Debug + Send {
+    /// As [`Events::next`].
+    fn next<'a>(&'a mut self, limits: &'a Limits) -> NextEvent<'a>;
 }
 
 impl Events {
@@ -63,6 +77,7 @@ impl Events {
     /// `upstream.unavailable` when the connection or the child is gone.
     pub async fn next(&mut self, limits: &Limits, endless: bool) -> Result<Option<sse::Event>, Refusal> {
         match self {
+            Self::Bridged(bridged) => bridged.next(limits).await,
             Self::Http(stream) => stream.next(limits, endless).await,
             Self::Stdio(lines) => lines.next(limits, endless).await,
         }

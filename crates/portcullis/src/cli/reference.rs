@@ -1,6 +1,8 @@
 //! The generated reference pages: configuration, codes, events, actions, limits, detectors, metrics, command line,
 //! admin API.
 
+mod bridging;
+
 use std::{fmt::Write as _, path::Path};
 
 use clap::CommandFactory as _;
@@ -18,6 +20,7 @@ pub(crate) fn pages() -> Vec<(&'static str, String)> {
         |value: &serde_json::Value| format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default());
     vec![
         ("actions.md", actions()),
+        ("bridging.md", bridging::page(NOTICE)),
         ("cli.md", command_line()),
         ("codes.md", codes()),
         ("config.md", config::markdown()),

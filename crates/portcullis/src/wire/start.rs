@@ -15,6 +15,7 @@ use portcullis_net::{listen::Bound, stdio::Environment, tls::ServerTls};
 use portcullis_proof::{SigningKey, VerifierKey, entry::Entry};
 use portcullis_proxy::{
     Gateway,
+    bridge::Bridge,
     metrics::Metrics,
     rules::Rules,
     running::Running,
@@ -174,6 +175,9 @@ fn gateway(
 ) -> anyhow::Result<Arc<Gateway>> {
     // The pepper is what every gateway of a data directory shares.
     let sealer = Sealer::new(world.pepper.expose()).context("ids of tasks cannot be sealed")?;
+    // By the same secret, which nodes with one store share, so that each of them can open what another sealed.
+    let states = Sealer::new(world.pepper.expose()).context("states of calls cannot be sealed")?;
+    let bridge = Bridge::new(states, Arc::clone(&world.clock), Arc::clone(&entropy));
     Ok(Arc::new(Gateway {
         rules: ArcSwap::from_pointee(rules),
         sessions: Sessions::new(Arc::clone(&world.clock), Arc::clone(&entropy)),
@@ -192,6 +196,7 @@ fn gateway(
         caller_streams: Counts::default(),
         server_streams: Counts::default(),
         running: Running::default(),
+        bridge,
     }))
 }
 

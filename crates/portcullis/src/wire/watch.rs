@@ -61,6 +61,7 @@ async fn sweep_once(core: &Core) {
     let rules = core.gateway.rules.load_full();
     let sessions = core.gateway.sessions.sweep(&rules.limits);
     core.gateway.metrics.sessions(sessions);
+    core.gateway.bridge.sweep(&rules.limits);
     for server in rules.servers.values() {
         if let Upstream::Stdio(peer) = &server.upstream {
             peer.sweep(&rules.limits).await;

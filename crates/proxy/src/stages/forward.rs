@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod bridged;
 mod list;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use portcullis_core::{Code, Limits, Obligations, Refusal};
 use portcullis_mcp::{
     json::JsonLimits,
     jsonrpc::{Message, Shape},
-    revision::{Era, MODERN, version_data},
+    revision::{Era, version_data},
 };
 
 use super::{arm::Armed, parse::Content};
@@ -157,6 +158,9 @@ pub async fn call(gateway: &Gateway, rules: &Rules, armed: &Armed) -> Result<Exc
         let bytes = list::answer(gateway, rules, armed, kind).await?;
         return Ok(Exchange::plain(Reply::Unary { status: 200, bytes, session: None }));
     }
+    if let Some(exchange) = bridged::exchange(gateway, rules, armed).await? {
+        return Ok(exchange);
+    }
     match &aimed.server.upstream {
         Upstream::Http(peer) => http(peer, armed, &rules.limits).await,
         Upstream::Stdio(peer) => match armed.era() {
@@ -195,21 +199,8 @@ async fn http(peer: &HttpPeer, armed: &Armed, limits: &Limits) -> Result<Exchang
 }
 
 async fn modern_stdio(peer: &StdioPeer, armed: &Armed, limits: &Limits) -> Result<Reply, Refusal> {
-    if !peer.speaks_modern(limits).await? {
-        return Err(Refusal::new(
-            Code::UpstreamRevision,
-            "the server only speaks revisions before 2026-07-28",
-        )
-        .with_data(version_data_legacy()));
-    }
     let process = peer.modern(Owner::Caller(armed.caller()), limits).await?;
     message(&process, armed, None, limits).await
-}
-
-fn version_data_legacy() -> String {
-    let supported: Vec<_> =
-        portcullis_mcp::revision::LEGACY_SUPPORTED.iter().map(|version| format!("\"{version}\"")).collect();
-    format!(r#"{{"supported":[{}],"requested":"{MODERN}"}}"#, supported.join(","))
 }
 
 async fn legacy_stdio(
@@ -226,7 +217,7 @@ async fn legacy_stdio(
         Backend::Stdio { process, .. } if process.alive() => Arc::clone(process),
         // The child died since: a new one is opened as the client once asked.
         Backend::Stdio { unique, .. } => peer.legacy(owner, Some(unique), &session.params, limits).await?.0,
-        Backend::Http(_) => {
+        Backend::Bridged(_) | Backend::Http(_) => {
             return Err(Refusal::new(Code::SessionUnknown, "the server is reached another way now"));
         }
     };

@@ -11,7 +11,7 @@ use portcullis_mcp::sse;
 use portcullis_net::client::{ClientError, HttpUpstream};
 use tokio::time::timeout;
 
-use super::{Events, Reply, own::OwnHttp};
+use super::{Events, Reply, own::OwnHttp, spoken::Spoken};
 use crate::head::{SESSION, Verb};
 
 /// A Streamable HTTP server.
@@ -19,6 +19,7 @@ use crate::head::{SESSION, Verb};
 pub struct HttpPeer {
     pub(super) client: HttpUpstream,
     pub(super) own: OwnHttp,
+    pub(super) spoken: Spoken,
     /// Joined to the gateway's own requests here, and to those of callers at `arm`.
     pub(super) headers: Vec<(HeaderName, Secret<String>)>,
 }
@@ -27,7 +28,7 @@ impl HttpPeer {
     /// A server reached through `client`, with its credentials.
     #[must_use]
     pub fn new(client: HttpUpstream, headers: Vec<(HeaderName, Secret<String>)>) -> Self {
-        Self { client, own: OwnHttp::default(), headers }
+        Self { client, own: OwnHttp::default(), spoken: Spoken::default(), headers }
     }
 
     /// Sends one request and reads the head of its answer; a JSON body is read whole, a stream is handed on.

@@ -115,6 +115,7 @@ impl Upstream {
             Self::Http(peer) => *peer.own.0.lock().await = None,
             Self::Stdio(_) => {}
         }
+        self.spoken().doubt();
     }
 }
 
@@ -128,6 +129,7 @@ impl HttpPeer {
             Some(opened) => opened,
             None => self.handshake(limits).await?,
         };
+        self.spoken.offered(opened.offer.era);
         *held = Some(opened.clone());
         Ok(opened)
     }
@@ -152,11 +154,25 @@ impl HttpPeer {
 
     async fn handshake(&self, limits: &Limits) -> Result<Opened, Refusal> {
         let params = String::from_utf8_lossy(INITIALIZE);
-        let (answer, session) = self.ask("initialize", &params, Era::Legacy, None, limits).await?;
+        Ok(self.initialize(&params, limits).await?.0)
+    }
+
+    async fn initialize(&self, params: &str, limits: &Limits) -> Result<(Opened, Message), Refusal> {
+        let (answer, session) = self.ask("initialize", params, Era::Legacy, None, limits).await?;
         let opened = Opened { offer: legacy_offer(&answer)?, session };
         let note = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         self.send(Verb::Post, self.headers(Some(&opened), None)?, note, limits).await?;
-        Ok(opened)
+        Ok((opened, answer))
+    }
+
+    /// Opens a session of the older revision with these params of `initialize`: the headers for its messages, and what
+    /// the server answered.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn open_session(&self, params: &str, limits: &Limits) -> Result<(HeaderMap, Message), Refusal> {
+        let (opened, answer) = self.initialize(params, limits).await?;
+        Ok((self.headers(Some(&opened), None)?, answer))
     }
 
     /// Asks within the gateway's own session; one that the server has ended is opened again, once.
@@ -251,6 +267,7 @@ impl StdioPeer {
         let params = format!("{{{META}}}");
         let answer = process.own_request("server/discover", params.as_bytes(), &probe).await;
         if let Some(offer) = answer.ok().as_ref().and_then(modern_offer) {
+            self.spoken.offered(Era::Modern);
             self.worked();
             return Ok(offer);
         }
@@ -260,6 +277,7 @@ impl StdioPeer {
         let message = Message::parse(answer, &JsonLimits::answer(limits))
             .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))?;
         let offer = legacy_offer(&message)?;
+        self.spoken.offered(Era::Legacy);
         self.worked();
         Ok(offer)
     }

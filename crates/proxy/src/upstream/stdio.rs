@@ -14,6 +14,7 @@ use portcullis_net::{
 };
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
+use super::spoken::Spoken;
 use crate::settings::Isolation;
 
 mod process;
@@ -52,6 +53,7 @@ pub struct StdioPeer {
     /// Consecutive failures and the time before which no new child is started.
     backoff: Mutex<(u32, u64)>,
     modern_spoken: OnceCell<bool>,
+    pub(super) spoken: Spoken,
     /// Told whenever a child says that one of its lists changed.
     pub changed: Arc<tokio::sync::Notify>,
 }
@@ -76,6 +78,7 @@ impl StdioPeer {
             processes: AsyncMutex::default(),
             backoff: Mutex::default(),
             modern_spoken: OnceCell::new(),
+            spoken: Spoken::default(),
             changed: Arc::default(),
         }
     }

@@ -1,0 +1,272 @@
+//! A session of the older revision that the gateway holds with a server on behalf of a caller of the newer one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use portcullis_core::{Code, Limits, Refusal};
+use portcullis_mcp::jsonrpc::{Message, Shape};
+
+use super::{parse, translated};
+use crate::{
+    head::{SESSION, Verb},
+    rules::Server,
+    upstream::{
+        Events, Reply, Upstream,
+        stdio::{Owner, Process, declined},
+    },
+};
+
+/// An open session with a server.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) server: Arc<Server>,
+    wire: Wire,
+    /// The message with which the server answered `initialize`.
+    pub(super) initialized: Message,
+    unique: String,
+    next: AtomicU64,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+enum Wire {
+    Http(HeaderMap),
+    Stdio(Arc<Process>),
+}
+
+impl Link {
+    /// Opens a session with these params of `initialize`; `unique` tells it apart on a process that is shared.
+    pub(super) async fn open(
+        server: &Arc<Server>,
+        caller: &str,
+        unique: String,
+        params: &str,
+        limits: &Limits,
+    ) -> Result<Self, Refusal> {
+        let (wire, initialized) = match &server.upstream {
+            Upstream::Http(peer) => {
+                let (headers, answer) = peer.open_session(params, limits).await?;
+                (Wire::Http(headers), answer)
+            }
+            Upstream::Stdio(peer) => {
+                let params = Bytes::copy_from_slice(params.as_bytes());
+                let owner = Owner::Caller(caller);
+                let (process, answer) = peer.legacy(owner, Some(&unique), &params, limits).await?;
+                (Wire::Stdio(process), parse(answer, limits)?)
+            }
+        };
+        if initialized.shape() != Shape::Response {
+            return Err(Refusal::new(Code::UpstreamRevision, "the server refused `initialize`"));
+        }
+        let (server, next) = (Arc::clone(server), AtomicU64::new(1));
+        Ok(Self { server, wire, initialized, unique, next, limits: limits.clone() })
+    }
+
+    /// The id for the next request.
+    pub(super) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the session can still be used.
+    pub(super) fn alive(&self) -> bool {
+        match &self.wire {
+            Wire::Http(_) => true,
+            Wire::Stdio(process) => process.alive(),
+        }
+    }
+
+    /// Under which name the lines of a request are told apart on a shared process. Each request has its own, so that
+    /// a question that could be of either of two calls is given to neither.
+    fn key(&self, number: u64) -> String {
+        format!("bridge {} {number}", self.unique)
+    }
+
+    /// Sends the request with this number.
+    pub(super) async fn send(&self, number: u64, message: Bytes, limits: &Limits) -> Result<Reply, Refusal> {
+        match (&self.wire, &self.server.upstream) {
+            (Wire::Http(headers), Upstream::Http(peer)) => {
+                let reply = peer.send(Verb::Post, headers.clone(), message, limits).await?;
+                match reply {
+                    Reply::Unary { status: 404, .. } if headers.contains_key(SESSION) => {
+                        Err(Refusal::new(Code::SessionUnknown, "the server ended the session"))
+                    }
+                    reply => Ok(reply),
+                }
+            }
+            (Wire::Stdio(process), _) => {
+                let mut lines = process.request(&translated(message)?, Some(&self.key(number)), true).await?;
+                Ok(match lines.only(limits, false).await? {
+                    Some(bytes) => Reply::Unary { status: 200, bytes, session: None },
+                    None => Reply::Stream { events: Events::Stdio(lines), session: None },
+                })
+            }
+            (Wire::Http(_), Upstream::Stdio(_)) => Err(moved()),
+        }
+    }
+
+    /// Sends a request of the gateway itself and waits for its answer.
+    pub(super) async fn ask(&self, method: &str, params: &str, limits: &Limits) -> Result<Message, Refusal> {
+        let number = self.number();
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{params}}}"#);
+        let mut events = match self.send(number, Bytes::from(text), limits).await? {
+            Reply::Unary { bytes, .. } => return parse(bytes, limits),
+            Reply::Accepted => {
+                return Err(Refusal::new(Code::AnswerInvalid, "a request that was not answered"));
+            }
+            Reply::Stream { events, .. } => events,
+        };
+        while let Some(event) = events.next(limits, false).await? {
+            let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
+            let message = parse(data, limits)?;
+            if matches!(message.shape(), Shape::Response | Shape::Error) {
+                return Ok(message);
+            }
+        }
+        Err(Refusal::new(Code::AnswerInvalid, "the stream ended before the request was answered"))
+    }
+
+    /// Answers a question that the server asked in the course of the request with this number.
+    pub(super) async fn answer(&self, number: u64, message: Bytes) -> Result<(), Refusal> {
+        match (&self.wire, &self.server.upstream) {
+            (Wire::Http(headers), Upstream::Http(peer)) => {
+                match peer.send(Verb::Post, headers.clone(), message, &self.limits).await? {
+                    Reply::Unary { status: 400.., .. } => Err(Refusal::new(
+                        Code::BridgeElsewhere,
+                        "the server does not take the answer any more",
+                    )),
+                    Reply::Accepted | Reply::Stream { .. } | Reply::Unary { .. } => Ok(()),
+                }
+            }
+            (Wire::Stdio(process), _) => process.answer(&translated(message)?, &self.key(number)).await,
+            (Wire::Http(_), Upstream::Stdio(_)) => Err(moved()),
+        }
+    }
+
+    /// Refuses a question of the server.
+    pub(super) async fn decline(&self, number: u64, question: &[u8]) {
+        match &self.wire {
+            Wire::Http(_) => {
+                let _ = self.answer(number, declined(question)).await;
+            }
+            Wire::Stdio(process) => process.decline(question, &self.key(number)).await,
+        }
+    }
+
+    /// Opens the stream of changes; nothing where the server has none.
+    pub(super) async fn changes(&self, limits: &Limits) -> Result<Option<Events>, Refusal> {
+        match (&self.wire, &self.server.upstream) {
+            (Wire::Http(headers), Upstream::Http(peer)) => {
+                let mut headers = headers.clone();
+                headers.remove(http::header::CONTENT_TYPE);
+                match peer.send(Verb::Get, headers, Bytes::new(), limits).await {
+                    Ok(Reply::Stream { events, .. }) => Ok(Some(events)),
+                    Ok(Reply::Accepted | Reply::Unary { .. }) => Ok(None),
+                    Err(refusal) if refusal.code == Code::MethodNotAllowed => Ok(None),
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            (Wire::Stdio(process), _) => Ok(Some(Events::Stdio(process.open_stream(&self.key(0))))),
+            (Wire::Http(_), Upstream::Stdio(_)) => Err(moved()),
+        }
+    }
+
+    /// Asks to be told when a resource changes, on the stream of changes.
+    pub(super) async fn subscribe(&self, uri: &str, limits: &Limits) -> Result<bool, Refusal> {
+        let params = format!(r#"{{"uri":{}}}"#, portcullis_mcp::json::quote(uri));
+        let answer = match &self.wire {
+            Wire::Http(_) => self.ask("resources/subscribe", &params, limits).await?,
+            Wire::Stdio(process) => {
+                let text =
+                    format!(r#"{{"jsonrpc":"2.0","id":0,"method":"resources/subscribe","params":{params}}}"#);
+                let request = translated(Bytes::from(text))?;
+                let mut lines = process.request(&request, Some(&self.key(0)), true).await?;
+                match lines.only(limits, false).await? {
+                    Some(bytes) => parse(bytes, limits)?,
+                    None => return Ok(false),
+                }
+            }
+        };
+        Ok(answer.shape() == Shape::Response)
+    }
+
+    /// Tells the server that a request is not waited for any more.
+    fn cancel(&self, number: u64) {
+        // A child is told when its lines are dropped.
+        let (Wire::Http(headers), Ok(runtime)) = (&self.wire, tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let (headers, server, limits) = (headers.clone(), Arc::clone(&self.server), self.limits.clone());
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#
+        );
+        runtime.spawn(async move {
+            if let Upstream::Http(peer) = &server.upstream {
+                let _ = peer.send(Verb::Post, headers, Bytes::from(text), &limits).await;
+            }
+        });
+    }
+}
+
+fn moved() -> Refusal {
+    Refusal::new(Code::SessionUnknown, "the server is reached another way now")
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (server, limits) = (Arc::clone(&self.server), self.limits.clone());
+        match &self.wire {
+            Wire::Http(headers) if headers.contains_key(SESSION) => {
+                let mut headers = headers.clone();
+                headers.remove(http::header::CONTENT_TYPE);
+                runtime.spawn(async move {
+                    if let Upstream::Http(peer) = &server.upstream {
+                        let _ = peer.send(Verb::Delete, headers, Bytes::new(), &limits).await;
+                    }
+                });
+            }
+            Wire::Http(_) => {}
+            Wire::Stdio(process) => {
+                process.close_session(&self.key(0));
+                let process = Arc::clone(process);
+                runtime.spawn(async move {
+                    if let Upstream::Stdio(peer) = &server.upstream {
+                        peer.end(&process).await;
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// One request on a link, until it is answered; given up before, the server is told.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) link: Arc<Link>,
+    pub(super) number: u64,
+    open: bool,
+}
+
+impl Request {
+    pub(super) fn new(link: Arc<Link>) -> Self {
+        let number = link.number();
+        Self { link, number, open: true }
+    }
+
+    /// The server has answered.
+    pub(super) const fn answered(&mut self) {
+        self.open = false;
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if self.open {
+            self.link.cancel(self.number);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `subscriptions/listen` of a client of the newer revision, on the stream of a session of the older one.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use portcullis_core::{Code, Limits, Refusal};
+use portcullis_mcp::{
+    bridge::{Filter, for_listener},
+    jsonrpc::Shape,
+    sse,
+};
+
+use super::{Crossing, link::Link, parse};
+use crate::upstream::{Bridged, Events, NextEvent, Reply};
+
+/// Resources that one listener may name.
+const URIS_MAX: usize = 256;
+
+/// What the gateway says of itself: it can answer nothing, so that the server asks nothing here.
+const INITIALIZE: &str = r#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
+
+/// Opens a session for the listener, so that its changes are its own, and listens there.
+pub(super) async fn listen(crossing: &Crossing<'_>) -> Result<Reply, Refusal> {
+    let (id, limits) = (crossing.id(), crossing.limits);
+    let asked = Filter::of(crossing.message.params());
+    if asked.uris.len() > URIS_MAX {
+        let what = format!("more than {URIS_MAX} resources in one subscription");
+        return Err(Refusal::new(Code::RequestTooLarge, what.clone()).saying(what));
+    }
+    let unique = format!("listener {}", String::from_utf8_lossy(&id));
+    let link = Arc::new(Link::open(crossing.server, crossing.caller, unique, INITIALIZE, limits).await?);
+    let capabilities = link.initialized.result().and_then(|result| result.get("capabilities"));
+    let mut filter = capabilities.map(|offered| asked.offered(&offered)).unwrap_or_default();
+    let events = link.changes(limits).await?;
+    if events.is_none() {
+        filter = Filter::default();
+    }
+    let mut told = Vec::new();
+    for uri in &filter.uris {
+        if link.subscribe(uri, limits).await? {
+            told.push(uri.clone());
+        }
+    }
+    filter.uris = told.into_iter().collect();
+    let ready = VecDeque::from([filter.acknowledgement(&id)]);
+    let listener = Listener { ready, events, filter, id, _link: link };
+    Ok(Reply::Stream { events: Events::Bridged(Box::new(listener)), session: None })
+}
+
+/// A listener.
+#[derive(Debug)]
+struct Listener {
+    ready: VecDeque<Bytes>,
+    events: Option<Events>,
+    filter: Filter,
+    /// The id of the listening request, which names the subscription (JSON text).
+    id: Bytes,
+    /// The session ends with its listener.
+    _link: Arc<Link>,
+}
+
+impl Listener {
+    async fn advance(&mut self, limits: &Limits) -> Result<Option<sse::Event>, Refusal> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Ok(Some(sse::Event::message(bytes)));
+            }
+            let Some(events) = self.events.as_mut() else {
+                // A server without a stream tells nothing, which was acknowledged.
+                return std::future::pending().await;
+            };
+            let Some(event) = events.next(limits, true).await? else { return Ok(None) };
+            let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
+            let message = parse(data, limits)?;
+            if message.shape() == Shape::Notification
+                && let Some(bytes) = for_listener(&message, &self.filter, &self.id)
+            {
+                return Ok(Some(sse::Event::message(bytes)));
+            }
+        }
+    }
+}
+
+impl Bridged for Listener {
+    fn next<'a>(&'a mut self, limits: &'a Limits) -> NextEvent<'a> {
+        Box::pin(self.advance(limits))
+    }
+}

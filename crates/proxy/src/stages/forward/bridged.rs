@@ -1,0 +1,130 @@
+//! Where client and server are of different eras, the bridge takes the call across.
+
+use std::sync::Arc;
+
+use portcullis_core::{Code, Limits, Refusal};
+use portcullis_mcp::{
+    jsonrpc::{Message, Shape},
+    revision::{Era, ParamHeader},
+};
+
+use super::{Armed, Exchange};
+use crate::{
+    bridge::{BridgedSession, Crossing},
+    gateway::Gateway,
+    rules::Rules,
+    session::Backend,
+    stages::parse::Content,
+    upstream::{Reply, Upstream},
+};
+
+/// The exchange over the bridge; nothing where client and server are of one era.
+pub(super) async fn exchange(
+    gateway: &Gateway,
+    rules: &Rules,
+    armed: &Armed,
+) -> Result<Option<Exchange>, Refusal> {
+    let (server, limits) = (armed.server(), &rules.limits);
+    match armed.era() {
+        Era::Modern if server.upstream.speaks_modern(limits).await? => Ok(None),
+        Era::Modern => {
+            let reply = gateway.bridge.from_modern(crossing(armed, limits)?).await?;
+            Ok(Some(Exchange::plain(reply)))
+        }
+        Era::Legacy => match armed.session().map(|session| &session.backend) {
+            Some(Backend::Bridged(session)) => {
+                in_session(gateway, armed, session, limits).await.map(Exchange::plain).map(Some)
+            }
+            Some(Backend::Http(_) | Backend::Stdio { .. }) => Ok(None),
+            None => initialize(gateway, armed, limits).await,
+        },
+    }
+}
+
+async fn in_session(
+    gateway: &Gateway,
+    armed: &Armed,
+    session: &Arc<BridgedSession>,
+    limits: &Limits,
+) -> Result<Reply, Refusal> {
+    match armed.content() {
+        Content::EndSession => {
+            session.end();
+            Ok(Reply::Accepted)
+        }
+        Content::OpenStream => {
+            Ok(gateway.bridge.changes(armed.server(), armed.caller(), &armed.headers, session))
+        }
+        Content::Message(message) => match message.shape() {
+            // As it was judged, with what had to be masked.
+            Shape::Error | Shape::Response => {
+                gateway.bridge.answered(armed.message().unwrap_or(message), session)
+            }
+            Shape::Notification | Shape::Request => {
+                gateway.bridge.from_legacy(crossing(armed, limits)?, session).await
+            }
+        },
+    }
+}
+
+/// `initialize` goes straight to the server first, unless it is known to be of the newer era alone. Only one that
+/// refuses, and is of the newer era, is bridged.
+async fn initialize(gateway: &Gateway, armed: &Armed, limits: &Limits) -> Result<Option<Exchange>, Refusal> {
+    let upstream = &armed.server().upstream;
+    if !armed.is("initialize") || upstream.spoken().modern() == Some(false) {
+        return Ok(None);
+    }
+    if upstream.spoken().legacy() != Some(false) {
+        let straight = match upstream {
+            Upstream::Http(peer) => super::http(peer, armed, limits).await,
+            Upstream::Stdio(peer) => super::legacy_stdio(gateway, peer, armed, limits).await,
+        };
+        let refused = match &straight {
+            Ok(exchange) => !speaks(&exchange.reply, limits),
+            Err(refusal) => refused(refusal),
+        };
+        if !refused || !upstream.speaks_modern(limits).await.unwrap_or(false) {
+            return straight.map(Some);
+        }
+        upstream.spoken().refused_initialize();
+    }
+    let (reply, session) = gateway.bridge.initialize(&crossing(armed, limits)?).await?;
+    Ok(Some(Exchange { reply, opens: Some(Backend::Bridged(session)) }))
+}
+
+/// Whether a reply to `initialize` is one of a server that speaks the older era. A stream is only begun by one.
+fn speaks(reply: &Reply, limits: &Limits) -> bool {
+    match reply {
+        Reply::Accepted => false,
+        Reply::Stream { .. } => true,
+        Reply::Unary { bytes, .. } => {
+            let json = portcullis_mcp::json::JsonLimits::answer(limits);
+            // What cannot be read is judged further on.
+            Message::parse(bytes.clone(), &json).map_or(true, |message| message.shape() != Shape::Error)
+        }
+    }
+}
+
+/// Whether the server was there and did not want to be initialised.
+fn refused(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        Code::AnswerInvalid | Code::MethodNotAllowed | Code::SessionUnknown | Code::UpstreamRevision
+    )
+}
+
+fn crossing<'a>(armed: &'a Armed, limits: &'a Limits) -> Result<Crossing<'a>, Refusal> {
+    let aimed = &armed.recorded.inspected.permitted.valid.aimed;
+    let lost = || Refusal::new(Code::Internal, "a message without a method on the bridge");
+    let (message, row) = armed.message().zip(aimed.call.row).ok_or_else(lost)?;
+    let annotated: &[ParamHeader] = aimed.item.as_deref().map_or(&[], |item| item.headers());
+    Ok(Crossing {
+        server: armed.server(),
+        caller: armed.caller(),
+        message,
+        row,
+        headers: armed.headers(),
+        annotated,
+        limits,
+    })
+}

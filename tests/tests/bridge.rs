@@ -1,0 +1,489 @@
+//! A client of one era before a server of the other, over HTTP and on standard input: each says what its revision says,
+//! and understands the other.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use portcullis_testkit::{Answer, Era, Gateway, McpClient, Outcome};
+use portcullis_tests::{
+    era::{Server, Shared, Wire},
+    pair::{code_of, entries, known, new_key, soon, verdict},
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+const CHILD: &str = env!("CARGO_BIN_EXE_era-child");
+
+type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
+
+fn full(text: String) -> Body {
+    http_body_util::Full::new(Bytes::from(text)).boxed()
+}
+
+fn error(status: u16, code: i64) -> Response<Body> {
+    let body = json!({"jsonrpc": "2.0", "id": null, "error": {"code": code, "message": "refused"}});
+    let mut response = Response::new(full(body.to_string()));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response
+}
+
+/// Messages as events, as they come.
+fn events(mut messages: mpsc::UnboundedReceiver<Value>, first: Vec<Value>, endless: bool) -> Response<Body> {
+    let (to, from) = mpsc::unbounded_channel::<String>();
+    tokio::spawn(async move {
+        for message in first {
+            let _ = to.send(format!("data: {message}\n\n"));
+        }
+        loop {
+            tokio::select! {
+                () = to.closed() => return,
+                message = messages.recv() => {
+                    let Some(message) = message else { return };
+                    let last = message.get("method").is_none() && !endless;
+                    if to.send(format!("data: {message}\n\n")).is_err() || last {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    let pieces =
+        futures_util::stream::unfold(from, |mut from| async move { Some((from.recv().await?, from)) });
+    let frames = pieces.map(|text| Ok::<_, Infallible>(Frame::data(Bytes::from(text))));
+    let mut response = Response::new(http_body_util::BodyExt::boxed(StreamBody::new(frames)));
+    response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+    response
+}
+
+/// What the server of an era demands of headers, beyond what it demands of bodies.
+fn demands(modern: bool, head: &http::request::Parts, message: &Value) -> Option<Response<Body>> {
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let method = message.get("method").and_then(Value::as_str);
+    if !modern {
+        let fine = method == Some("initialize")
+            || (header("mcp-session-id") == Some("era-1")
+                && header("mcp-protocol-version") == Some("2025-11-25"));
+        let foreign = header("mcp-method").is_some() || header("mcp-name").is_some();
+        return (!fine || foreign).then(|| error(400, -32600));
+    }
+    let named = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
+    let name = match method {
+        Some("tools/call" | "prompts/get") => named("/params/name"),
+        Some("resources/read") => named("/params/uri"),
+        _ => None,
+    };
+    let region = named("/params/arguments/region").filter(|_| named("/params/name") == Some("mirrored"));
+    let fine = header("mcp-protocol-version") == Some("2026-07-28")
+        && header("mcp-method") == method
+        && header("mcp-name") == name
+        && header("mcp-param-region") == region
+        && header("mcp-session-id").is_none();
+    (!fine).then(|| error(400, if header("mcp-protocol-version").is_none() { -32022 } else { -32020 }))
+}
+
+async fn serve(server: Shared, modern: bool, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let message: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    if let Some(refused) = demands(modern, &head, &message) {
+        return refused;
+    }
+    let (out, mut messages) = mpsc::unbounded_channel();
+    match head.method {
+        Method::GET if !modern => {
+            server.changes(out, json!({}));
+            return events(messages, Vec::new(), true);
+        }
+        Method::DELETE if !modern => {
+            server.take(Wire::Http, json!({"method": "DELETE"}), out).await;
+            return Response::new(full(String::new()));
+        }
+        Method::POST => {}
+        _ => return error(405, -32600),
+    }
+    let is = |name: &str| message.get("method").is_some_and(|method| method == name);
+    if message.get("id").is_none() || message.get("method").is_none() {
+        server.take(Wire::Http, message, out).await;
+        let mut response = Response::new(full(String::new()));
+        *response.status_mut() = http::StatusCode::ACCEPTED;
+        return response;
+    }
+    let (listens, opens) = (is("subscriptions/listen"), is("initialize"));
+    if listens {
+        server.changes(out.clone(), message.clone());
+    }
+    let working = tokio::spawn({
+        let (server, message) = (Arc::clone(&server), message.clone());
+        async move { server.take(Wire::Http, message, out).await }
+    });
+    // The call lives as long as somebody waits for it.
+    let guard = Abort(working);
+    let Some(first) = messages.recv().await else { return error(500, -32603) };
+    let mut response = if first.get("method").is_none() {
+        let mut response = Response::new(full(first.to_string()));
+        let status = match first.pointer("/error/code").and_then(Value::as_i64) {
+            Some(-32601) if modern => 404,
+            _ => 200,
+        };
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+        response
+    } else {
+        let (relay, relayed) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let guard = guard;
+            loop {
+                tokio::select! {
+                    () = relay.closed() => break,
+                    message = messages.recv() => {
+                        let Some(message) = message else { break };
+                        let _ = relay.send(message);
+                    }
+                }
+            }
+            drop(guard);
+        });
+        events(relayed, vec![first], listens)
+    };
+    if opens {
+        response.headers_mut().insert("mcp-session-id", "era-1".parse().unwrap());
+    }
+    response
+}
+
+/// A task that ends with this value.
+struct Abort(tokio::task::JoinHandle<()>);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Serves on a port of loopback for as long as the test runs.
+async fn http_server(modern: bool) -> Outcome<(Shared, String)> {
+    let server = Arc::new(Server::new(modern));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let url = format!("http://{}/mcp", listener.local_addr()?);
+    let shared = Arc::clone(&server);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let server = Arc::clone(&shared);
+            let service = hyper::service::service_fn(move |request| {
+                let server = Arc::clone(&server);
+                async move { Ok::<_, Infallible>(serve(server, modern, request).await) }
+            });
+            let connection = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            tokio::spawn(async move {
+                let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    Ok((server, url))
+}
+
+/// A gateway before a server of one era.
+struct Bridge {
+    gateway: Gateway,
+    /// The server, where it runs in this process.
+    server: Option<Shared>,
+    what: String,
+}
+
+const ASKS: &str = "    server_requests: [elicitation]\n";
+
+async fn start(wire: Wire, server: Era, extra: &str) -> Outcome<Bridge> {
+    let modern = server == Era::Modern;
+    let (known_server, how) = match wire {
+        Wire::Http => {
+            let (server, url) = http_server(modern).await?;
+            (Some(server), format!("    url: {url}\n"))
+        }
+        Wire::Stdio => {
+            let era = if modern { "modern" } else { "legacy" };
+            (None, format!("    command: {}\n", json!([CHILD, "--era", era])))
+        }
+    };
+    let gateway = Gateway::start(&format!("servers:\n  s:\n{how}{extra}")).await?;
+    known(&gateway, Duration::from_secs(10)).await?;
+    Ok(Bridge { gateway, server: known_server, what: format!("{wire:?}, a server of {server:?}") })
+}
+
+impl Bridge {
+    async fn client(&self, era: Era) -> Outcome<McpClient> {
+        McpClient::connect(&self.gateway.url("s"), Some(self.gateway.key()?), era).await
+    }
+}
+
+/// Both wires, with the era of the server that is not the client's.
+const WAYS: [(Wire, Era, Era); 4] = [
+    (Wire::Http, Era::Modern, Era::Legacy),
+    (Wire::Http, Era::Legacy, Era::Modern),
+    (Wire::Stdio, Era::Modern, Era::Legacy),
+    (Wire::Stdio, Era::Legacy, Era::Modern),
+];
+
+fn result<'a>(what: &str, answer: &'a Answer) -> Outcome<&'a Value> {
+    if answer.result().is_null() {
+        return Err(format!("{what}: {:?} {}", verdict(answer), answer.reply.text()).into());
+    }
+    Ok(answer.result())
+}
+
+#[tokio::test]
+async fn every_request_of_one_era_is_understood_by_a_server_of_the_other() -> Outcome {
+    for (wire, client_era, server_era) in WAYS {
+        let bridge = start(wire, server_era, "").await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(client_era).await?;
+        let modern = client_era == Era::Modern;
+        let mut names = client.list("tools/list").await?;
+        names.sort();
+        assert_eq!(names.len(), 9, "{what}: {names:?}");
+        let answer = client.call("echo", json!({"n": 1, "text": "ü"})).await?;
+        assert_eq!(answer.text(), r#"{"n":1,"text":"ü"} false"#, "{what}");
+        assert_eq!(answer.result().get("resultType").is_some(), modern, "{what}");
+        if !modern {
+            // The header that the server demands is the gateway's work: its client knows of none.
+            let answer = client.call("mirrored", json!({"region": "eu"})).await?;
+            result(what, &answer)?;
+        }
+        let read = client.request("resources/read", json!({"uri": "x://a"})).await?;
+        let read = result(what, &read)?;
+        assert_eq!(read["contents"][0]["text"], "content", "{what}");
+        assert_eq!(
+            (read.get("ttlMs").is_some(), read.get("cacheScope").is_some()),
+            (modern, modern),
+            "{what}"
+        );
+        let gone = client.request("resources/read", json!({"uri": "x://gone"})).await?;
+        assert_eq!(gone.error_code(), Some(if modern { -32602 } else { -32002 }), "{what}");
+        let prompt = client.request("prompts/get", json!({"name": "hello"})).await?;
+        assert_eq!(result(what, &prompt)?["messages"][0]["content"]["text"], "hello", "{what}");
+        let reference =
+            json!({"ref": {"type": "ref/prompt", "name": "hello"}, "argument": {"name": "a", "value": "o"}});
+        let completed = client.request("completion/complete", reference).await?;
+        assert_eq!(result(what, &completed)?["completion"]["values"], json!(["one"]), "{what}");
+        let missing = client.request("prompts/get", json!({"name": "none"})).await?;
+        assert_eq!(missing.error_code(), Some(-32602), "{what}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_is_introduced_in_the_words_of_its_clients_era() -> Outcome {
+    for (wire, client_era, server_era) in WAYS {
+        let bridge = start(wire, server_era, "").await?;
+        let what = &bridge.what;
+        let key = bridge.gateway.key()?;
+        let mut client = McpClient::new(&bridge.gateway.url("s"), Some(key), client_era);
+        let said = match client_era {
+            Era::Legacy => {
+                let answer = client.initialize().await?;
+                let said = result(what, &answer)?.clone();
+                assert_eq!(said["protocolVersion"], "2025-11-25", "{what}");
+                assert_eq!(said["serverInfo"]["name"], "era", "{what}");
+                assert!(client.session.as_ref().is_some_and(|id| id.starts_with("pcs_")), "{what}");
+                let ping = client.request("ping", json!({})).await?;
+                assert_eq!(result(what, &ping)?, &json!({}), "{what}");
+                let level = client.request("logging/setLevel", json!({"level": "info"})).await?;
+                assert_eq!(result(what, &level)?, &json!({}), "{what}");
+                said
+            }
+            Era::Modern => {
+                let answer = client.request("server/discover", json!({})).await?;
+                let said = result(what, &answer)?.clone();
+                assert_eq!(said["supportedVersions"], json!(["2026-07-28"]), "{what}");
+                assert_eq!(said["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "era", "{what}");
+                assert_eq!((&said["ttlMs"], &said["cacheScope"]), (&json!(0), &json!("private")), "{what}");
+                said
+            }
+        };
+        assert_eq!(said["instructions"], "be kind", "{what}");
+        assert_eq!(said["capabilities"]["tools"], json!({"listChanged": true}), "{what}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_has_no_counterpart_is_refused_with_its_own_code() -> Outcome {
+    for (wire, client_era, server_era) in WAYS {
+        let bridge = start(wire, server_era, "").await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(client_era).await?;
+        if client_era == Era::Modern {
+            let answer = client.call("fail", json!({})).await?;
+            assert_eq!(
+                answer.error_code(),
+                Some(-32603),
+                "{what}: a code that is gone from the newer revision"
+            );
+            continue;
+        }
+        let answer = client.call("task", json!({})).await?;
+        assert_eq!(code_of(&answer), "bridge.untranslatable", "{what}: {}", answer.reply.text());
+        let note = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}});
+        let reply = client.notify(&note).await?;
+        assert!(reply.text().contains("bridge.untranslatable"), "{what}: {}", reply.text());
+        let unasked = json!({"jsonrpc": "2.0", "id": "portcullis-9", "result": {}});
+        assert_eq!(client.notify(&unasked).await?.status, 400, "{what}: nobody asked");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn progress_and_logs_of_a_call_reach_a_client_of_the_other_era_in_its_words() -> Outcome {
+    for (wire, client_era, server_era) in WAYS {
+        let bridge = start(wire, server_era, "").await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(client_era).await?;
+        for (wants_logs, expected_logs) in [(false, 0), (true, 1)] {
+            let mut meta = json!({"progressToken": "mine"});
+            if wants_logs && client_era == Era::Modern {
+                meta["io.modelcontextprotocol/logLevel"] = json!("info");
+            } else if wants_logs {
+                client.request("logging/setLevel", json!({"level": "info"})).await?;
+            }
+            let answer = client.request("tools/call", json!({"name": "count", "_meta": meta})).await?;
+            assert_eq!(answer.text(), "counted", "{what}: {}", answer.reply.text());
+            let of = |method: &str| {
+                let told = answer.messages.iter().filter(|message| message["method"] == method);
+                told.cloned().collect::<Vec<_>>()
+            };
+            let progress = of("notifications/progress");
+            assert_eq!(progress.len(), 2, "{what}");
+            assert!(
+                progress.iter().all(|told| told["params"]["progressToken"] == "mine"),
+                "{what}: {progress:?}"
+            );
+            assert_eq!(of("notifications/message").len(), expected_logs, "{what}: logs wanted: {wants_logs}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_modern_client_answers_a_legacy_servers_question_by_calling_again() -> Outcome {
+    for wire in [Wire::Http, Wire::Stdio] {
+        let bridge = start(wire, Era::Legacy, ASKS).await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(Era::Modern).await?;
+        let capable = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}});
+        let params = json!({"name": "ask", "arguments": {}, "_meta": capable});
+        let answer = client.request("tools/call", params.clone()).await?;
+        let asked = result(what, &answer)?.clone();
+        assert_eq!(asked["resultType"], "input_required", "{what}");
+        assert_eq!(asked["inputRequests"]["1"]["method"], "elicitation/create", "{what}");
+        assert_eq!(asked["inputRequests"]["1"]["params"]["message"], "who are you?", "{what}");
+        let state = asked["requestState"].as_str().ok_or("no state")?.to_owned();
+        let retry = |state: &str, change: &dyn Fn(&mut Value)| {
+            let mut params = params.clone();
+            params["requestState"] = json!(state);
+            params["inputResponses"] = json!({"1": {"action": "accept", "content": {"name": "ada"}}});
+            change(&mut params);
+            params
+        };
+        let same = |_: &mut Value| {};
+        // Whoever else has the state has nothing, and neither takes anything away.
+        let other_key = new_key(&bridge.gateway, "other", "operator")?;
+        let mut other = McpClient::connect(&bridge.gateway.url("s"), Some(&other_key), Era::Modern).await?;
+        let stolen = other.request("tools/call", retry(&state, &same)).await?;
+        assert_eq!(code_of(&stolen), "bridge.state", "{what}: {}", stolen.reply.text());
+        let changed = |params: &mut Value| params["arguments"] = json!({"other": true});
+        let changed = client.request("tools/call", retry(&state, &changed)).await?;
+        assert_eq!(code_of(&changed), "bridge.state", "{what}");
+        let damaged = client.request("tools/call", retry(&format!("{state}A"), &same)).await?;
+        assert_eq!(code_of(&damaged), "bridge.state", "{what}");
+        let mute = |params: &mut Value| params["inputResponses"] = json!({});
+        let mute = client.request("tools/call", retry(&state, &mute)).await?;
+        assert_eq!(code_of(&mute), "request.meta", "{what}");
+
+        let answer = client.request("tools/call", retry(&state, &same)).await?;
+        assert!(answer.text().contains(r#""name":"ada""#), "{what}: {}", answer.reply.text());
+        let again = client.request("tools/call", retry(&state, &same)).await?;
+        assert_eq!(code_of(&again), "bridge.elsewhere", "{what}: an answer counts once");
+        let outcomes = entries(&bridge.gateway, "event=call.outcome").await?;
+        assert!(outcomes.len() >= 3, "{what}: each round is a call of its own");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_question_that_policy_does_not_allow_never_reaches_the_client() -> Outcome {
+    for wire in [Wire::Http, Wire::Stdio] {
+        let bridge = start(wire, Era::Legacy, ASKS).await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(Era::Modern).await?;
+        let capable =
+            json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}}});
+        let params = json!({"name": "sample", "arguments": {}, "_meta": capable});
+        let answer = client.request("tools/call", params).await?;
+        assert_eq!(code_of(&answer), "server_request.denied", "{what}: {}", answer.reply.text());
+        if let Some(server) = &bridge.server {
+            let opened = server.of("initialize");
+            let offered =
+                opened.iter().filter(|opened| opened.pointer("/params/capabilities/sampling").is_some());
+            assert_eq!(offered.count(), 0, "{what}: the server was told that it may ask");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_modern_client_that_leaves_cancels_the_call_on_a_legacy_server() -> Outcome {
+    let bridge = start(Wire::Http, Era::Legacy, "").await?;
+    let server = bridge.server.clone().ok_or("no server")?;
+    let client = bridge.client(Era::Modern).await?;
+    let mut leaving = client.clone().with_patience(Duration::from_millis(500));
+    assert!(leaving.call("slow", json!({})).await.is_err(), "it was answered");
+    soon("the server is told", || !server.of("notifications/cancelled").is_empty()).await?;
+    let told = server.of("notifications/cancelled");
+    let call = server.of("tools/call");
+    assert_eq!(told[0]["params"]["requestId"], call[0]["id"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_legacy_client_that_cancels_ends_the_call_on_a_modern_server() -> Outcome {
+    let bridge = start(Wire::Http, Era::Modern, "").await?;
+    let server = bridge.server.clone().ok_or("no server")?;
+    let mut client = bridge.client(Era::Legacy).await?;
+    let (id, message) = client.message("tools/call", json!({"name": "slow", "arguments": {}}));
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.notify(&message).await.map(|reply| reply.text()) }
+    });
+    soon("the call arrives", || !server.of("tools/call").is_empty()).await?;
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
+    assert_eq!(client.notify(&cancel).await?.status, 202);
+    assert!(waiting.await??.contains("request.cancelled"));
+    soon("the server sees nobody waiting", || !server.of("abandoned").is_empty()).await
+}
+
+#[tokio::test]
+async fn sessions_with_a_legacy_server_are_shared_by_the_calls_of_one_caller_alone() -> Outcome {
+    let bridge = start(Wire::Http, Era::Legacy, ASKS).await?;
+    let server = bridge.server.clone().ok_or("no server")?;
+    let mut client = bridge.client(Era::Modern).await?;
+    let before = server.of("initialize").len();
+    for _ in 0..5 {
+        client.call("echo", json!({})).await?;
+    }
+    assert_eq!(server.of("initialize").len(), before, "a session for each call");
+    let capable = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}});
+    client.request("tools/call", json!({"name": "echo", "_meta": capable})).await?;
+    assert_eq!(server.of("initialize").len(), before + 1, "other capabilities, another session");
+    let other = new_key(&bridge.gateway, "other", "operator")?;
+    let mut other = McpClient::connect(&bridge.gateway.url("s"), Some(&other), Era::Modern).await?;
+    other.call("echo", json!({})).await?;
+    assert_eq!(server.of("initialize").len(), before + 2, "another caller, another session");
+    let ids: Vec<_> = server.of("tools/call").iter().map(|call| call["id"].clone()).collect();
+    assert!(ids.iter().all(Value::is_u64), "{ids:?}");
+    Ok(())
+}
