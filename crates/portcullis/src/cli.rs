@@ -12,6 +12,7 @@ mod policy;
 mod reference;
 mod replace;
 mod run;
+mod scan;
 mod servers;
 #[cfg(test)]
 mod tests;
@@ -90,6 +91,9 @@ pub(crate) enum Command {
     /// Take servers over from the configurations of MCP clients
     #[command(after_help = import::AFTER_HELP)]
     Import(import::Import),
+    /// List what servers offer, with findings, for people and CI; no tool is called
+    #[command(after_help = scan::AFTER_HELP)]
+    Scan(scan::Scan),
     /// Run the built-in sample MCP server on standard input and output
     SampleServer,
     /// Give up rights, then become a command: how the gateway starts a confined server
@@ -123,6 +127,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Policy(command) => policy::carry_out(&common, command, &output),
         Command::Audit(command) => audit::carry_out(&common, command, &output),
         Command::Import(options) => import::import(&common, &options, &output),
+        Command::Scan(options) => return scan::scan(&common, options, &output),
         Command::SampleServer => {
             crate::sample_server::run().map_err(|error| Failure::refused(format!("{error:#}")))
         }

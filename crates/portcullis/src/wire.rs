@@ -34,7 +34,11 @@ use crate::{
     output::Output,
 };
 
-pub(crate) use self::{compile::check, telemetry::LEDGER_METRICS};
+pub(crate) use self::{
+    compile::{check, with_variables},
+    telemetry::LEDGER_METRICS,
+    world::SystemClock,
+};
 
 /// What `run` was told on the command line.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,7 @@
 //! nothing is started before a person has seen each command and says `--write`; and what is written waits for review.
 
 mod plan;
-mod secrets;
+pub(super) mod secrets;
 
 use std::path::{Path, PathBuf};
 

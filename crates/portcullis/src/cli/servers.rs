@@ -81,7 +81,7 @@ enum Isolation {
     Shared,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| String::from("write NAME=VALUE"))?;
     Ok((name.to_owned(), value.to_owned()))
 }

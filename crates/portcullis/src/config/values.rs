@@ -300,6 +300,25 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// Reads `text` as the configuration would, relative to the current folder; but a literal may be a secret, since
+    /// the text stands in no file.
+    ///
+    /// # Errors
+    /// What is wrong with a reference.
+    pub(crate) fn of_text(text: &str) -> Result<Self, String> {
+        let word = text.rsplit(' ').next().unwrap_or_default();
+        if !word.starts_with("env:") && !word.starts_with("file:") {
+            return Ok(Self::Literal(text.to_owned()));
+        }
+        let mut walk = Walk::default();
+        let value = Value::Scalar { text: text.to_owned(), plain: false };
+        let node = Node { at: super::mistake::Place::START, value };
+        let read = <Self as Setting>::read(&node, &mut walk);
+        read.ok_or_else(|| walk.mistakes.iter().map(|mistake| mistake.message.clone()).collect())
+    }
+}
+
 impl fmt::Debug for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

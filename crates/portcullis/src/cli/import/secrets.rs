@@ -38,15 +38,15 @@ impl std::fmt::Debug for Moved {
 
 /// Knows secrets by the name they stand under and by their form.
 #[derive(Debug)]
-pub(super) struct Detective(Inspector);
+pub(in crate::cli) struct Detective(Inspector);
 
 impl Detective {
-    pub(super) fn new() -> Result<Self, String> {
+    pub(in crate::cli) fn new() -> Result<Self, String> {
         Inspector::new(&InspectSettings::default()).map(Self).map_err(|error| error.to_string())
     }
 
     /// Why `value` is a secret, if it is one.
-    pub(super) fn form(&self, value: &str) -> Option<&'static str> {
+    pub(in crate::cli) fn form(&self, value: &str) -> Option<&'static str> {
         let mut found = Vec::new();
         self.0.scan(Direction::Inward, "", value, &mut found);
         let credential = found
@@ -56,12 +56,12 @@ impl Detective {
     }
 
     /// Why `value` under `name` is a secret, if it is one.
-    pub(super) fn named(&self, name: &str, value: &str) -> Option<&'static str> {
+    pub(in crate::cli) fn named(&self, name: &str, value: &str) -> Option<&'static str> {
         if names_a_secret(name) { Some("its name is that of a credential") } else { self.form(value) }
     }
 
     /// The secret in an argument: where it starts, what to call it, and how it was known.
-    pub(super) fn argument(
+    pub(in crate::cli) fn argument(
         &self,
         before: Option<&str>,
         argument: &str,
@@ -91,7 +91,7 @@ impl Detective {
     }
 
     /// Whether a URL carries a credential.
-    pub(super) fn in_url(&self, url: &Url) -> bool {
+    pub(in crate::cli) fn in_url(&self, url: &Url) -> bool {
         url.password().is_some()
             || url.query_pairs().any(|(name, value)| !value.is_empty() && self.named(&name, &value).is_some())
             || self.form(url.as_str()).is_some()

@@ -1,0 +1,308 @@
+//! What is scanned: URLs, a command, and every server in configuration files, with what the files alone show.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use http::HeaderName;
+use portcullis_core::Secret;
+use portcullis_net::{guard::EgressPolicy, stdio::Command};
+use url::{Host, Url};
+
+use super::{
+    super::{
+        Common, Failure, client,
+        formats::{
+            self, Places,
+            entry::{Entry, Reach as Declared},
+            placeholder::{Piece, Text},
+        },
+        import::secrets::Detective,
+    },
+    Finding, Level, Scan,
+};
+use crate::{
+    config::{Config, Overrides, Reference, Server, Upstream},
+    wire::with_variables,
+};
+
+/// Servers in one scan.
+const TARGETS_MAX: usize = 1_000;
+
+/// One server that is asked.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) target: String,
+    pub(super) server: String,
+    /// For people, without credentials.
+    pub(super) shown: String,
+    pub(super) reach: Result<Reach, String>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// How it is reached.
+#[derive(Debug)]
+pub(super) enum Reach {
+    Http {
+        url: Url,
+        headers: Vec<(HeaderName, Secret<String>)>,
+        egress: EgressPolicy,
+    },
+    Stdio(Command),
+    /// A command that nobody wants to be started.
+    Unstarted,
+}
+
+/// Everything that the command line names.
+pub(super) fn targets(common: &Common, options: &Scan) -> Result<Vec<Target>, Failure> {
+    let mut targets = Vec::new();
+    for target in &options.targets {
+        if target.contains("://") {
+            targets.push(of_url(target, options)?);
+        } else if matches!(Path::new(target).extension().and_then(|e| e.to_str()), Some("yaml" | "yml")) {
+            targets.extend(of_config(target, options)?);
+        } else {
+            targets.extend(of_file(target, common, options)?);
+        }
+    }
+    if let Some((program, args)) = options.command.split_first() {
+        let command =
+            Command { program: program.clone(), args: args.to_vec(), env: BTreeMap::new(), cwd: None };
+        targets.push(Target {
+            target: options.command.join(" "),
+            server: Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            shown: options.command.join(" "),
+            reach: Ok(if options.no_start { Reach::Unstarted } else { Reach::Stdio(command) }),
+            findings: unpinned(&options.command).into_iter().collect(),
+        });
+    }
+    if targets.len() > TARGETS_MAX {
+        return Err(Failure::refused(format!("more than {TARGETS_MAX} servers")));
+    }
+    Ok(targets)
+}
+
+fn of_url(text: &str, options: &Scan) -> Result<Target, Failure> {
+    let url = Url::parse(text).map_err(|error| Failure::refused(format!("`{text}`: {error}")))?;
+    let headers: Result<Vec<_>, String> = options
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            let reference = Reference::of_text(value)?;
+            Ok((name.parse().map_err(|_| format!("`{name}` is not a header name"))?, reference.resolve()?))
+        })
+        .collect();
+    let reach = headers.and_then(|headers| http(&url, headers, options.allow_private));
+    Ok(Target {
+        target: text.to_owned(),
+        server: url.host_str().unwrap_or_default().to_owned(),
+        shown: bare(&url),
+        reach,
+        findings: plaintext(&url).into_iter().collect(),
+    })
+}
+
+/// Without query and user information: either may carry a credential.
+fn bare(url: &Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+/// A literal address or `localhost` allows exactly that kind of address: somebody wrote it.
+fn http(url: &Url, headers: Vec<(HeaderName, Secret<String>)>, all: bool) -> Result<Reach, String> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("is reached over `{}`, which is neither http nor https", url.scheme()));
+    }
+    let (loopback, private) =
+        (is_loopback(url), matches!(url.host(), Some(Host::Ipv4(ip)) if ip.is_private()));
+    let egress = EgressPolicy {
+        allow_http: all || loopback || private,
+        allow_loopback: all || loopback,
+        allow_private: all || private,
+    };
+    Ok(Reach::Http { url: url.clone(), headers, egress })
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+fn plaintext(url: &Url) -> Option<Finding> {
+    (url.scheme() == "http" && !is_loopback(url)).then(|| Finding {
+        rule: "plaintext",
+        severity: Level::Medium,
+        place: String::from("configuration"),
+        message: String::from("is reached over plain http, where anybody on the way can read and change it"),
+    })
+}
+
+/// A package that is fetched anew, in whatever version is newest.
+fn unpinned(command: &[String]) -> Option<Finding> {
+    let program = Path::new(command.first()?).file_name()?.to_str()?;
+    let package = command.iter().skip(1).find(|word| !word.starts_with('-'))?;
+    let name = package.strip_prefix('@').unwrap_or(package);
+    let pinned = match program {
+        "npx" | "bunx" | "pnpx" => name.split_once('@').is_some_and(|(_, version)| version != "latest"),
+        "uvx" | "pipx" => name.contains("==") || name.contains('@'),
+        _ => return None,
+    };
+    (!pinned).then(|| Finding {
+        rule: "unpinned_package",
+        severity: Level::Low,
+        place: String::from("configuration"),
+        message: format!("`{package}` is fetched in whatever version is newest; name one"),
+    })
+}
+
+fn of_config(file: &str, options: &Scan) -> Result<Vec<Target>, Failure> {
+    let config = Config::load(Some(Path::new(file)), &Overrides::default())
+        .map_err(|mistakes| Failure::mistakes(file, &mistakes))?;
+    let servers = config.settings.servers.iter();
+    Ok(servers.map(|(name, server)| of_server(file, name, server, options)).collect())
+}
+
+fn of_server(file: &str, name: &str, server: &Server, options: &Scan) -> Target {
+    let (shown, reach, findings) = match &server.upstream {
+        Upstream::Http { url, headers, egress } => {
+            let resolved = headers.iter().map(|(name, value)| {
+                Ok((name.parse().map_err(|_| format!("`{name}` is not a header name"))?, value.resolve()?))
+            });
+            let all = options.allow_private || egress.allow_private || egress.allow_loopback;
+            let reach =
+                resolved.collect::<Result<Vec<_>, String>>().and_then(|headers| http(url, headers, all));
+            (bare(url), reach, plaintext(url))
+        }
+        Upstream::Stdio { program, args, env, cwd, .. } => {
+            let words: Vec<String> = std::iter::once(program).chain(args).cloned().collect();
+            let resolved =
+                env.iter().map(|(name, value)| Ok((name.clone(), value.resolve()?.expose().clone())));
+            let reach = match options.no_start {
+                true => Ok(Reach::Unstarted),
+                false => resolved.collect::<Result<BTreeMap<_, _>, String>>().map(|env| {
+                    let args = args.iter().map(|argument| with_variables(argument, &env)).collect();
+                    Reach::Stdio(Command { program: program.clone(), args, env, cwd: cwd.clone() })
+                }),
+            };
+            (words.join(" "), reach, unpinned(&words))
+        }
+    };
+    let findings = findings.into_iter().collect();
+    Target { target: file.to_owned(), server: name.to_owned(), shown, reach, findings }
+}
+
+fn of_file(file: &str, common: &Common, options: &Scan) -> Result<Vec<Target>, Failure> {
+    let places = Places::here().map_err(Failure::refused)?;
+    let bundles = places.project.join(client::data_dir(common)).join("bundles");
+    let found = formats::read(&PathBuf::from(file), None, &places, &bundles);
+    let entries = found.entries.map_err(|reason| Failure::refused(format!("`{file}` {reason}")))?;
+    let detective = Detective::new().map_err(Failure::refused)?;
+    Ok(entries.iter().map(|entry| of_entry(file, entry, &detective, options)).collect())
+}
+
+/// A server as a client would reach it, secrets and all; what is a secret there is a finding.
+fn of_entry(file: &str, entry: &Entry, detective: &Detective, options: &Scan) -> Target {
+    let mut target = Target {
+        target: file.to_owned(),
+        server: entry.name.clone(),
+        shown: String::new(),
+        reach: Ok(Reach::Unstarted),
+        findings: Vec::new(),
+    };
+    match &entry.reach {
+        Err(reason) => target.reach = Err(reason.clone()),
+        Ok(Declared::Http { url, headers }) => {
+            for (name, value) in headers {
+                let why = value.literal().and_then(|value| detective.named(name, &value));
+                target.findings.extend(why.map(|why| exposed(&format!("the header `{name}`"), why)));
+            }
+            target.reach = resolve(url).and_then(|text| {
+                let url = Url::parse(&text).map_err(|error| error.to_string())?;
+                target.shown = bare(&url);
+                target.findings.extend(plaintext(&url));
+                if detective.in_url(&url) {
+                    target.findings.push(exposed("the URL", "it carries a credential"));
+                }
+                let headers = headers.iter().map(|(name, value)| {
+                    let name = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
+                    Ok((name, Secret::new(resolve(value)?)))
+                });
+                http(&url, headers.collect::<Result<Vec<_>, String>>()?, options.allow_private)
+            });
+        }
+        Ok(Declared::Stdio { command, env, cwd }) => {
+            for (name, value) in env {
+                let why = value
+                    .literal()
+                    .and_then(|value| detective.named(name, &value).filter(|_| !value.is_empty()));
+                target.findings.extend(why.map(|why| exposed(&format!("the variable `{name}`"), why)));
+            }
+            target.shown = words(command, detective, &mut target.findings).join(" ");
+            let literal: Vec<String> =
+                command.iter().map(|word| word.literal().unwrap_or_default()).collect();
+            target.findings.extend(unpinned(&literal));
+            if !options.no_start {
+                target.reach = started(command, env, cwd.clone()).map(Reach::Stdio);
+            }
+        }
+    }
+    target
+}
+
+/// The command for people: secrets in it are findings and are not shown.
+fn words(command: &[Text], detective: &Detective, findings: &mut Vec<Finding>) -> Vec<String> {
+    let mut shown: Vec<String> = Vec::new();
+    for text in command {
+        let word: String = text
+            .0
+            .iter()
+            .map(|piece| match piece {
+                Piece::Literal(literal) => literal.clone(),
+                Piece::Variable(name) => format!("${{{name}}}"),
+            })
+            .collect();
+        let secret =
+            detective.argument(shown.last().map(String::as_str), &word).filter(|_| !shown.is_empty());
+        match secret.filter(|_| text.literal().is_some()) {
+            Some((start, _, why)) => {
+                findings.push(exposed(&format!("argument {}", shown.len()), why));
+                shown.push(format!("{}****", word.get(..start).unwrap_or_default()));
+            }
+            None => shown.push(word),
+        }
+    }
+    shown
+}
+
+fn exposed(place: &str, why: &str) -> Finding {
+    Finding {
+        rule: "exposed_secret",
+        severity: Level::Medium,
+        place: String::from("configuration"),
+        message: format!("{place} holds a secret in clear ({why}); `portcullis import` moves it"),
+    }
+}
+
+fn started(command: &[Text], env: &[(String, Text)], cwd: Option<PathBuf>) -> Result<Command, String> {
+    let words = command.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
+    let (program, args) = words.split_first().ok_or("names no program")?;
+    let env = env.iter().map(|(name, value)| Ok((name.clone(), resolve(value)?)));
+    let env = env.collect::<Result<BTreeMap<_, _>, String>>()?;
+    Ok(Command { program: program.clone(), args: args.to_vec(), env, cwd })
+}
+
+fn resolve(text: &Text) -> Result<String, String> {
+    text.0
+        .iter()
+        .map(|piece| match piece {
+            Piece::Literal(literal) => Ok(literal.clone()),
+            Piece::Variable(name) => {
+                std::env::var(name).map_err(|_| format!("needs the variable `{name}`, which is not set"))
+            }
+        })
+        .collect()
+}
