@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 /// The gateway's release binary, which lies beside this one.
-fn program(no_build: bool) -> Result<PathBuf> {
+pub(crate) fn program(no_build: bool) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().context("no directory")?;
     if !no_build {

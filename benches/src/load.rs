@@ -235,6 +235,29 @@ impl Lane {
         Ok(())
     }
 
+    /// The list of tools, whole; its length.
+    pub(crate) async fn list(&mut self) -> Result<usize> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let body = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/list\",\"params\":{{}}}}");
+        let response = self.send(Method::POST, Bytes::from(body)).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        ensure!(status == StatusCode::OK, "tools/list: {status} {}", String::from_utf8_lossy(&body));
+        Ok(body.len())
+    }
+
+    /// The session's own event stream, opened and then left alone. Dropping it closes the connection.
+    pub(crate) async fn stream(mut self) -> Result<(Self, Incoming)> {
+        self.headers.insert("accept", HeaderValue::from_static("text/event-stream"));
+        let response = self.send(Method::GET, Bytes::new()).await?;
+        let status = response.status();
+        ensure!(status == StatusCode::OK, "GET: {status}");
+        let mut body = response.into_body();
+        ensure!(body.frame().await.is_some(), "the stream ended at once");
+        Ok((self, body))
+    }
+
     async fn send(&mut self, method: Method, body: Bytes) -> Result<Response<Incoming>> {
         self.sender.ready().await?;
         let path = self.target.url.path_and_query().context("the URL has no path")?.as_str();

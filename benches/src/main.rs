@@ -1,6 +1,6 @@
 //! What a call costs. One program in several roles, so that the bench needs nothing that is not built here:
-//! `upstream`, `floor` and `load` are the counterparts, `compare` runs them beside the gateway, `stages` counts
-//! instructions.
+//! `upstream`, `floor` and `load` are the counterparts, `compare` and `standing` run them beside the gateway,
+//! `stages` counts instructions.
 
 mod account;
 mod compare;
@@ -10,6 +10,7 @@ mod payload;
 mod report;
 mod servers;
 mod stages;
+mod standing;
 mod upstream;
 
 use std::io::Write as _;
@@ -35,6 +36,9 @@ enum Role {
         /// Port; 0 takes a free one.
         #[arg(long, default_value_t = 0)]
         port: u16,
+        /// How many tools it offers.
+        #[arg(long, default_value_t = 1)]
+        tools: usize,
     },
     /// A bare hyper reverse proxy on loopback.
     Floor {
@@ -47,6 +51,8 @@ enum Role {
     },
     /// Measures direct, floor and gateway side by side, builds the gateway first.
     Compare(compare::Options),
+    /// Measures what costs without being a call: idle streams, start-up, a long list.
+    Standing(standing::Options),
     /// Counts the instructions of each thinking stage; wants valgrind.
     Stages(stages::Options),
     /// Calls a server and prints what it saw.
@@ -80,13 +86,18 @@ struct LoadOptions {
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().role {
-        Role::Upstream { port } => single()?.block_on(upstream::serve(port))?,
+        Role::Upstream { port, tools } => single()?.block_on(upstream::serve(port, tools))?,
         Role::Floor { port, upstream } => one_worker()?.block_on(async move {
             // On the worker, as the gateway's connections are; the main thread only waits.
             tokio::spawn(async move { floor::serve(port, &upstream).await }).await?
         })?,
         Role::Compare(options) => {
             if !compare::run(&options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Role::Standing(options) => {
+            if !standing::run(&options)? {
                 return Ok(ExitCode::FAILURE);
             }
         }

@@ -1,7 +1,7 @@
 //! Starting the processes under measurement, and being sure that they end.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,6 +33,11 @@ impl Server {
     /// The cheap upstream of this program.
     pub(crate) fn upstream() -> Result<Self> {
         Self::own(&["upstream"])
+    }
+
+    /// The same with so many tools.
+    pub(crate) fn upstream_of(tools: usize) -> Result<Self> {
+        Self::own(&["upstream", "--tools", &tools.to_string()])
     }
 
     /// The bare proxy of this program, before `upstream`.
@@ -75,8 +80,34 @@ impl Server {
         let mut server = Self { child, url, token: None, directory: Some(directory.clone()) };
         server.wait_for(data)?;
         server.wait_for(admin)?;
+        // The address of the admin API may be in the middle of being written down.
+        std::thread::sleep(Duration::from_millis(100));
         server.token = Some(new_key(program, &directory.join("data"))?);
         Ok(server)
+    }
+
+    /// How long the gateway takes from its start until it answers a request, in the directory of this one, which must
+    /// have ended: as after a restart, or `fresh`, as on the first day.
+    pub(crate) fn start_up(program: &Path, upstream: &Self, scratch: &Path, fresh: bool) -> Result<Duration> {
+        let mut gateway = Self::gateway(program, upstream, scratch)?;
+        let directory = gateway.directory.clone().context("no directory")?;
+        gateway.child.kill()?;
+        gateway.child.wait()?;
+        if fresh {
+            fs::remove_dir_all(directory.join("data"))?;
+        }
+        let log = fs::File::create(directory.join("again.log"))?;
+        let begun = Instant::now();
+        let mut command = Command::new(program);
+        command.arg("run").arg("--config").arg(directory.join("portcullis.yaml"));
+        command.env("PORTCULLIS_WORKERS", "1").stdin(Stdio::null());
+        gateway.child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
+        let address = gateway.url.trim_start_matches("http://").trim_end_matches("/mcp/bench").to_owned();
+        while !answers(&address) {
+            ensure!(begun.elapsed() < START_MAX, "the gateway does not answer");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(begun.elapsed())
     }
 
     /// Waits until something listens on the port.
@@ -112,6 +143,14 @@ impl Drop for Server {
     }
 }
 
+/// Whether a request without a credential is answered, which only the data plane does.
+fn answers(address: &str) -> bool {
+    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return false };
+    let asked = write!(stream, "GET /mcp/bench HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let mut start = [0; 12];
+    asked.is_ok() && stream.read_exact(&mut start).is_ok() && start.starts_with(b"HTTP/1.1 4")
+}
+
 /// A port that was free a moment ago.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
@@ -123,9 +162,11 @@ fn configuration(data: u16, admin: u16, directory: &Path, upstream: &str) -> Str
         "listen:\n  address: 127.0.0.1:{data}\nadmin:\n  address: 127.0.0.1:{admin}\ndata: {}\nservers:\n  bench:\n    \
          url: {upstream}\n    trust: trust_on_first_use\nidentities:\n  api_keys: true\nroles:\n  bench:\n    \
          description: May call the one tool and mask what should be masked.\n    allow:\n      - actions: [connect]\n        \
-         servers: [bench]\n      - actions: [call_tool]\n        servers: [bench]\n        tools: [echo]\nlimits:\n  \
+         servers: [bench]\n      - actions: [call_tool]\n        servers: [bench]\n        tools: [echo, 'echo_*']\nlimits:\n  \
          caller_rate_per_s: 1000000\n  caller_burst_max: 1000000\n  source_rate_per_s: 1000000\n  \
-         source_burst_max: 1000000\n  caller_sessions_max: 10000\nlog:\n  level: warn\n",
+         source_burst_max: 1000000\n  sessions_max: 50000\n  caller_sessions_max: 50000\n  connections_max: 50000\n  \
+         caller_calls_max: 50000\n  server_calls_max: 50000\n  caller_streams_max: 50000\n  \
+         server_streams_max: 50000\nlog:\n  level: warn\n",
         directory.join("data").display()
     )
 }

@@ -19,10 +19,10 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 const SESSION: &str = "mcp-session-id";
 
 /// Listens on loopback, prints the address and serves until it is killed.
-pub(crate) async fn serve(port: u16) -> Result<()> {
+pub(crate) async fn serve(port: u16, tools: usize) -> Result<()> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
     crate::say(&format!("listening {}", listener.local_addr()?))?;
-    let answers = Arc::new(Answers::new());
+    let answers = Arc::new(Answers::new(tools));
     loop {
         let (stream, _) = listener.accept().await.context("cannot accept")?;
         stream.set_nodelay(true)?;
@@ -44,12 +44,18 @@ struct Answers {
     legacy: Vec<(usize, Bytes)>,
     modern: Vec<(usize, Bytes)>,
     sessions: AtomicU64,
+    tools: String,
 }
 
 impl Answers {
-    fn new() -> Self {
+    fn new(tools: usize) -> Self {
         let of = |era| SIZES.iter().map(|&size| (size, answer_parts(size, era).1)).collect();
-        Self { legacy: of(Era::Legacy), modern: of(Era::Modern), sessions: AtomicU64::new(1) }
+        Self {
+            legacy: of(Era::Legacy),
+            modern: of(Era::Modern),
+            sessions: AtomicU64::new(1),
+            tools: self::tools(tools),
+        }
     }
 
     fn tail(&self, era: Era, size: u64) -> Option<Bytes> {
@@ -65,6 +71,8 @@ impl Answers {
 struct Parts {
     first: Option<Bytes>,
     second: Option<Bytes>,
+    /// Nothing follows, but the end does not come either: an event stream on which nothing happens.
+    endless: bool,
 }
 
 impl Body for Parts {
@@ -76,14 +84,21 @@ impl Body for Parts {
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let next = self.first.take().or_else(|| self.second.take());
-        std::task::Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+        match next {
+            // Nobody is woken: the connection ends when the client closes it.
+            None if self.endless => std::task::Poll::Pending,
+            next => std::task::Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes)))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.second.is_none()
+        self.first.is_none() && self.second.is_none() && !self.endless
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.endless {
+            return SizeHint::default();
+        }
         let length = |part: &Option<Bytes>| part.as_ref().map_or(0, |bytes| bytes.len() as u64);
         SizeHint::with_exact(length(&self.first) + length(&self.second))
     }
@@ -113,6 +128,7 @@ struct Arguments {
 async fn answer(answers: &Answers, request: Request<Incoming>) -> Response<Parts> {
     match *request.method() {
         Method::POST => {}
+        Method::GET => return stream(),
         Method::DELETE => return empty(StatusCode::OK),
         _ => return empty(StatusCode::METHOD_NOT_ALLOWED),
     }
@@ -148,7 +164,7 @@ fn respond(answers: &Answers, era: Era, body: &[u8]) -> Response<Parts> {
     let Some(id) = call.id else { return empty(StatusCode::ACCEPTED) };
     let tail = match call.method {
         "tools/call" => tool(answers, era, call.params),
-        "tools/list" => result(era, &tools()),
+        "tools/list" => result(era, &answers.tools),
         "initialize" => result(Era::Legacy, &initialize()),
         "ping" => result(Era::Legacy, "{}"),
         "server/discover" => result(Era::Modern, &discover()),
@@ -157,7 +173,8 @@ fn respond(answers: &Answers, era: Era, body: &[u8]) -> Response<Parts> {
     let mut head = BytesMut::with_capacity(48);
     head.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     head.extend_from_slice(id.get().as_bytes());
-    let mut response = Response::new(Parts { first: Some(head.freeze()), second: Some(tail) });
+    let mut response =
+        Response::new(Parts { first: Some(head.freeze()), second: Some(tail), endless: false });
     let json = hyper::header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
     if call.method == "initialize" {
@@ -192,13 +209,28 @@ fn result(era: Era, members: &str) -> Bytes {
     }
 }
 
-fn tools() -> String {
-    format!(
-        "{{\"tools\":[{{\"name\":\"{TOOL}\",\"title\":\"Echo\",\"description\":\"Returns text of the size asked \
-         for.\",\"inputSchema\":{{\"type\":\"object\",\"properties\":{{\"size\":{{\"type\":\"integer\",\"minimum\":1,\
-         \"maximum\":65536,\"description\":\"Bytes of text.\"}},\"note\":{{\"type\":\"string\",\"maxLength\":200}}}},\
-         \"required\":[\"size\"],\"additionalProperties\":false}}}}]}}"
-    )
+/// The tool of the bench, then others of the same shape up to `count`.
+fn tools(count: usize) -> String {
+    let tool = |name: &str| {
+        format!(
+            "{{\"name\":\"{name}\",\"title\":\"Echo\",\"description\":\"Returns text of the size asked \
+             for.\",\"inputSchema\":{{\"type\":\"object\",\"properties\":{{\"size\":{{\"type\":\"integer\",\"minimum\":1,\
+             \"maximum\":65536,\"description\":\"Bytes of text.\"}},\"note\":{{\"type\":\"string\",\"maxLength\":200}}}},\
+             \"required\":[\"size\"],\"additionalProperties\":false}}}}"
+        )
+    };
+    let others = (1..count).map(|number| tool(&format!("{TOOL}_{number}")));
+    let all: Vec<String> = std::iter::once(tool(TOOL)).chain(others).collect();
+    format!("{{\"tools\":[{}]}}", all.join(","))
+}
+
+/// An event stream on which nothing happens.
+fn stream() -> Response<Parts> {
+    let first = Some(Bytes::from_static(b": open\n\n"));
+    let mut response = Response::new(Parts { first, second: None, endless: true });
+    let events = hyper::header::HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, events);
+    response
 }
 
 fn initialize() -> String {
@@ -218,7 +250,7 @@ fn discover() -> String {
 }
 
 fn empty(status: StatusCode) -> Response<Parts> {
-    let mut response = Response::new(Parts { first: None, second: None });
+    let mut response = Response::new(Parts { first: None, second: None, endless: false });
     *response.status_mut() = status;
     response
 }
