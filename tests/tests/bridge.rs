@@ -9,10 +9,15 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use portcullis_testkit::{Answer, Era, Gateway, McpClient, Outcome};
+use portcullis_mcp::{
+    bridge::{Passage, passage},
+    method::{Form, Side, TABLE},
+    revision,
+};
+use portcullis_testkit::{Answer, Body as Stream, Client, Era, Gateway, McpClient, Outcome};
 use portcullis_tests::{
     era::{Server, Shared, Wire},
-    pair::{code_of, entries, known, new_key, soon, verdict},
+    pair::{SOON, code_of, entries, known, limits_yaml, new_key, soon, verdict},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -485,5 +490,253 @@ async fn sessions_with_a_legacy_server_are_shared_by_the_calls_of_one_caller_alo
     assert_eq!(server.of("initialize").len(), before + 2, "another caller, another session");
     let ids: Vec<_> = server.of("tools/call").iter().map(|call| call["id"].clone()).collect();
     assert!(ids.iter().all(Value::is_u64), "{ids:?}");
+    Ok(())
+}
+
+/// The next message of a stream.
+async fn next(stream: &mut Stream, seen: &mut String) -> Outcome<Value> {
+    loop {
+        if let Some((event, rest)) = seen.clone().split_once("\n\n") {
+            rest.clone_into(seen);
+            if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
+                return Ok(serde_json::from_str(data)?);
+            }
+            continue;
+        }
+        let piece = stream.next(SOON).await?.ok_or_else(|| format!("the stream ended: {seen}"))?;
+        seen.push_str(std::str::from_utf8(&piece)?);
+    }
+}
+
+#[tokio::test]
+async fn a_legacy_client_is_asked_what_a_modern_server_wants_to_know() -> Outcome {
+    for wire in [Wire::Http, Wire::Stdio] {
+        let bridge = start(wire, Era::Modern, ASKS).await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(Era::Legacy).await?;
+        let twin = bridge.client(Era::Legacy).await?;
+        let (mut stream, mut seen) =
+            (client.open("tools/call", json!({"name": "ask", "arguments": {}})).await?, String::new());
+        let question = next(&mut stream, &mut seen).await?;
+        assert_eq!(question["method"], "elicitation/create", "{what}");
+        assert_eq!(question["params"]["message"], "who are you?", "{what}");
+        let said = json!({"jsonrpc": "2.0", "id": question["id"],
+            "result": {"action": "accept", "content": {"name": "ada"}}});
+        assert_eq!(twin.notify(&said).await?.status, 400, "{what}: another session was not asked");
+        assert_eq!(client.notify(&said).await?.status, 202, "{what}");
+        assert_eq!(client.notify(&said).await?.status, 400, "{what}: an answer counts once");
+        let answer = next(&mut stream, &mut seen).await?;
+        let text = answer.pointer("/result/content/0/text").and_then(Value::as_str).unwrap_or_default();
+        assert!(text.contains(r#""name":"ada""#), "{what}: {answer}");
+        assert!(answer.pointer("/result/resultType").is_none(), "{what}: {answer}");
+        // A person may be unable to answer; the server is told so in the words it has for that.
+        let (mut stream, mut seen) =
+            (client.open("tools/call", json!({"name": "ask", "arguments": {}})).await?, String::new());
+        let question = next(&mut stream, &mut seen).await?;
+        let failed =
+            json!({"jsonrpc": "2.0", "id": question["id"], "error": {"code": -32601, "message": "no"}});
+        assert_eq!(client.notify(&failed).await?.status, 202, "{what}");
+        let answer = next(&mut stream, &mut seen).await?.to_string();
+        assert!(answer.contains("cancel"), "{what}: {answer}");
+        // What policy does not allow never reaches the client.
+        let denied = client.call("sample", json!({})).await?;
+        assert_eq!(code_of(&denied), "server_request.denied", "{what}: {}", denied.reply.text());
+        assert_eq!(denied.messages.len(), 1, "{what}: {:?}", denied.messages);
+        let recorded = entries(&bridge.gateway, "event=server.request").await?;
+        let codes: Vec<_> = recorded.iter().map(|entry| entry["code"].as_str().unwrap_or_default()).collect();
+        assert_eq!(codes, ["", "", "server_request.denied"], "{what}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_question_that_policy_forbids_is_declined_for_the_client_where_the_server_can_be_told_so() -> Outcome
+{
+    let bridge = start(Wire::Http, Era::Modern, "").await?;
+    let mut client = bridge.client(Era::Legacy).await?;
+    let answer = client.call("ask", json!({})).await?;
+    assert_eq!(answer.text(), r#"you said {"action":"decline"}"#, "{}", answer.reply.text());
+    assert_eq!(answer.messages.len(), 1, "the client was asked");
+    Ok(())
+}
+
+/// Lets the server tell of changes again and again until the stream has this text.
+async fn told(client: &McpClient, stream: &mut Stream, text: &str) -> Outcome<String> {
+    let mut toucher = client.clone();
+    let touching = tokio::spawn(async move {
+        loop {
+            let _ = toucher.call("touch", json!({})).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let mut seen = String::new();
+    while !seen.contains(text) {
+        let piece = stream.next(SOON).await?.ok_or_else(|| format!("the stream ended: {seen}"))?;
+        seen.push_str(std::str::from_utf8(&piece)?);
+    }
+    touching.abort();
+    Ok(seen)
+}
+
+#[tokio::test]
+async fn changes_of_a_legacy_server_reach_a_modern_listener_that_asked_for_them() -> Outcome {
+    for wire in [Wire::Http, Wire::Stdio] {
+        let bridge = start(wire, Era::Legacy, "").await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(Era::Modern).await?;
+        let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true,
+            "resourceSubscriptions": ["x://a"]}});
+        let mut stream = client.open("subscriptions/listen", wanted).await?;
+        let first = next(&mut stream, &mut String::new()).await?;
+        assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{what}");
+        assert_eq!(
+            first["params"]["notifications"],
+            json!({"toolsListChanged": true, "resourceSubscriptions": ["x://a"]}),
+            "{what}: what the server does not offer is not promised"
+        );
+        let seen = told(&client, &mut stream, "resources/updated").await?;
+        let seen = if seen.contains("tools/list_changed") {
+            seen
+        } else {
+            told(&client, &mut stream, "tools/list_changed").await?
+        };
+        let id = r#""io.modelcontextprotocol/subscriptionId":2"#;
+        assert!(
+            seen.lines().filter(|line| line.starts_with("data:")).all(|line| line.contains(id)),
+            "{what}: {seen}"
+        );
+        drop(stream);
+        if let Some(server) = &bridge.server {
+            soon("the listener's session ends", || !server.of("DELETE").is_empty()).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn changes_of_a_modern_server_reach_the_stream_of_a_legacy_session() -> Outcome {
+    for wire in [Wire::Http, Wire::Stdio] {
+        let bridge = start(wire, Era::Modern, "").await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(Era::Legacy).await?;
+        let bearer = format!("Bearer {}", bridge.gateway.key()?);
+        let session = client.session.clone().ok_or("no session")?;
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("accept", "text/event-stream"),
+            ("mcp-session-id", &session),
+            ("mcp-protocol-version", "2025-11-25"),
+        ];
+        let mut stream = Client::default().open(Method::GET, &client.url, &headers, Bytes::new()).await?;
+        let seen = told(&client, &mut stream, "tools/list_changed").await?;
+        assert!(!seen.contains("resources/updated"), "{what}: nobody subscribed: {seen}");
+        let answer = client.request("resources/subscribe", json!({"uri": "x://a"})).await?;
+        assert_eq!(result(what, &answer)?, &json!({}), "{what}");
+        let seen = told(&client, &mut stream, "resources/updated").await?;
+        assert!(!seen.contains("subscriptionId") && !seen.contains("acknowledged"), "{what}: {seen}");
+        let answer = client.request("resources/unsubscribe", json!({"uri": "x://a"})).await?;
+        assert_eq!(result(what, &answer)?, &json!({}), "{what}");
+        if let Some(server) = &bridge.server {
+            soon("the server is asked without it", || {
+                let last = server.of("subscriptions/listen").pop();
+                last.is_some_and(|last| last.pointer("/params/notifications/resourceSubscriptions").is_none())
+            })
+            .await?;
+        }
+        let ended = Client::default().send(Method::DELETE, &client.url, &headers, Bytes::new()).await?;
+        assert!(ended.status.is_success(), "{what}");
+        stream.rest(SOON).await?;
+        assert_eq!(
+            verdict(&client.request("ping", json!({})).await?),
+            (404, "session.unknown".into()),
+            "{what}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_with_a_legacy_server_ends_when_idle_and_when_its_caller_has_too_many() -> Outcome {
+    let limits = limits_yaml(&[("caller_sessions_max", 1), ("session_idle_ms", 1_000)]);
+    let bridge = start(Wire::Http, Era::Legacy, &format!("{ASKS}{limits}")).await?;
+    let server = bridge.server.clone().ok_or("no server")?;
+    let mut client = bridge.client(Era::Modern).await?;
+    let capable = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}});
+    client.request("tools/call", json!({"name": "echo", "_meta": capable})).await?;
+    soon("the first gives way", || server.of("DELETE").len() == 1).await?;
+    soon("the second is not used", || server.of("DELETE").len() == 2).await?;
+    assert_eq!(client.call("echo", json!({})).await?.status(), 200, "another one is opened when needed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_whose_question_is_not_answered_in_time_is_given_up() -> Outcome {
+    let limits = limits_yaml(&[("total_timeout_ms", 1_000)]);
+    let bridge = start(Wire::Http, Era::Legacy, &format!("{ASKS}{limits}")).await?;
+    let server = bridge.server.clone().ok_or("no server")?;
+    let mut client = bridge.client(Era::Modern).await?;
+    let capable = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}});
+    let mut params = json!({"name": "ask", "arguments": {}, "_meta": capable});
+    let asked = client.request("tools/call", params.clone()).await?;
+    params["requestState"] = result("asked", &asked)?["requestState"].clone();
+    params["inputResponses"] = json!({"1": {"action": "cancel"}});
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let late = client.request("tools/call", params).await?;
+    assert_eq!(code_of(&late), "bridge.state", "{}", late.reply.text());
+    soon("the server is told", || !server.of("notifications/cancelled").is_empty()).await
+}
+
+/// Params with which each method is well-formed.
+fn sample(method: &str) -> Value {
+    match method {
+        "tools/call" => json!({"name": "echo", "arguments": {}}),
+        "prompts/get" => json!({"name": "hello"}),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => json!({"uri": "x://a"}),
+        "completion/complete" => {
+            json!({"ref": {"type": "ref/prompt", "name": "hello"}, "argument": {"name": "a", "value": "o"}})
+        }
+        "logging/setLevel" => json!({"level": "info"}),
+        "initialize" => {
+            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}})
+        }
+        "notifications/cancelled" => json!({"requestId": 99}),
+        "notifications/progress" => json!({"progressToken": 1, "progress": 1}),
+        _ => json!({}),
+    }
+}
+
+#[tokio::test]
+async fn every_method_of_a_client_fares_on_the_bridge_as_the_table_says() -> Outcome {
+    for (wire, client_era, server_era) in WAYS {
+        let bridge = start(wire, server_era, "").await?;
+        let mut client = bridge.client(client_era).await?;
+        let era = |era| if era == Era::Modern { revision::Era::Modern } else { revision::Era::Legacy };
+        let rows = TABLE.iter().filter(|row| row.from != Side::Server && row.name != "subscriptions/listen");
+        for row in rows {
+            let what = format!("{}: {}", bridge.what, row.name);
+            let (_, mut message) = client.message(row.name, sample(row.name));
+            if row.form == Form::Notification {
+                message.as_object_mut().ok_or("no object")?.remove("id");
+            }
+            if row.name.starts_with("tasks/") {
+                // Ids of tasks are judged before it matters where they lead.
+                continue;
+            }
+            let reply = client.notify(&message).await?;
+            let body: Value = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
+            let code = body.pointer("/error/data/code").and_then(Value::as_str).unwrap_or_default();
+            match passage(row, Side::Client, era(client_era), era(server_era)) {
+                Passage::Absent => assert_eq!(code, "method.unknown", "{what}"),
+                Passage::Refused => assert_eq!(code, "bridge.untranslatable", "{what}: {}", reply.text()),
+                Passage::Answered | Passage::Translated if row.form == Form::Notification => {
+                    assert_eq!(reply.status, 202, "{what}: {}", reply.text());
+                }
+                Passage::Answered | Passage::Translated => {
+                    assert!(body.get("result").is_some(), "{what}: {}", reply.text());
+                }
+                Passage::Straight => return Err(format!("{what} goes straight").into()),
+            }
+        }
+    }
     Ok(())
 }

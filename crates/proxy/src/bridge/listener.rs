@@ -10,14 +10,11 @@ use portcullis_mcp::{
     sse,
 };
 
-use super::{Crossing, link::Link, parse};
+use super::{Crossing, link::Link, parse, pool::Said};
 use crate::upstream::{Bridged, Events, NextEvent, Reply};
 
 /// Resources that one listener may name.
 const URIS_MAX: usize = 256;
-
-/// What the gateway says of itself: it can answer nothing, so that the server asks nothing here.
-const INITIALIZE: &str = r#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
 
 /// Opens a session for the listener, so that its changes are its own, and listens there.
 pub(super) async fn listen(crossing: &Crossing<'_>) -> Result<Reply, Refusal> {
@@ -28,7 +25,9 @@ pub(super) async fn listen(crossing: &Crossing<'_>) -> Result<Reply, Refusal> {
         return Err(Refusal::new(Code::RequestTooLarge, what.clone()).saying(what));
     }
     let unique = format!("listener {}", String::from_utf8_lossy(&id));
-    let link = Arc::new(Link::open(crossing.server, crossing.caller, unique, INITIALIZE, limits).await?);
+    // As calls of this client do, so that a process that is its own is the same one.
+    let params = Said::of(crossing).params;
+    let link = Arc::new(Link::open(crossing.server, crossing.caller, unique, &params, limits).await?);
     let capabilities = link.initialized.result().and_then(|result| result.get("capabilities"));
     let mut filter = capabilities.map(|offered| asked.offered(&offered)).unwrap_or_default();
     let events = link.changes(limits).await?;
@@ -43,7 +42,7 @@ pub(super) async fn listen(crossing: &Crossing<'_>) -> Result<Reply, Refusal> {
     }
     filter.uris = told.into_iter().collect();
     let ready = VecDeque::from([filter.acknowledgement(&id)]);
-    let listener = Listener { ready, events, filter, id, _link: link };
+    let listener = Listener { ready, events, filter, id, link };
     Ok(Reply::Stream { events: Events::Bridged(Box::new(listener)), session: None })
 }
 
@@ -56,7 +55,7 @@ struct Listener {
     /// The id of the listening request, which names the subscription (JSON text).
     id: Bytes,
     /// The session ends with its listener.
-    _link: Arc<Link>,
+    link: Arc<Link>,
 }
 
 impl Listener {
@@ -72,6 +71,10 @@ impl Listener {
             let Some(event) = events.next(limits, true).await? else { return Ok(None) };
             let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
             let message = parse(data, limits)?;
+            if let (Shape::Request, Some(id)) = (message.shape(), message.id()) {
+                // Nobody here can be asked: a question belongs to a call.
+                self.link.decline(0, id.raw()).await;
+            }
             if message.shape() == Shape::Notification
                 && let Some(bytes) = for_listener(&message, &self.filter, &self.id)
             {

@@ -50,7 +50,7 @@ pub(super) struct Pool {
 #[derive(Debug)]
 pub(super) struct Said {
     /// The params of `initialize` that say the same.
-    params: String,
+    pub(super) params: String,
     /// The least severity of log messages (JSON text), if it wants any.
     pub(super) log_level: Option<String>,
     digest: Digest,
