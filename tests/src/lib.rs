@@ -5,6 +5,7 @@ pub mod chance;
 pub mod differ;
 pub mod disk;
 pub mod era;
+pub mod host;
 pub mod issuer;
 pub mod load;
 pub mod odd;

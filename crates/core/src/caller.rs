@@ -1,6 +1,6 @@
 //! Who is asking, and how that was proven.
 
-use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
+use alloc::{collections::BTreeSet, format, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use crate::{Digest, Timestamp};
@@ -33,6 +33,11 @@ pub enum Proof {
         /// SHA-256 of the token: names it in the ledger without carrying it.
         token: Digest,
     },
+    /// The gateway serves one user of this machine alone, over pipes that only this user's programs hold.
+    Local {
+        /// The user id that the process runs as.
+        uid: u32,
+    },
 }
 
 /// Which servers a credential reaches.
@@ -58,7 +63,7 @@ impl Scope {
 /// Who is asking: identity, how it was proven, and what policy may read about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Stable id, unique across ways of proof: `key:ID`, `jwt:ISSUER#SUBJECT` or `anonymous`.
+    /// Stable id, unique across ways of proof: `key:ID`, `jwt:ISSUER#SUBJECT`, `local:USER` or `anonymous`.
     pub id: Arc<str>,
     /// Person, program or unknown.
     pub kind: CallerKind,
@@ -89,6 +94,17 @@ impl Caller {
             scopes: Vec::new(),
             claims: None,
             expires: None,
+        }
+    }
+
+    /// The user of this machine whom a gateway on standard input and output serves.
+    #[must_use]
+    pub fn local(user: &str, uid: u32, roles: Arc<[String]>) -> Self {
+        Self {
+            id: format!("local:{user}").into(),
+            kind: CallerKind::User,
+            proof: Proof::Local { uid },
+            ..Self::anonymous(roles)
         }
     }
 }

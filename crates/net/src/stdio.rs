@@ -69,6 +69,12 @@ impl Environment {
                 .collect(),
         )
     }
+
+    /// Everything that is handed in: for a command that its user already gave this environment.
+    #[must_use]
+    pub fn of(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self(vars.into_iter().collect())
+    }
 }
 
 /// Changes a line of standard error before it is logged, for example masks secrets in it.

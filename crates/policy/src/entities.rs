@@ -135,6 +135,7 @@ impl Words {
             Proof::Anonymous => "anonymous",
             Proof::ApiKey { key_id: _ } => "api_key",
             Proof::Jwt { issuer: _, token: _ } => "jwt",
+            Proof::Local { uid: _ } => "local",
         };
         let scopes = RestrictedExpression::new_set(caller.scopes.iter().map(|scope| text(scope)));
         alloc::vec![

@@ -17,6 +17,7 @@ mod servers;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod wrap;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -94,6 +95,8 @@ pub(crate) enum Command {
     /// List what servers offer, with findings, for people and CI; no tool is called
     #[command(after_help = scan::AFTER_HELP)]
     Scan(scan::Scan),
+    /// Guard one MCP server for an MCP host on this machine, over standard input and output
+    Wrap(wrap::Wrap),
     /// Run the built-in sample MCP server on standard input and output
     SampleServer,
     /// Give up rights, then become a command: how the gateway starts a confined server
@@ -128,6 +131,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Audit(command) => audit::carry_out(&common, command, &output),
         Command::Import(options) => import::import(&common, &options, &output),
         Command::Scan(options) => return scan::scan(&common, options, &output),
+        Command::Wrap(options) => return wrap::wrap(&common, options, &output),
         Command::SampleServer => {
             crate::sample_server::run().map_err(|error| Failure::refused(format!("{error:#}")))
         }

@@ -12,6 +12,7 @@ mod start;
 mod telemetry;
 mod watch;
 mod world;
+mod wrap;
 
 use std::{
     process::ExitCode,
@@ -38,6 +39,7 @@ pub(crate) use self::{
     compile::{check, with_variables},
     telemetry::LEDGER_METRICS,
     world::SystemClock,
+    wrap::{Wrapped, wrap},
 };
 
 /// What `run` was told on the command line.
@@ -100,6 +102,12 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     let _ = admin.await;
     following.abort();
     reloading.abort();
+    end(&core, cut).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the children, records the stop and closes the ledger.
+async fn end(core: &start::Core, cut: usize) -> anyhow::Result<()> {
     core.shutdown_children().await;
     let mut entry = Entry::new(Event::GatewayStopped, core.gateway.clock.now(), &core.instance);
     entry.data.insert("cut_off", cut.into());
@@ -108,7 +116,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     }
     core.ledger.close().await.context("the ledger could not be closed")?;
     core.telemetry.shutdown();
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Waits for the outcomes of what was cut off. An append waits no longer than this, so what is not there then never

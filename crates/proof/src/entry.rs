@@ -99,6 +99,7 @@ impl<'a> Actor<'a> {
             Proof::Anonymous => ("anonymous", None, None),
             Proof::ApiKey { key_id: _ } => ("api_key", None, None),
             Proof::Jwt { issuer, token } => ("jwt", Some(issuer.as_str()), Some(*token)),
+            Proof::Local { uid: _ } => ("local", None, None),
         };
         Self { id: &caller.id, kind: caller.kind, proof, roles: &caller.roles, issuer, token }
     }

@@ -1,4 +1,4 @@
-//! The body of a reply: one message, an event stream, or nothing.
+//! Bodies: what a client sends, and the reply: one message, an event stream, or nothing.
 
 use std::{
     pin::Pin,
@@ -7,7 +7,17 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
 use tokio::sync::mpsc;
+
+/// The body of a request.
+#[derive(Debug)]
+pub enum Inbound {
+    /// Still on its way, over a connection.
+    Wire(Incoming),
+    /// Here already: a line of standard input, or a message of the gateway's own.
+    Whole(Bytes),
+}
 
 /// The body of a reply.
 #[derive(Debug)]

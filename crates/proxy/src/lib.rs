@@ -4,6 +4,7 @@ pub mod body;
 pub mod bridge;
 pub mod catalog;
 pub mod facts;
+pub mod front;
 mod gateway;
 mod head;
 pub mod metrics;

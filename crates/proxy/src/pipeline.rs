@@ -8,12 +8,11 @@ use std::{
 
 use futures_util::FutureExt;
 use http::{Response, request};
-use hyper::body::Incoming;
 use portcullis_core::{Code, Refusal, Target};
 use portcullis_net::listen::PeerInfo;
 
 use crate::{
-    body::Body,
+    body::{Body, Inbound},
     gateway::{self, Gateway, Held},
     head::Verb,
     metrics::Metrics,
@@ -37,7 +36,7 @@ impl Gateway {
         self: Arc<Self>,
         server: &str,
         head: request::Parts,
-        body: Incoming,
+        body: Inbound,
     ) -> Response<Body> {
         self.metrics.in_flight(1);
         let _in_flight = InFlight(&self.metrics);
@@ -82,7 +81,7 @@ impl Gateway {
         rules: &Rules,
         server: &str,
         parts: request::Parts,
-        body: Incoming,
+        body: Inbound,
         trail: &mut Trail,
         asked: &mut Asked,
         held: &mut Held,

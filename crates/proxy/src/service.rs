@@ -8,7 +8,7 @@ use hyper::{body::Incoming, service::Service};
 use portcullis_mcp::json::quote;
 
 use crate::{
-    body::{self, Body},
+    body::{self, Body, Inbound},
     gateway::Gateway,
     rules::Rules,
 };
@@ -35,7 +35,7 @@ async fn route(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Bo
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     if let Some(server) = path.strip_prefix("/mcp/").filter(|server| is_name(server)) {
-        return gateway.answer(server, parts, body).await;
+        return gateway.answer(server, parts, Inbound::Wire(body)).await;
     }
     if parts.method == Method::GET && path == "/healthz" {
         return health(&gateway);

@@ -60,6 +60,9 @@ pub enum Isolation {
     PerSession,
     /// One for everybody. The server cannot ask clients anything.
     Shared,
+    /// There is one caller. The gateway reads the catalogue on the process that this caller has opened, so that a
+    /// program which is meant to run once does.
+    Solo,
 }
 
 /// What happens to definitions nobody has approved.

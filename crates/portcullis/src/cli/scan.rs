@@ -184,10 +184,8 @@ fn limits(patience: Duration) -> Limits {
 
 /// The same name of a tool on two servers: a client that mixes them up calls the wrong one.
 fn shadowing(servers: &mut [Scanned]) {
-    let names: Vec<(String, Vec<String>)> = servers
-        .iter()
-        .map(|scanned| (scanned.server.clone(), scanned.asked.tools.clone()))
-        .collect();
+    let names: Vec<(String, Vec<String>)> =
+        servers.iter().map(|scanned| (scanned.server.clone(), scanned.asked.tools.clone())).collect();
     for (number, scanned) in servers.iter_mut().enumerate() {
         for (other, tools) in names.iter().take(number) {
             for tool in scanned.asked.tools.iter().filter(|tool| tools.contains(tool)).take(FINDINGS_MAX) {

@@ -64,6 +64,7 @@ fn the_help_of_every_command_is_on_the_page() {
         "audit query",
         "audit verify",
         "audit prove",
+        "wrap",
         "sample-server",
         "completions",
     ] {

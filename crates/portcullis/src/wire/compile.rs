@@ -14,7 +14,7 @@ use portcullis_connect::{
     Fetch,
     auth::{Authenticator, Parts},
 };
-use portcullis_core::{Action, Clock, Digest, Limits, Secret};
+use portcullis_core::{Action, Caller, Clock, Digest, Limits, Secret};
 use portcullis_inspect::Inspector;
 use portcullis_mcp::json::JsonLimits;
 use portcullis_net::{
@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) surroundings: Surroundings,
     pub(crate) instance: Arc<str>,
     pub(crate) data: SocketAddr,
+    /// The only caller, where there is no listener.
+    pub(crate) local: Option<Arc<Caller>>,
 }
 
 type Found = Vec<ConfigMistake>;
@@ -346,7 +348,7 @@ async fn server(
                 Arc::clone(&name),
                 command,
                 world.environment.clone(),
-                *isolation,
+                if world.local.is_some() { Isolation::Solo } else { *isolation },
                 Arc::clone(&world.clock),
             );
             if let Some(sandbox) = sandbox {
@@ -389,6 +391,9 @@ pub(crate) fn with_variables(argument: &str, env: &BTreeMap<String, String>) -> 
 }
 
 fn authenticator(config: &Config, world: &World) -> Result<Authenticator, String> {
+    if let Some(caller) = &world.local {
+        return Ok(Authenticator::local(Arc::clone(caller)));
+    }
     let parts = Parts {
         keys: Arc::clone(&world.keys),
         pepper: world.pepper.clone(),

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use portcullis_admin::{AdminParts, FreshKey, GatewayInfo};
 use portcullis_connect::auth::new_api_key;
-use portcullis_core::{CallerKind, Clock, Entropy, Event, Scope, Secret};
+use portcullis_core::{Caller, CallerKind, Clock, Entropy, Event, Scope, Secret};
 use portcullis_net::{listen::Bound, stdio::Environment, tls::ServerTls};
 use portcullis_proof::{SigningKey, VerifierKey, entry::Entry};
 use portcullis_proxy::{
@@ -58,8 +58,7 @@ pub(crate) struct Core {
     pub(crate) reloading: tokio::sync::Mutex<()>,
     /// The run-time servers in force, as one text; whoever follows the store holds it.
     pub(crate) active: tokio::sync::Mutex<Option<String>>,
-    /// Held for its lock.
-    #[expect(dead_code, reason = "a second instance is kept out for as long as this lives")]
+    /// A second instance is kept out for as long as this lives.
     pub(crate) dir: DataDir,
 }
 
@@ -80,67 +79,110 @@ pub(crate) fn mistakes(mistakes: &[ConfigMistake]) -> anyhow::Error {
 
 /// Opens everything and compiles the rules.
 pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result<Node> {
-    // A flood of connections must not take the descriptors that the ledger needs.
-    portcullis_net::descriptors::raise_limit();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let started = clock.now();
     let dir = DataDir::open(config.data_dir())?;
     own_tls::make(&dir, &config)?;
-    let (pepper, _) = dir.secret(&dir.pepper(), || random(&*entropy))?;
-    let (token, _) = dir.secret(&dir.admin_token(), || hex(&random(&*entropy)))?;
-    let kept = Kept::open(&dir, &config, &*entropy)?;
+    let base = Base::open(dir, &config)?;
+    let (token, _) = base.dir.secret(&base.dir.admin_token(), || hex(&random(&*base.entropy)))?;
 
     let data = bind(config.settings.listen.address, "listen.address")?;
     let admin = bind(config.settings.admin.address, "admin.address")?;
-    write_address(&dir, admin.local_addr())?;
+    write_address(&base.dir, admin.local_addr())?;
     let tls = compile::tls(&config)?;
-    let mut registry = Registry::default();
-    let metrics = Arc::new(Metrics::new(&mut registry));
-    let telemetry =
-        Telemetry::new(registry, config.settings.telemetry.otlp.as_ref(), Arc::clone(&kept.ledger))?;
-    let instance: Arc<str> = Arc::from(kept.verifier.name());
-    let recording = (Arc::clone(&kept.ledger), Arc::clone(&clock), Arc::clone(&entropy));
-    let surroundings = sandbox::surroundings(&dir, &config, recording, Arc::clone(&instance));
-    let world = World {
-        clock,
-        keys: Arc::clone(&kept.store) as Arc<dyn Keys>,
-        revisions: Arc::clone(&kept.store) as Arc<dyn Revisions>,
-        ledger: Arc::clone(&kept.ledger),
-        fetch: Arc::new(IssuerFetch),
-        pepper: pepper.clone(),
-        environment: Environment::minimal(std::env::vars_os()),
-        surroundings,
-        instance,
-        data: data.local_addr(),
-    };
-    let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
+    let (pepper, entropy) = (base.pepper.clone(), Arc::clone(&base.entropy));
+    let (started, vkey) = (base.clock.now(), base.kept.verifier.to_string());
+    let environment = Environment::minimal(std::env::vars_os());
+    let core =
+        base.core(config, options, Place { data: data.local_addr(), environment, local: None }).await?;
     let info = GatewayInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        instance: world.instance.to_string(),
-        endpoint: format!("{}/mcp/", rules.public_url),
-        config: config.path.as_ref().map(|path| path.display().to_string()),
-        data: dir.path().display().to_string(),
-        vkey: kept.verifier.to_string(),
+        instance: core.instance.to_string(),
+        endpoint: format!("{}/mcp/", core.gateway.rules.load().public_url),
+        config: core.config.load().path.as_ref().map(|path| path.display().to_string()),
+        data: core.dir.path().display().to_string(),
+        vkey,
         started_ms: started.0,
     };
-    let core = Arc::new(Core {
-        gateway: gateway(rules, &world, metrics, Arc::clone(&entropy), telemetry.tracer())?,
-        config: ArcSwap::from_pointee(config),
-        options: options.clone(),
-        keys: Arc::clone(&world.keys),
-        revisions: Arc::clone(&world.revisions),
-        ledger: Arc::clone(&world.ledger),
-        instance: Arc::clone(&world.instance),
-        world,
-        telemetry,
-        reloading: tokio::sync::Mutex::default(),
-        active: tokio::sync::Mutex::default(),
-        dir,
-    });
-    recovered(&core, &kept.recovery).await?;
     let parts = admin_parts(&core, &token, pepper, entropy, info)?;
     Ok(Node { core, data, admin, tls, parts })
+}
+
+/// Where a gateway stands and whom it serves.
+pub(crate) struct Place {
+    /// The address of the data plane; of no meaning where there is no listener.
+    pub(crate) data: SocketAddr,
+    /// What children get.
+    pub(crate) environment: Environment,
+    /// The only caller, where there is no listener.
+    pub(crate) local: Option<Arc<Caller>>,
+}
+
+/// What is there before the rules are.
+pub(crate) struct Base {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    pepper: Secret<Vec<u8>>,
+    kept: Kept,
+    dir: DataDir,
+}
+
+impl Base {
+    /// Opens what a data directory holds.
+    pub(crate) fn open(dir: DataDir, config: &Config) -> anyhow::Result<Self> {
+        // A flood of connections must not take the descriptors that the ledger needs.
+        portcullis_net::descriptors::raise_limit();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let (pepper, _) = dir.secret(&dir.pepper(), || random(&*entropy))?;
+        let kept = Kept::open(&dir, config, &*entropy)?;
+        Ok(Self { clock, entropy, pepper, kept, dir })
+    }
+
+    /// Compiles the rules and makes the gateway.
+    pub(crate) async fn core(
+        self,
+        config: Config,
+        options: &RunOptions,
+        place: Place,
+    ) -> anyhow::Result<Arc<Core>> {
+        let Self { clock, entropy, pepper, kept, dir } = self;
+        let mut registry = Registry::default();
+        let metrics = Arc::new(Metrics::new(&mut registry));
+        let telemetry =
+            Telemetry::new(registry, config.settings.telemetry.otlp.as_ref(), Arc::clone(&kept.ledger))?;
+        let instance: Arc<str> = Arc::from(kept.verifier.name());
+        let recording = (Arc::clone(&kept.ledger), Arc::clone(&clock), Arc::clone(&entropy));
+        let surroundings = sandbox::surroundings(&dir, &config, recording, Arc::clone(&instance));
+        let world = World {
+            clock,
+            keys: Arc::clone(&kept.store) as Arc<dyn Keys>,
+            revisions: Arc::clone(&kept.store) as Arc<dyn Revisions>,
+            ledger: Arc::clone(&kept.ledger),
+            fetch: Arc::new(IssuerFetch),
+            pepper,
+            environment: place.environment,
+            surroundings,
+            instance,
+            data: place.data,
+            local: place.local,
+        };
+        let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
+        let core = Arc::new(Core {
+            gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer())?,
+            config: ArcSwap::from_pointee(config),
+            options: options.clone(),
+            keys: Arc::clone(&world.keys),
+            revisions: Arc::clone(&world.revisions),
+            ledger: Arc::clone(&world.ledger),
+            instance: Arc::clone(&world.instance),
+            world,
+            telemetry,
+            reloading: tokio::sync::Mutex::default(),
+            active: tokio::sync::Mutex::default(),
+            dir,
+        });
+        recovered(&core, &kept.recovery).await?;
+        Ok(core)
+    }
 }
 
 /// What was kept from the last run.

@@ -56,6 +56,7 @@ impl Link {
                 let params = Bytes::copy_from_slice(params.as_bytes());
                 let owner = Owner::Caller(caller);
                 let (process, answer) = peer.legacy(owner, Some(&unique), &params, limits).await?;
+                process.confirm().await?;
                 (Wire::Stdio(process), parse(answer, limits)?)
             }
         };

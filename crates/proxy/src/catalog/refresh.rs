@@ -242,12 +242,27 @@ impl Catalog {
         });
     }
 
+    /// Whether nothing of the kind was ever seen.
+    fn first(&self, kind: TargetKind) -> bool {
+        !self.state().known(kind)
+    }
+
     /// Every change is in the ledger before it takes effect.
     async fn record(&self, events: &[Change]) -> Result<(), Refusal> {
         let entries = events.iter().map(|change| {
             let item = Some((change.kind, Arc::clone(&change.name)));
             let target = Target { server: Arc::clone(&self.server), item, digest: Some(change.digest) };
-            tracing::info!(%target, event = change.event.name(), "the catalogue changed");
+            match (change.event, self.first(change.kind)) {
+                (Event::DefinitionChanged, _) => tracing::warn!(
+                    %target,
+                    "the server changed this since it was approved; it is held back until a person looks at it"
+                ),
+                (Event::DefinitionObserved, false) => tracing::warn!(
+                    %target,
+                    "the server offers this only now; it is held back until a person approves it"
+                ),
+                (event, _) => tracing::info!(%target, event = event.name(), "the catalogue changed"),
+            }
             let mut entry = Entry::new(change.event, self.parts.clock.now(), &self.parts.instance);
             entry.target = Some(&target);
             self.parts.ledger.append(entry.to_jcs())

@@ -216,7 +216,11 @@ async fn legacy_stdio(
     let process = match &session.backend {
         Backend::Stdio { process, .. } if process.alive() => Arc::clone(process),
         // The child died since: a new one is opened as the client once asked.
-        Backend::Stdio { unique, .. } => peer.legacy(owner, Some(unique), &session.params, limits).await?.0,
+        Backend::Stdio { unique, .. } => {
+            let (process, _) = peer.legacy(owner, Some(unique), &session.params, limits).await?;
+            process.confirm().await?;
+            process
+        }
         Backend::Bridged(_) | Backend::Http(_) => {
             return Err(Refusal::new(Code::SessionUnknown, "the server is reached another way now"));
         }

@@ -93,9 +93,14 @@ impl Upstream {
             Self::Stdio(peer) => {
                 let process = match offer.era {
                     Era::Modern => peer.modern(Owner::Gateway, limits).await?,
-                    Era::Legacy => {
-                        peer.legacy(Owner::Gateway, None, &Bytes::from_static(INITIALIZE), limits).await?.0
-                    }
+                    Era::Legacy => match peer.opened().await {
+                        Some((process, _)) => process,
+                        None => {
+                            peer.legacy(Owner::Gateway, None, &Bytes::from_static(INITIALIZE), limits)
+                                .await?
+                                .0
+                        }
+                    },
                 };
                 process.own_request(method, params.as_bytes(), limits).await?
             }
@@ -261,24 +266,33 @@ impl HttpPeer {
 
 impl StdioPeer {
     pub(super) async fn offer(&self, limits: &Limits) -> Result<Offer, Refusal> {
+        if let Some((_, answer)) = self.opened().await {
+            return offered(answer, limits);
+        }
+        if let Some(offer) = self.discover(limits).await? {
+            return Ok(offer);
+        }
+        // Any answer that is not modern, and silence, mean the older era (specification 2026-07-28, versioning).
+        self.does_not_speak_modern();
+        let params = Bytes::from_static(INITIALIZE);
+        let offer = offered(self.legacy(Owner::Gateway, None, &params, limits).await?.1, limits)?;
+        self.spoken.offered(Era::Legacy);
+        self.worked();
+        Ok(offer)
+    }
+
+    /// `server/discover`; `None` when the child does not speak revision 2026-07-28.
+    pub(super) async fn discover(&self, limits: &Limits) -> Result<Option<Offer>, Refusal> {
         let probe =
             Limits { first_byte_timeout_ms: PROBE_MS.min(limits.first_byte_timeout_ms), ..limits.clone() };
         let process = self.modern(Owner::Gateway, limits).await?;
         let params = format!("{{{META}}}");
         let answer = process.own_request("server/discover", params.as_bytes(), &probe).await;
-        if let Some(offer) = answer.ok().as_ref().and_then(modern_offer) {
+        let offer = answer.ok().as_ref().and_then(modern_offer);
+        if offer.is_some() {
             self.spoken.offered(Era::Modern);
             self.worked();
-            return Ok(offer);
         }
-        // Any answer that is not modern, and silence, mean the older era (specification 2026-07-28, versioning).
-        let params = Bytes::from_static(INITIALIZE);
-        let answer = self.legacy(Owner::Gateway, None, &params, limits).await?.1;
-        let message = Message::parse(answer, &JsonLimits::answer(limits))
-            .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))?;
-        let offer = legacy_offer(&message)?;
-        self.spoken.offered(Era::Legacy);
-        self.worked();
         Ok(offer)
     }
 }
@@ -287,6 +301,13 @@ impl StdioPeer {
 fn supports_modern(answer: &Message) -> bool {
     let supported = answer.error().and_then(|error| error.path(&["data", "supported"]));
     supported.is_some_and(|versions| versions.elements().any(|version| version.is_str(MODERN)))
+}
+
+/// What an answer to `initialize` says is offered.
+fn offered(answer: Bytes, limits: &Limits) -> Result<Offer, Refusal> {
+    let message = Message::parse(answer, &JsonLimits::answer(limits))
+        .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))?;
+    legacy_offer(&message)
 }
 
 fn modern_offer(answer: &Message) -> Option<Offer> {

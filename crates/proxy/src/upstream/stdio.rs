@@ -17,6 +17,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use super::spoken::Spoken;
 use crate::settings::Isolation;
 
+mod masking;
 mod process;
 
 use process::Start;
@@ -113,13 +114,43 @@ impl StdioPeer {
         let params = if shared { Bytes::from_static(super::own::INITIALIZE) } else { params.clone() };
         let key = Key { modern: false, owner: self.owner(owner, unique), params: Some(Digest::of(&params)) };
         let process = self.process(key, limits).await?;
-        let answer = process.initialize(params, limits).await?;
+        // Where a process is one caller's own, that caller says when it is ready to be asked.
+        let confirms = self.isolation != Isolation::Solo || matches!(owner, Owner::Gateway);
+        let answer = process.initialize(params, limits, confirms).await?;
         Ok((process, answer))
+    }
+
+    /// The process that the only caller has opened under 2025-11-25, and what it answered then.
+    pub(super) async fn opened(&self) -> Option<(Arc<Process>, Bytes)> {
+        if self.isolation != Isolation::Solo {
+            return None;
+        }
+        let processes = self.processes.lock().await;
+        processes
+            .iter()
+            .filter(|(key, process)| !key.modern && process.alive())
+            .find_map(|(_, process)| Some((Arc::clone(process), process.answer_to_initialize()?)))
+    }
+
+    /// Notes where there is one caller that the only process was asked in vain.
+    pub(super) fn does_not_speak_modern(&self) {
+        if self.isolation == Isolation::Solo {
+            let _known = self.modern_spoken.set(false);
+        }
+    }
+
+    /// The process that was asked in vain whether it speaks 2026-07-28: the handshake may follow on it.
+    fn probed(&self, processes: &mut HashMap<Key, Arc<Process>>, key: &Key) -> Option<Arc<Process>> {
+        if self.isolation != Isolation::Solo || key.modern || self.modern_spoken.get() != Some(&false) {
+            return None;
+        }
+        let asked = Key { modern: true, owner: key.owner.clone(), params: None };
+        processes.remove(&asked).filter(|process| process.alive())
     }
 
     fn owner(&self, owner: Owner<'_>, unique: Option<&str>) -> String {
         match (self.isolation, owner) {
-            (Isolation::Shared, _) => String::new(),
+            (Isolation::Shared | Isolation::Solo, _) => String::new(),
             (Isolation::PerCaller | Isolation::PerSession, Owner::Gateway) => "gateway".into(),
             (Isolation::PerSession, Owner::Caller(caller)) => {
                 format!("caller {caller} {}", unique.unwrap_or_default())
@@ -133,6 +164,11 @@ impl StdioPeer {
         if let Some(process) = processes.get(&key).filter(|process| process.alive()) {
             process.touch(self.clock.ticks_us());
             return Ok(Arc::clone(process));
+        }
+        if let Some(process) = self.probed(&mut processes, &key) {
+            process.touch(self.clock.ticks_us());
+            processes.insert(key, Arc::clone(&process));
+            return Ok(process);
         }
         // Who ends at the question of the newer revision may just not know it.
         let judged = |key: &Key| !key.modern || self.modern_spoken.get() == Some(&true);
@@ -207,7 +243,12 @@ impl StdioPeer {
     /// # Errors
     /// When it cannot be asked.
     pub async fn speaks_modern(&self, limits: &Limits) -> Result<bool, Refusal> {
-        let ask = || async { self.offer(limits).await.map(|offer| offer.era == Era::Modern) };
+        let ask = || async {
+            if self.isolation == Isolation::Solo {
+                return Ok(self.discover(limits).await?.is_some());
+            }
+            self.offer(limits).await.map(|offer| offer.era == Era::Modern)
+        };
         self.modern_spoken.get_or_try_init(ask).await.copied()
     }
 

@@ -15,7 +15,7 @@ use portcullis_mcp::{
     jsonrpc::{Message, Shape},
     sse,
 };
-use portcullis_net::stdio::{Child, ChildOptions, Command, SpawnError, StderrFilter};
+use portcullis_net::stdio::{Child, ChildOptions, Command, SpawnError};
 use tokio::{
     sync::{OnceCell, mpsc},
     time::timeout,
@@ -28,35 +28,6 @@ const LINES_WAITING_MAX: usize = 64;
 
 /// How long a child waits for a reader that does not read.
 const STUCK: Duration = Duration::from_secs(5);
-
-/// Shorter values of variables are no credentials; to mask them would only make the log unreadable.
-const SECRET_BYTES_MIN: usize = 8;
-
-/// Takes the values that a child was given out of what it says on standard error: many programs print their settings.
-fn without<'a>(values: impl Iterator<Item = &'a String>) -> StderrFilter {
-    let lines = values.flat_map(|value| value.lines().map(str::trim));
-    let mut secrets: Vec<String> =
-        lines.filter(|line| line.len() >= SECRET_BYTES_MIN).map(str::to_owned).collect();
-    // A longer value may hold a shorter one.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    Arc::new(move |mut text| {
-        for secret in &secrets {
-            if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), "****");
-            }
-            // A long line is cut off, perhaps inside a value.
-            let begun = (SECRET_BYTES_MIN..secret.len())
-                .rev()
-                .filter_map(|length| secret.get(..length))
-                .find(|begun| text.ends_with(begun));
-            if let Some(begun) = begun {
-                text.truncate(text.len() - begun.len());
-                text.push_str("****");
-            }
-        }
-        text
-    })
-}
 
 /// What a process is started with.
 #[derive(Debug)]
@@ -75,6 +46,10 @@ pub struct Process {
     opened: OnceCell<Bytes>,
     alive: AtomicBool,
     spoke: AtomicBool,
+    /// The child agreed to be opened.
+    agreed: AtomicBool,
+    /// The child was opened and not yet told so: its client does that.
+    unconfirmed: AtomicBool,
     pub(super) used_us: AtomicU64,
 }
 
@@ -82,7 +57,7 @@ impl Process {
     pub(super) fn start(start: &Start<'_>, limits: &Limits) -> Result<Arc<Self>, Refusal> {
         let Start { command, options, shared, changed } = start;
         let mut options = options.clone();
-        options.stderr_filter = Some(without(command.env.values()));
+        options.stderr_filter = Some(super::masking::without(command.env.values()));
         let (child, lines) = Child::spawn(command, &options).map_err(|error| {
             let code = match &error {
                 SpawnError::Sandbox(_) => Code::SandboxUnavailable,
@@ -96,6 +71,8 @@ impl Process {
             opened: OnceCell::new(),
             alive: AtomicBool::new(true),
             spoke: AtomicBool::new(false),
+            agreed: AtomicBool::new(false),
+            unconfirmed: AtomicBool::new(false),
             used_us: AtomicU64::new(0),
         });
         let reader = Reader {
@@ -137,16 +114,41 @@ impl Process {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn initialize(&self, params: Bytes, limits: &Limits) -> Result<Bytes, Refusal> {
+    /// Opens the child, once. With `confirms` it is told at once that it is open.
+    pub(super) async fn initialize(
+        &self,
+        params: Bytes,
+        limits: &Limits,
+        confirms: bool,
+    ) -> Result<Bytes, Refusal> {
         let open = || async {
             let answer = self.own_request("initialize", &params, limits).await?;
             if let Shape::Response = answer.shape() {
-                self.write(Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#))
-                    .await?;
+                self.agreed.store(true, Ordering::Release);
+                self.unconfirmed.store(true, Ordering::Release);
+                if confirms {
+                    self.confirm().await?;
+                }
             }
             Ok::<_, Refusal>(answer.bytes().clone())
         };
         self.opened.get_or_try_init(open).await.cloned()
+    }
+
+    /// What the child answered when it was opened; nothing if it refused to be.
+    pub(super) fn answer_to_initialize(&self) -> Option<Bytes> {
+        self.opened.get().filter(|_| self.agreed.load(Ordering::Acquire)).cloned()
+    }
+
+    /// Tells the child that it is open, unless it knows.
+    ///
+    /// # Errors
+    /// `upstream.unavailable` when the child is gone.
+    pub async fn confirm(&self) -> Result<(), Refusal> {
+        if !self.unconfirmed.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.write(Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)).await
     }
 
     /// Sends a request of the gateway itself and waits for its answer.
@@ -201,8 +203,8 @@ impl Process {
     /// `upstream.unavailable` when the child is gone.
     pub async fn notify(&self, message: &Message, session: Option<&str>) -> Result<(), Refusal> {
         let line = match message.method_name().as_deref() {
-            // The gateway told the child itself when it opened it.
-            Some("notifications/initialized") => return Ok(()),
+            // In most cases the gateway told the child itself when it opened it.
+            Some("notifications/initialized") => return self.confirm().await,
             Some("notifications/cancelled") => {
                 let Some(id) = message.params().and_then(|params| params.get("requestId")) else {
                     return Ok(());
@@ -452,27 +454,6 @@ impl Drop for Lines {
             );
             let process = Arc::clone(&self.process);
             tokio::spawn(async move { process.write(Bytes::from(line)).await });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without;
-
-    #[test]
-    fn values_given_to_a_child_are_masked_in_its_words_whole_or_cut_off() {
-        let values =
-            ["tok-0123456789".to_owned(), "debug".to_owned(), "line-one-long\nline-two-long".to_owned()];
-        let filter = without(values.iter());
-        for (said, logged) in [
-            ("using tok-0123456789, tok-0123456789", "using ****, ****"),
-            ("level debug", "level debug"),
-            ("key: line-two-long.", "key: ****."),
-            ("cut at tok-012345", "cut at ****"),
-            ("starts like tok-012", "starts like tok-012"),
-        ] {
-            assert_eq!(filter(said.to_owned()), logged);
         }
     }
 }
