@@ -132,6 +132,7 @@ async fn a_confined_server_reads_and_writes_what_it_was_given_and_nothing_else()
         ("write", std::env::temp_dir().join("portcullis-outside").display().to_string()),
         ("write", "/usr/portcullis-outside".to_owned()),
         ("signal", world.gateway.pid().ok_or("not running")?.to_string()),
+        ("limits", world.gateway.pid().ok_or("not running")?.to_string()),
         ("group", String::new()),
     ] {
         let tried = world.attempt(what, &on).await?;
@@ -175,7 +176,9 @@ async fn a_strict_sandbox_ends_who_opens_a_socket_and_records_it() -> Outcome {
         return Ok(());
     }
     let open = web()?;
-    let world = start(|_| "{strict: true}".to_owned(), "").await?;
+    let world = start(|given| format!("{{strict: true, write: [{given:?}]}}"), "").await?;
+    let tried = world.attempt("mode", &world.path("given/file")).await?;
+    assert!(tried.contains("(os error 1)"), "{tried}");
     let tried = world.attempt("tcp", &open.to_string()).await?;
     assert!(tried.contains("upstream.unavailable"), "{tried}");
     let found = world.incidents("syscall").await?;
@@ -245,6 +248,10 @@ async fn an_allow_list_opens_its_hosts_through_the_proxy_and_every_other_is_refu
     }
     let stranger = world.attempt("stranger", &allowed.to_string()).await?;
     assert!(stranger.starts_with("done: HTTP/1.1 407"), "{stranger}");
+
+    // What it says of its credential is not in our log.
+    world.attempt("say", "HTTPS_PROXY").await?;
+    soon("its words are in the log", || world.gateway.output().contains("saying http://child:****@")).await?;
 
     // Through the proxy, where it may not: not on the list, or on it and never allowed.
     let admin = world.gateway.admin_address().to_string();

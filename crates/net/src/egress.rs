@@ -147,6 +147,12 @@ impl Lease {
         self.port
     }
 
+    /// The child's credential.
+    #[must_use]
+    pub fn credential(&self) -> Secret<String> {
+        self.credential.clone()
+    }
+
     /// The variables by which programs find their proxy. They carry the credential.
     #[must_use]
     pub fn variables(&self) -> Vec<(&'static str, String)> {

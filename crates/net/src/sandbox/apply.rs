@@ -1,6 +1,10 @@
 //! Takes rights away from the calling process: in this order, since each step needs less than the one before leaves.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    io::Errno,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CapabilitySet, clear_ambient_capability_set, remove_capability_from_bounding_set},
+};
 
 use super::{Bounds, Policy, Support, crowd, rights, syscalls};
 
@@ -21,9 +25,28 @@ pub(super) fn support() -> Support {
 pub(super) fn apply(policy: &Policy) -> Result<(), String> {
     rustix::thread::set_no_new_privs(true).map_err(|error| format!("no new privileges: {error}"))?;
     limit(&policy.bounds)?;
+    drop_capabilities()?;
     rights::restrict(policy).map_err(|error| format!("Landlock: {error}"))?;
     let filtered = syscalls::restrict(policy).map_err(|error| format!("seccomp: {error}"));
     if policy.required || syscalls::known_machine() { filtered } else { Ok(()) }
+}
+
+/// What root keeps where the gateway runs as root: files, which Landlock governs. Without this a root in a sandbox is
+/// still the root that other users and the kernel know. Whoever is not root has none to lose.
+fn drop_capabilities() -> Result<(), String> {
+    let kept =
+        CapabilitySet::CHOWN | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER | CapabilitySet::FSETID;
+    for capability in CapabilitySet::all().difference(kept).iter() {
+        match remove_capability_from_bounding_set(capability) {
+            // The kernel does not know it; or we have none, and so nothing to give up.
+            Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
+            Err(error) => return Err(format!("capabilities: {error}")),
+        }
+    }
+    match clear_ambient_capability_set() {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(error) => Err(format!("ambient capabilities: {error}")),
+    }
 }
 
 fn limit(bounds: &Bounds) -> Result<(), String> {

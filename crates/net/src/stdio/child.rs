@@ -71,7 +71,9 @@ impl Child {
         let (exit_sender, exit) = watch::channel(None);
         tracing::info!(server = %options.name, pid, program = %command.program, "child started");
         tokio::spawn(write(stdin, stdin_lines, closing_seen));
-        tokio::spawn(stderr::log(standard_error, options.clone()));
+        let filtered =
+            confined.as_ref().map_or_else(|| options.clone(), |confined| confined.discreet(options));
+        tokio::spawn(stderr::log(standard_error, filtered));
         let output = Output { sender: stdout_sender, exit: exit.clone(), group: Arc::clone(&group) };
         tokio::spawn(output.read(stdout, options.line_bytes_max, options.grace));
         let confined = confined.map(|confined| confined.started(pid, &group));

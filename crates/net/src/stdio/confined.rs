@@ -43,6 +43,19 @@ impl Confined {
         }))
     }
 
+    /// The same options, with the credential of its way out masked in what it says.
+    pub(super) fn discreet(&self, options: &ChildOptions) -> ChildOptions {
+        let mut options = options.clone();
+        let Some(lease) = &self.prepared.lease else { return options };
+        let credential = lease.credential();
+        let inner = options.stderr_filter.take();
+        options.stderr_filter = Some(Arc::new(move |line: String| {
+            let line = line.replace(credential.expose().as_str(), "****");
+            inner.as_ref().map_or_else(|| line.clone(), |inner| inner(line.clone()))
+        }));
+        options
+    }
+
     /// From here on its processes are counted.
     pub(super) fn started(mut self, pid: u32, group: &Arc<Group>) -> Self {
         let Some(max) = self.processes_max else { return self };

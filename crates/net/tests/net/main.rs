@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod egress;
+#[cfg(test)]
 mod guard;
 #[cfg(test)]
 mod http2;

@@ -35,7 +35,8 @@ section! {
         /// It may connect to sockets in the file system (databases, container engines, desktop buses). Most of them
         /// lead out of any sandbox.
         unix_sockets: bool = false;
-        /// A socket that it may not have ends it, which is in the ledger. Otherwise the call fails, which is not.
+        /// A socket that it may not have ends it, which is in the ledger, where otherwise the call fails, which is
+        /// not; and it changes no modes, owners and attributes of files, which otherwise are its user's to change.
         strict: bool = false;
         /// Processes at once; with more, all of them are killed.
         processes_max: Bounded<1, 100_000> = Bounded(64);
