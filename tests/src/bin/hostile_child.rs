@@ -120,8 +120,8 @@ fn attempt(what: &str, on: &str) -> Tried {
                 .map(|()| String::new())?)
         }
         "say" => {
-            eprintln!("saying {}", std::env::var(on)?);
-            Ok(String::new())
+            let words = format!("saying {}\n", std::env::var(on)?);
+            Ok(std::io::stderr().write_all(words.as_bytes()).map(|()| String::new())?)
         }
         "environment" => Ok(std::env::var(on)?),
         _ => Err(format!("nobody knows how to {what}").into()),
