@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fs,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -72,6 +73,9 @@ const BESIDE_BIN: [&str; 6] = ["bin", "include", "lib", "lib64", "libexec", "pyv
 /// Files that mark the top of a project.
 const PROJECT: [&str; 5] = ["Cargo.toml", "go.mod", "node_modules", "package.json", "pyproject.toml"];
 
+/// Bytes of a script's first line.
+const SHEBANG_BYTES_MAX: u64 = 256;
+
 /// How far above a script the top of its project is looked for.
 const ABOVE_MAX: usize = 4;
 
@@ -91,9 +95,10 @@ pub fn implied(words: &Words<'_>, hidden: &[PathBuf]) -> BTreeSet<PathBuf> {
     let home = words.home.map(Path::new);
     let mut found = BTreeSet::new();
     if let Some(program) = located(words.program, words.path) {
-        // Of a link both ends are needed: what it names, and where it lies (a virtual environment).
-        let target = program.canonicalize().ok();
-        for program in [Some(program), target].into_iter().flatten() {
+        let interpreter = interpreter(&program, words.path);
+        for program in [Some(program), interpreter].into_iter().flatten() {
+            // Of a link both ends are needed: what it names, and where it lies (a virtual environment).
+            found.extend(program.canonicalize().iter().flat_map(|target| installation(target)));
             found.extend(installation(&program));
         }
     }
@@ -117,6 +122,19 @@ fn located(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     std::env::split_paths(path?).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
 }
 
+/// The program that runs a script: the first line names it, directly or through `env`.
+fn interpreter(script: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
+    let mut head = Vec::new();
+    fs::File::open(script).ok()?.take(SHEBANG_BYTES_MAX).read_to_end(&mut head).ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let mut words = std::str::from_utf8(line).ok()?.split_whitespace();
+    let program = words.next()?;
+    if !program.ends_with("/env") {
+        return Some(PathBuf::from(program));
+    }
+    located(words.find(|word| !word.starts_with('-') && !word.contains('='))?, path)
+}
+
 /// A program alone, or with the libraries beside its `bin`.
 fn installation(program: &Path) -> Vec<PathBuf> {
     let mut found = vec![program.to_path_buf()];
@@ -133,8 +151,10 @@ fn project(script: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     let private =
         |folder: &Path| folder.parent().is_none() || home.is_some_and(|home| home.starts_with(folder));
     let above = script.ancestors().skip(1).take(ABOVE_MAX).take_while(|folder| !private(folder));
+    // What packages share lies beside them.
+    let shared = script.ancestors().filter(|folder| folder.ends_with("node_modules")).last();
     let top = above.clone().find(|folder| PROJECT.iter().any(|name| folder.join(name).exists()));
-    above.take(1).chain(top).map(Path::to_path_buf).collect()
+    above.take(1).chain(top).chain(shared).map(Path::to_path_buf).collect()
 }
 
 /// The path, or where it would uncover something, what lies in it beside that.
@@ -185,6 +205,36 @@ mod tests {
         let lone = home.join("lone.py");
         let found = words(&[lone.display().to_string()]);
         assert!(found.contains(&lone) && !found.contains(&home), "{found:?}");
+    }
+
+    #[test]
+    fn a_package_brings_what_packages_share_and_a_script_its_interpreter() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let modules = folder.join("cache/node_modules");
+        for name in ["@a/b/dist", "shared"] {
+            fs::create_dir_all(modules.join(name)).unwrap();
+        }
+        let script = modules.join("@a/b/dist/index.js");
+        fs::write(&script, "").unwrap();
+        fs::write(modules.join("@a/b/package.json"), "").unwrap();
+        for name in ["venv/bin", "venv/lib", "base/bin", "base/lib"] {
+            fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        let (tool, python) = (folder.join("venv/bin/tool"), folder.join("venv/bin/python"));
+        fs::write(folder.join("base/bin/python3"), "").unwrap();
+        std::os::unix::fs::symlink(folder.join("base/bin/python3"), &python).unwrap();
+        fs::write(&tool, format!("#!{} -I\nmore", python.display())).unwrap();
+        let (program, args) = (tool.display().to_string(), [script.display().to_string()]);
+        let words = Words { program: &program, args: &args, cwd: None, path: None, home: None };
+        let found = implied(&words, &[]);
+        for path in [modules, folder.join("venv/lib"), folder.join("base/lib")] {
+            assert!(found.contains(&path), "{} in {found:?}", path.display());
+        }
+        let path = folder.join("venv/bin");
+        fs::write(folder.join("plain"), "#!/usr/bin/env -S python -u\n").unwrap();
+        let found = interpreter(&folder.join("plain"), Some(path.as_os_str()));
+        assert_eq!(found, Some(python));
     }
 
     #[test]
