@@ -96,6 +96,9 @@ pub fn implied(words: &Words<'_>, hidden: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     if let Some(program) = located(words.program, words.path) {
         let interpreter = interpreter(&program, words.path);
+        if let (Some(_), Ok(script)) = (&interpreter, program.canonicalize()) {
+            found.extend(project(&script, home));
+        }
         for program in [Some(program), interpreter].into_iter().flatten() {
             // Of a link both ends are needed: what it names, and where it lies (a virtual environment).
             found.extend(program.canonicalize().iter().flat_map(|target| installation(target)));
@@ -228,9 +231,17 @@ mod tests {
         let (program, args) = (tool.display().to_string(), [script.display().to_string()]);
         let words = Words { program: &program, args: &args, cwd: None, path: None, home: None };
         let found = implied(&words, &[]);
-        for path in [modules, folder.join("venv/lib"), folder.join("base/lib")] {
+        for path in [modules.clone(), folder.join("venv/lib"), folder.join("base/lib")] {
             assert!(found.contains(&path), "{} in {found:?}", path.display());
         }
+        let link = folder.join("cache/node_modules/.bin-tool");
+        fs::write(&script, "#!/usr/bin/env node\n").unwrap();
+        std::os::unix::fs::symlink(&script, &link).unwrap();
+        let program = link.display().to_string();
+        let words = Words { program: &program, args: &[], cwd: None, path: None, home: None };
+        assert!(!implied(&words, &[]).contains(&modules), "a script without its interpreter is none");
+        fs::write(&script, format!("#!{}\n", python.display())).unwrap();
+        assert!(implied(&words, &[]).contains(&modules), "a link to a script brings its packages");
         let path = folder.join("venv/bin");
         fs::write(folder.join("plain"), "#!/usr/bin/env -S python -u\n").unwrap();
         let found = interpreter(&folder.join("plain"), Some(path.as_os_str()));
