@@ -127,6 +127,8 @@ fn what_every_client_uses_is_shown_in_full_and_written_only_when_told_to() -> Ou
         "is switched off",
         "search-me (new)",
         "files-2 (new)",
+        "sandbox    on",
+        "sandbox    allow = [\"registry.npmjs.org\"]",
         "insp --header 'Authorization: ${AUTHORIZATION}'",
         "nothing was written",
     ] {
@@ -195,7 +197,9 @@ fn only_what_is_asked_for_is_taken_and_a_file_of_its_own_can_hold_it() -> Outcom
 async fn an_imported_server_gets_its_secrets_and_cannot_be_called_before_a_person_approves_it() -> Outcome {
     let mut user = User::new("")?;
     let binary = user.gateway.binary().to_str().ok_or("path")?.to_owned();
-    let seen = user.gateway.folder().join("seen");
+    let out = user.gateway.folder().join("out");
+    fs::create_dir(&out)?;
+    let seen = out.join("seen");
     let script = format!("echo \"$2 $KEY_IN_ENV\" > {}; exec {binary} sample-server", seen.display());
     user.file(
         "~/.config/Claude/claude_desktop_config.json",
@@ -205,6 +209,10 @@ async fn an_imported_server_gets_its_secrets_and_cannot_be_called_before_a_perso
         .replace("$KEY_IN_ENV", "$MY_SECRET"),
     )?;
     user.json(&["import", "--write"])?;
+    // Imported servers are confined: what this one needs beside is for its owner to say.
+    let opened = format!("sandbox: {{read: [\"{binary}\"], write: [\"{}\"]}}", out.display());
+    assert!(user.config()?.contains("sandbox: {}"));
+    user.gateway.rewrite(|yaml| yaml.replace("sandbox: {}", &opened))?;
     user.gateway.start_again().await?;
     known(&user.gateway, SOON).await?;
     soon("the child has started", || seen.exists()).await?;
@@ -271,12 +279,15 @@ async fn a_bundle_is_unpacked_into_a_folder_of_its_digest_and_runs() -> Outcome 
         fs::metadata(program.ancestors().nth(2).ok_or("path")?.join("data/x"))?.permissions().mode() & 0o777,
         0o600
     );
-    user.gateway
-        .rewrite(|yaml| yaml.replace("env:API_KEY", "nothing secret").replace("\"KEY\"", "\"PLAIN\""))?;
+    let binary = format!("read: [\"{}\", ", user.gateway.binary().display());
+    user.gateway.rewrite(|yaml| {
+        let yaml = yaml.replace("env:API_KEY", "nothing secret").replace("\"KEY\"", "\"PLAIN\"");
+        yaml.replace("\"read\": [", &binary)
+    })?;
     user.gateway.start_again().await?;
     known(&user.gateway, SOON).await?;
     let list = user.json(&["server", "list"])?;
-    assert_eq!(list["servers"][0]["state"], "ready", "{list}");
+    assert_eq!(list["servers"][0]["state"], "ready", "{list}\n{}", user.gateway.output());
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod audit;
 mod check;
 mod client;
 mod confine;
+mod doctor;
 mod formats;
 mod import;
 mod keys;
@@ -89,6 +90,9 @@ pub(crate) enum Command {
     /// The ledger: watch, search, verify, prove
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Look at a running set-up from the outside, and say what to fix
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(doctor::Doctor),
     /// Take servers over from the configurations of MCP clients
     #[command(after_help = import::AFTER_HELP)]
     Import(import::Import),
@@ -129,6 +133,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Tool(command) => tools::carry_out(&common, command, &output),
         Command::Policy(command) => policy::carry_out(&common, command, &output),
         Command::Audit(command) => audit::carry_out(&common, command, &output),
+        Command::Doctor(options) => return doctor::doctor(&common, &options, &output),
         Command::Import(options) => import::import(&common, &options, &output),
         Command::Scan(options) => return scan::scan(&common, options, &output),
         Command::Wrap(options) => return wrap::wrap(&common, options, &output),

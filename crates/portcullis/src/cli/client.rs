@@ -71,6 +71,11 @@ impl Client {
         Ok(Self { url, token: Secret::new(token), runtime })
     }
 
+    /// Where the admin API is.
+    pub(crate) const fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Asks the endpoint `name`; `path` fills its variable part.
     pub(crate) fn ask<A: DeserializeOwned>(
         &self,

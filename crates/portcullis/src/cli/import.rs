@@ -1,6 +1,7 @@
 //! `portcullis import`: servers from the configurations of MCP clients into `portcullis.yaml`. Nothing is written and
 //! nothing is started before a person has seen each command and says `--write`; and what is written waits for review.
 
+mod confine;
 mod plan;
 pub(super) mod secrets;
 
@@ -8,7 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use self::plan::{Planned, Planner, State};
+use self::{
+    confine::Surroundings,
+    plan::{Planned, Planner, State},
+};
 use super::{
     Common, Failure, client,
     formats::{self, Format, Found, Places, mcpb},
@@ -74,8 +78,12 @@ pub(super) fn import(common: &Common, options: &Import, output: &Output) -> Resu
     let config = configuration(common)?;
     let path = places.project.join(config.path.clone().unwrap_or_else(|| target(common)));
     let data = places.project.join(client::data_dir(common));
-    let found = found(options, &places, &data.join("bundles"));
-    let mut planner = Planner::new(&config, &path, data.join("secrets")).map_err(Failure::refused)?;
+    let bundles = mcpb::bundles(&data);
+    let found = found(options, &places, &bundles);
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let hidden = vec![real(&data), real(&path)];
+    let around = Surroundings { home: places.home.clone(), bundles, hidden };
+    let mut planner = Planner::new(&config, &path, data.join("secrets"), around).map_err(Failure::refused)?;
     for file in &found {
         for entry in file.entries.iter().flatten() {
             if options.servers.is_empty() || options.servers.contains(&entry.name) {
@@ -157,7 +165,7 @@ fn write(
     };
     for bundle in found.iter().filter(|found| found.format == mcpb::NAME) {
         if new.iter().any(|server| server.file == bundle.file.display().to_string()) {
-            mcpb::unpack(&bundle.file, &data.join("bundles"))
+            mcpb::unpack(&bundle.file, &mcpb::bundles(data))
                 .map_err(|reason| format!("`{}` {reason}", bundle.file.display()))?;
         }
     }
@@ -220,11 +228,12 @@ fn one(server: &Planned) -> String {
                 out.push_str(&format!("    {member:<9}  {}\n", words.join(" ")));
             }
             serde_json::Value::Object(pairs) => {
+                if pairs.is_empty() {
+                    out.push_str(&format!("    {member:<9}  on\n"));
+                }
                 for (name, value) in pairs {
-                    out.push_str(&format!(
-                        "    {member:<9}  {name} = {}\n",
-                        value.as_str().unwrap_or_default()
-                    ));
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    out.push_str(&format!("    {member:<9}  {name} = {text}\n"));
                 }
             }
             other => {

@@ -17,15 +17,12 @@ fn section(name: &str, server: &Json, indent: usize) -> String {
     let mut out = format!("{pad}{}:\n", key(name));
     for (member, value) in server.as_object().into_iter().flatten() {
         match value {
+            Json::Object(pairs) if pairs.is_empty() => out.push_str(&format!("{pad}  {member}: {{}}\n")),
             Json::Object(pairs) => {
                 out.push_str(&format!("{pad}  {member}:\n"));
                 for (name, value) in pairs {
                     out.push_str(&format!("{pad}    {}: {}\n", quoted(name), scalar(value)));
                 }
-            }
-            Json::Array(items) => {
-                let items: Vec<String> = items.iter().map(scalar).collect();
-                out.push_str(&format!("{pad}  {member}: [{}]\n", items.join(", ")));
             }
             other => out.push_str(&format!("{pad}  {member}: {}\n", scalar(other))),
         }
@@ -46,6 +43,7 @@ fn key(name: &str) -> String {
 fn scalar(value: &Json) -> String {
     match value {
         Json::String(text) => quoted(text),
+        Json::Array(items) => format!("[{}]", items.iter().map(scalar).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),
     }
 }
@@ -139,8 +137,7 @@ mod tests {
     use super::{quoted, with_servers};
 
     fn add(text: &str) -> Result<String, String> {
-        let server =
-            json!({"command": ["x", "\u{e9}: #", "\u{2028}\\\""], "env": {"A": "file:f"}, "trust": "review"});
+        let server = json!({"command": ["x", "\u{e9}: #", "\u{2028}\\\""], "env": {"A": "file:f"}, "sandbox": {}, "trust": "review"});
         with_servers(text, Path::new("portcullis.yaml"), &[("new".to_owned(), server)])
     }
 

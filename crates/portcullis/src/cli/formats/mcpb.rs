@@ -43,6 +43,11 @@ fn open(file: &Path) -> Result<(Archive, Digest), String> {
     Ok((archive, digest))
 }
 
+/// Where bundles are: beside the data directory and not in it, since no server may read there.
+pub(crate) fn bundles(data: &Path) -> PathBuf {
+    data.parent().unwrap_or(data).join("portcullis-bundles")
+}
+
 /// Where a bundle is unpacked: a folder named by its digest, so that another bundle is another folder.
 pub(crate) fn folder(bundles: &Path, digest: Digest) -> PathBuf {
     let hex = digest.to_string();

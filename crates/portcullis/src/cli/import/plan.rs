@@ -15,6 +15,7 @@ use super::{
         entry::{Entry, Reach},
         placeholder::{Piece, Text},
     },
+    confine::{self, Surroundings},
     secrets::{Detective, Moved},
 };
 use crate::config::{Config, Overrides, Server, fragment, is_name};
@@ -67,6 +68,7 @@ pub(super) struct Planner<'c> {
     config: &'c Config,
     path: &'c Path,
     secrets: PathBuf,
+    around: Surroundings,
     detective: Detective,
     pub(super) planned: Vec<Planned>,
 }
@@ -80,8 +82,13 @@ struct Draft {
 
 impl<'c> Planner<'c> {
     /// For servers that join `config` in the file `path`, with secrets kept in the folder `secrets`.
-    pub(super) fn new(config: &'c Config, path: &'c Path, secrets: PathBuf) -> Result<Self, String> {
-        Ok(Self { config, path, secrets, detective: Detective::new()?, planned: Vec::new() })
+    pub(super) fn new(
+        config: &'c Config,
+        path: &'c Path,
+        secrets: PathBuf,
+        around: Surroundings,
+    ) -> Result<Self, String> {
+        Ok(Self { config, path, secrets, around, detective: Detective::new()?, planned: Vec::new() })
     }
 
     /// Takes one declared server.
@@ -187,6 +194,9 @@ impl<'c> Planner<'c> {
                 if let Some(cwd) = cwd {
                     members.insert("cwd".into(), json!(cwd.display().to_string()));
                 }
+                let literals: Vec<String> =
+                    command.iter().map(|word| word.literal().unwrap_or_default()).collect();
+                members.insert("sandbox".into(), confine::section(&literals, &self.around));
             }
         }
         members.insert("trust".into(), json!("review"));

@@ -197,7 +197,7 @@ fn of_server(file: &str, name: &str, server: &Server, options: &Scan) -> Target 
 
 fn of_file(file: &str, common: &Common, options: &Scan) -> Result<Vec<Target>, Failure> {
     let places = Places::here().map_err(Failure::refused)?;
-    let bundles = places.project.join(client::data_dir(common)).join("bundles");
+    let bundles = formats::mcpb::bundles(&places.project.join(client::data_dir(common)));
     let found = formats::read(&PathBuf::from(file), None, &places, &bundles);
     let entries = found.entries.map_err(|reason| Failure::refused(format!("`{file}` {reason}")))?;
     let detective = Detective::new().map_err(Failure::refused)?;

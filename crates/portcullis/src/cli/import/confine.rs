@@ -1,0 +1,86 @@
+//! The sandbox of an imported server: closed, but for what its command obviously needs.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+/// Paths among the arguments that are opened.
+const PATHS_MAX: usize = 20;
+
+/// What the command may not be given, and where bundles are.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    pub(super) home: PathBuf,
+    pub(super) bundles: PathBuf,
+    /// The gateway's own files: opening them, or a folder around them, would be refused.
+    pub(super) hidden: Vec<PathBuf>,
+}
+
+/// The section `sandbox` for a command whose words are known.
+pub(super) fn section(words: &[String], around: &Surroundings) -> Value {
+    let program = words.first().and_then(|word| Path::new(word).file_name()?.to_str()).unwrap_or_default();
+    let cache = |folder: &str| around.home.join(folder).display().to_string();
+    let mut members = Map::new();
+    // Package runners keep what they fetched in the home folder, and fetch from one registry.
+    let (write, allow): (Vec<String>, &[&str]) = match program {
+        "npx" | "npm" => (vec![cache(".npm")], &["registry.npmjs.org"]),
+        "uvx" | "uv" => {
+            (vec![cache(".cache/uv"), cache(".local/share/uv")], &["pypi.org", "files.pythonhosted.org"])
+        }
+        _ => (Vec::new(), &[]),
+    };
+    let mut read: Vec<String> =
+        words.iter().filter_map(|word| bundle(word, &around.bundles)).take(1).collect();
+    read.extend(words.iter().filter(|word| is_data(word, around)).take(PATHS_MAX).cloned());
+    if !read.is_empty() {
+        members.insert("read".into(), json!(read));
+    }
+    if !write.is_empty() {
+        members.insert("write".into(), json!(write));
+        members.insert("allow".into(), json!(allow));
+    }
+    Value::Object(members)
+}
+
+/// The folder of the bundle that a word points into.
+fn bundle(word: &str, bundles: &Path) -> Option<String> {
+    let inside = Path::new(word).strip_prefix(bundles).ok()?;
+    Some(bundles.join(inside.components().next()?).display().to_string())
+}
+
+/// A file or folder that the command names. Neither everything nor the whole home is opened by an import.
+fn is_data(word: &str, around: &Surroundings) -> bool {
+    let path = Path::new(word);
+    let too_much = around.home.starts_with(path) || path.components().any(|part| part.as_os_str() == "..");
+    if too_much || !path.is_absolute() || path.starts_with(&around.bundles) {
+        return false;
+    }
+    let Ok(real) = path.canonicalize() else { return false };
+    !around.hidden.iter().any(|hidden| hidden.starts_with(&real) || real.starts_with(hidden))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Surroundings, section};
+
+    fn of(words: &[&str]) -> serde_json::Value {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let hidden = vec!["/usr/share".into()];
+        section(&words, &Surroundings { home: "/home/u".into(), bundles: "/b".into(), hidden })
+    }
+
+    #[test]
+    fn a_command_gets_what_it_names_and_what_its_runner_needs_and_nothing_wider() {
+        assert_eq!(of(&["server", "--verbose"]), json!({}));
+        assert_eq!(of(&["server", "/", "/home", "/home/u", "/usr/../etc", "/no/such"]), json!({}));
+        assert_eq!(of(&["server", "/usr/lib"]), json!({"read": ["/usr/lib"]}));
+        assert_eq!(of(&["server", "/usr", "/usr/share"]), json!({}), "the gateway's own files are there");
+        assert_eq!(of(&["/b/1/run", "/b/1/data"]), json!({"read": ["/b/1"]}));
+        assert_eq!(
+            of(&["/opt/bin/npx", "-y", "x"]),
+            json!({"write": ["/home/u/.npm"], "allow": ["registry.npmjs.org"]})
+        );
+    }
+}
