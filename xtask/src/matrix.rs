@@ -64,7 +64,8 @@ fn page(clients: &Clients, conformance: &Conformance, counterparts: &str) -> Str
          fail when they\nsee anything else than this page says.\n\n## Clients and servers\n\nEach cell is an official client \
          that works with a real server through the gateway, every stage on: it opens,\nlists, calls a tool, is refused \
          another, and where the server has any reads a resource and asks for a prompt.\nA number is how many of these were \
-         tested, and all passed; `–` is a pair that has no revision in common.\n\n",
+         tested, and all passed. The servers `everything`\nand `filesystem` only speak 2025-11-25, and `modern` only \
+         2026-07-28: clients of the other revision reach them\nover the bridge.\n\n",
     );
     out.push_str(&table(clients));
     out.push_str("\n| client | is |\n|---|---|\n");

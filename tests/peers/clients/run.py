@@ -71,6 +71,7 @@ def servers(work):
         "time": Stdio([peers.PYTHON, "-m", "mcp_server_time"], both, time_plan),
         "git": Stdio([peers.PYTHON, "-m", "mcp_server_git", "--repository", repository], both, git_plan),
         "fastmcp": Http([peers.PYTHON, peers.PEERS / "upstreams/fastmcp_server.py"], both, popular_plan),
+        "modern": Http([peers.PYTHON, peers.PEERS / "upstreams/fastmcp_server.py", "modern"], (MODERN,), popular_plan),
     }
 
 
@@ -182,7 +183,7 @@ def judge(label, seen, plan, revision, hidden):
 
 
 def matrix(where, targets, hidden):
-    """Every client with every server of its revision. Returns what each did, by server, client and revision."""
+    """Every client with every server: of its revision, and through the gateway of any. Returns what each did, by server, client and revision."""
     runs, cells = [], {}
     for name, (url, bearer, server) in targets.items():
         # The tool that the gateway is to refuse must be there without it, or the test would prove nothing.
@@ -190,7 +191,8 @@ def matrix(where, targets, hidden):
         plan = {**server.plan, "barred": barred} if hidden else {**server.plan, "barred": barred, "refused": UNKNOWN}
         for client, (revisions, run) in CLIENTS.items():
             for revision in revisions:
-                if revision in server.revisions:
+                # The gateway bridges what a server does not speak.
+                if hidden or revision in server.revisions:
                     runs.append(((where, client, revision, name), run, url, bearer, plan))
 
     def one(entry):
