@@ -32,6 +32,8 @@ MISSING_CAPABILITY = -32021
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 WAV = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQAAAAA="
 
+# The one era that is spoken, where there is but one: what a server has to ask, it asks in the manner of its era.
+one_era = None
 bus = InMemorySubscriptionBus()
 tools, prompts = {}, {}
 
@@ -214,15 +216,26 @@ async def trigger_prompt_change(ctx, params):
 
 @tool("test_sampling", "Asks the client's model.", {"prompt": {"type": "string"}}, ["prompt"])
 async def sampling(ctx, params):
+    if one_era == "modern":
+        answer = given(params, "answer")
+        if answer is None:
+            return need(answer=sample(params.arguments["prompt"], 100))
+        return said(text(f"LLM response: {getattr(answer.content, 'text', answer.content)}"))
     message = types.SamplingMessage(role="user", content=text(params.arguments["prompt"]))
     answer = await ctx.session.create_message([message], max_tokens=100, related_request_id=ctx.request_id)
     return said(text(f"LLM response: {getattr(answer.content, 'text', answer.content)}"))
 
 
-async def ask(ctx, message, properties, required=()):
+async def ask(ctx, params, words, message, properties, required=()):
     schema = {"type": "object", "properties": properties, "required": list(required)}
-    answer = await ctx.session.elicit_form(message, schema, related_request_id=ctx.request_id)
-    return f"action={answer.action}, content={json.dumps(answer.content)}"
+    if one_era == "modern":
+        answer = given(params, "answer")
+        if answer is None:
+            form = types.ElicitRequestFormParams(message=message, requested_schema=schema)
+            return need(answer=types.ElicitRequest(params=form))
+    else:
+        answer = await ctx.session.elicit_form(message, schema, related_request_id=ctx.request_id)
+    return said(text(f"{words}: action={answer.action}, content={json.dumps(answer.content)}"))
 
 
 @tool("test_elicitation", "Asks the user.", {"message": {"type": "string"}}, ["message"])
@@ -231,8 +244,7 @@ async def elicitation(ctx, params):
         "username": {"type": "string", "description": "User's response"},
         "email": {"type": "string", "description": "User's email address"},
     }
-    answer = await ask(ctx, params.arguments["message"], properties, properties)
-    return said(text(f"User response: {answer}"))
+    return await ask(ctx, params, "User response", params.arguments["message"], properties, properties)
 
 
 @tool("test_elicitation_sep1034_defaults", "Asks the user, with defaults for every primitive type.")
@@ -244,7 +256,7 @@ async def elicitation_defaults(ctx, params):
         "status": {"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
         "verified": {"type": "boolean", "default": True},
     }
-    return said(text(f"Elicitation completed: {await ask(ctx, 'Please review.', properties)}"))
+    return await ask(ctx, params, "Elicitation completed", "Please review.", properties)
 
 
 @tool("test_elicitation_sep1330_enums", "Asks the user, with every form of enumeration.")
@@ -263,7 +275,7 @@ async def elicitation_enums(ctx, params):
         "untitledMulti": {"type": "array", "items": {"type": "string", "enum": plain}},
         "titledMulti": {"type": "array", "items": {"anyOf": titled}},
     }
-    return said(text(f"Elicitation completed: {await ask(ctx, 'Please choose.', properties)}"))
+    return await ask(ctx, params, "Elicitation completed", "Please choose.", properties)
 
 
 # ---- 2026-07-28: the server answers "I need this first", and the client calls again
@@ -463,7 +475,31 @@ async def list_tools(ctx, params):
 async def call_tool(ctx, params):
     if params.name not in tools:
         raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name}")
-    return await tools[params.name][1](ctx, params)
+    return await answered(ctx, params, lambda params: tools[params.name][1](ctx, params))
+
+
+async def answered(ctx, params, handler):
+    """What the handler answers. A server of the old era alone asks in its middle what the new era asks in an answer."""
+    while True:
+        result = await handler(params)
+        if one_era != "legacy" or not isinstance(result, types.InputRequiredResult):
+            return result
+        responses = {key: await put(ctx, request) for key, request in (result.input_requests or {}).items()}
+        more = {"input_responses": responses, "request_state": result.request_state}
+        params = params.model_copy(update=more)
+
+
+async def put(ctx, request):
+    """One request to the client, in the old era."""
+    if isinstance(request, types.ElicitRequest):
+        form = request.params
+        return await ctx.session.elicit_form(form.message, form.requested_schema, related_request_id=ctx.request_id)
+    if isinstance(request, types.CreateMessageRequest):
+        asked = request.params
+        return await ctx.session.create_message(
+            asked.messages, max_tokens=asked.max_tokens, related_request_id=ctx.request_id
+        )
+    return await ctx.session.list_roots()
 
 
 async def list_prompts(ctx, params):
@@ -473,7 +509,7 @@ async def list_prompts(ctx, params):
 async def get_prompt(ctx, params):
     if params.name not in prompts:
         raise MCPError(INVALID_PARAMS, f"Unknown prompt: {params.name}")
-    answer = await prompts[params.name][1](params)
+    answer = await answered(ctx, params, prompts[params.name][1])
     return answer if isinstance(answer, types.InputRequiredResult) else types.GetPromptResult(messages=answer)
 
 
@@ -543,6 +579,30 @@ def build():
     return server
 
 
+class OneEra:
+    """Lets through one revision alone and answers the other as a server does that never heard of it."""
+
+    def __init__(self, app, era):
+        self.app, self.modern = app, era == "modern"
+
+    async def __call__(self, scope, receive, send):
+        version = dict(scope.get("headers", ())).get(b"mcp-protocol-version", b"")
+        if scope["type"] != "http" or (version == b"2026-07-28") is self.modern:
+            await self.app(scope, receive, send)
+            return
+        if self.modern:
+            status, error = 400, {"code": -32022, "message": "Unsupported protocol version"}
+            error["data"] = {"supported": ["2026-07-28"], "requested": version.decode() or "2025-11-25"}
+        else:
+            status, error = 400, {"code": -32600, "message": "Bad Request: Unsupported protocol version"}
+        if self.modern and scope["method"] != "POST":
+            status = 405
+        body = json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
 async def serve_stdio(server):
     options = server.create_initialization_options(NotificationOptions())
     async with stdio_server() as (reader, writer):
@@ -552,7 +612,9 @@ async def serve_stdio(server):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--port", type=int, help="serve Streamable HTTP on this port of loopback; else stdio")
-    port = arguments.parse_args().port
+    arguments.add_argument("--era", choices=["legacy", "modern"], help="speak one revision alone, over HTTP")
+    given_arguments = arguments.parse_args()
+    port = given_arguments.port
     if port is None:
         asyncio.run(serve_stdio(build()))
         return
@@ -564,6 +626,10 @@ def main():
     )
     # A short retry keeps the polling scenario quick.
     app = build().streamable_http_app(event_store=Memory(), retry_interval=500, transport_security=security)
+    if given_arguments.era:
+        global one_era
+        one_era = given_arguments.era
+        app = OneEra(app, given_arguments.era)
     print(f"serving on {port}", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")

@@ -282,7 +282,11 @@ fn signing_key(dir: &DataDir, config: &Config, entropy: &dyn Entropy) -> anyhow:
 /// The command line finds the admin API of a data directory here.
 fn write_address(dir: &DataDir, address: SocketAddr) -> anyhow::Result<()> {
     let path = dir.path().join("admin.addr");
-    std::fs::write(&path, address.to_string()).with_context(|| format!("cannot write `{}`", path.display()))
+    let next = dir.path().join("admin.addr.next");
+    // Moved into place, since a command may read it at any time.
+    std::fs::write(&next, address.to_string())
+        .and_then(|()| std::fs::rename(&next, &path))
+        .with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 async fn recovered(core: &Core, recovery: &Recovery) -> anyhow::Result<()> {
