@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod confine;
 mod doctor;
+mod export;
 mod formats;
 mod import;
 mod keys;
@@ -93,6 +94,9 @@ pub(crate) enum Command {
     /// Look at a running set-up from the outside, and say what to fix
     #[command(after_help = doctor::AFTER_HELP)]
     Doctor(doctor::Doctor),
+    /// Point an MCP client at the gateway
+    #[command(after_help = export::AFTER_HELP)]
+    Export(export::Export),
     /// Take servers over from the configurations of MCP clients
     #[command(after_help = import::AFTER_HELP)]
     Import(import::Import),
@@ -134,6 +138,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Policy(command) => policy::carry_out(&common, command, &output),
         Command::Audit(command) => audit::carry_out(&common, command, &output),
         Command::Doctor(options) => return doctor::doctor(&common, &options, &output),
+        Command::Export(options) => export::export(&common, &options, &output),
         Command::Import(options) => import::import(&common, &options, &output),
         Command::Scan(options) => return scan::scan(&common, options, &output),
         Command::Wrap(options) => return wrap::wrap(&common, options, &output),
