@@ -100,7 +100,11 @@ impl FileLedger {
             .map_err(|_| LedgerError::InUse(dir.root().display().to_string()))?;
         let opened = recover::open(&dir, &key, &*keeper)?;
         let verifier = key.verifier();
-        dir.replace(VERIFIER, recover::verifier_text(&verifier).as_bytes()).map_err(unusable)?;
+        let verifier_text = recover::verifier_text(&verifier);
+        // To write it anew would cost every start two flushes.
+        if std::fs::read(dir.root().join(VERIFIER)).ok().as_deref() != Some(verifier_text.as_bytes()) {
+            dir.replace(VERIFIER, verifier_text.as_bytes()).map_err(unusable)?;
+        }
         let signed = opened.tree.size();
         let shared = Arc::new(Shared::new(
             &limits,
