@@ -22,6 +22,7 @@ pub const INTENDED: &[(&str, &str)] = &[
         "task ids",
         "a client knows the gateway's, sealed for it, a server its own; lists name only the caller's",
     ),
+    ("extensions", "those that are neither understood nor listed are not offered to the other side"),
     (
         "request ids over stdio",
         "callers share a child, so ids and progress tokens are numbered and given back",

@@ -32,6 +32,21 @@ async fn answered(behaviour: Hostile) -> Outcome<(Reply, Reply)> {
     Ok((direct.send_raw(&shape, CALL).await?, through.send_raw(&shape, CALL).await?))
 }
 
+async fn offered_extensions() -> Outcome {
+    let pair = Pair::start(&[]).await?;
+    let client = McpClient::new(&pair.gateway.url("s"), Some(pair.gateway.key()?), Era::Legacy);
+    let body = r#"{"jsonrpc":"2.0","id":7, "method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"extensions":{"io.modelcontextprotocol/ui":{"x":1.0} , "com.acme/x":{}},"y":1e0},"clientInfo":{"name":"c","version":"1"}}}"#;
+    let answer = r#"{"jsonrpc":"2.0","id":7,"result":{"protocolVersion":"2025-11-25", "capabilities":{"extensions":{"com.acme/x":{}, "io.modelcontextprotocol/ui":{"x":1.0}},"tools":{}},"serverInfo":{"name":"s","version":"1"}}}"#;
+    pair.server.on("initialize", raw(200, "Content-Type: application/json\r\n", answer));
+    pair.server.forget();
+    let reply = client.send_raw(&json!({"method": "initialize"}), body).await?;
+    assert_eq!(reply.text(), answer.replace(r#""com.acme/x":{}, "#, ""));
+    let heard = pair.server.received();
+    let heard = heard.iter().find(|request| request.method == "initialize").ok_or("nothing heard")?;
+    assert_eq!(String::from_utf8_lossy(&heard.body), body.replace(r#" , "com.acme/x":{}"#, ""));
+    Ok(())
+}
+
 async fn task_ids() -> Outcome {
     let body =
         r#"{"jsonrpc":"2.0", "id":7,"result":{"x":1.0,"task":{"taskId" : "job-1","ttl":6e4}, "z":[] }}"#;
@@ -226,6 +241,7 @@ async fn what_is_meant_to_differ_differs_in_that_and_in_nothing_else() -> Outcom
             "request headers" => request_headers().await,
             "session ids" => session_ids().await,
             "task ids" => task_ids().await,
+            "extensions" => offered_extensions().await,
             "request ids over stdio" | "line breaks over stdio" => ids_and_breaks_over_stdio().await,
             "opening over stdio" => opening_over_stdio().await,
             "lists" => lists().await,

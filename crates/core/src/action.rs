@@ -45,6 +45,8 @@ actions! {
     Answer = "answer",
     /// Follow or cancel a long-running task (`tasks/*`).
     Task = "task",
+    /// Send a method beyond the specification, one of those that the operator lists for the server (`methods`).
+    CallMethod = "call_method",
 }
 
 impl fmt::Display for Action {

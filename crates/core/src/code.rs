@@ -131,7 +131,7 @@ codes! {
     MethodNotAllowed = "method.not_allowed", Client, Info, http 405 / 405, rpc -32600,
         "this HTTP method is not allowed here", "MCP uses POST; revision 2025-11-25 also GET and DELETE";
     MethodUnknown = "method.unknown", Client, Info, http 404 / 200, rpc -32601,
-        "method not found", "methods outside the specification's table are refused";
+        "method not found", "methods outside the specification's table are refused unless `methods` of the server lists them";
     PolicyDenied = "policy.denied", Policy, Info, http 403 / 403, rpc 4030,
         "not allowed", "`portcullis policy explain` says which policy decided";
     PolicyError = "policy.error", Policy, Error, http 403 / 403, rpc 4039,

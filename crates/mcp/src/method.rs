@@ -55,6 +55,21 @@ pub fn find(name: &str) -> Option<&'static MethodRow> {
     TABLE.iter().find(|row| row.name == name)
 }
 
+/// The row of a method beyond the specification that an operator lists for a server. Its name is the message's own.
+#[must_use]
+pub const fn listed(form: Form) -> &'static MethodRow {
+    match form {
+        Form::Notification => &LISTED_NOTIFICATION,
+        Form::Request => &LISTED_REQUEST,
+    }
+}
+
+/// Whether a server may send a notification of that name, in any revision.
+#[must_use]
+pub fn is_told(name: &str) -> bool {
+    find(name).is_some_and(|row| row.form == Form::Notification && row.from != Side::Client)
+}
+
 /// What a `completion/complete` refers to: a prompt by name or a template by URI.
 #[must_use]
 pub fn completion_target<'a>(params: &View<'a>) -> Option<(TargetKind, Cow<'a, str>)> {
@@ -93,7 +108,12 @@ const BOTH: (bool, bool) = (true, true);
 const LEGACY: (bool, bool) = (true, false);
 const MODERN: (bool, bool) = (false, true);
 
-use Action::{Answer, CallTool, Complete, Connect, GetPrompt, ReadResource, SubscribeResource, Task};
+static LISTED_REQUEST: MethodRow = row("", CallMethod, Ask, Both, BOTH);
+static LISTED_NOTIFICATION: MethodRow = row("", CallMethod, Note, Both, BOTH);
+
+use Action::{
+    Answer, CallMethod, CallTool, Complete, Connect, GetPrompt, ReadResource, SubscribeResource, Task,
+};
 use Form::{Notification as Note, Request as Ask};
 use Side::{Both, Client, Server};
 

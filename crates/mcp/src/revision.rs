@@ -8,7 +8,7 @@ use core::fmt;
 
 pub use header::mirrored;
 pub use param::{ParamHeader, ParamHeaderError, agree_params};
-use portcullis_core::Code;
+use portcullis_core::{Action, Code};
 
 use crate::{
     json::{ValueKind, View, quote},
@@ -70,7 +70,9 @@ impl Era {
                 let in_direction = match (side, row.form) {
                     // A modern server asks inside its results, never by a request of its own.
                     (Side::Server, Form::Request) => false,
-                    (Side::Client | Side::Both, Form::Notification) => row.name == "notifications/cancelled",
+                    (Side::Client | Side::Both, Form::Notification) => {
+                        row.name == "notifications/cancelled" || row.action == Action::CallMethod
+                    }
                     (Side::Client | Side::Both, Form::Request) | (Side::Server, Form::Notification) => true,
                 };
                 row.modern && sent && in_direction
@@ -208,7 +210,7 @@ pub fn agree(era: Era, headers: &McpHeaders<'_>, message: &Message, row: &Method
         required_meta(headers, message)?;
     }
     match headers.method {
-        Some(method) if method != row.name => {
+        Some(method) if message.method_name().as_deref() != Some(method) => {
             return Err(EraError::mismatch("`Mcp-Method` disagrees with the body"));
         }
         None if required => return Err(EraError::mismatch("`Mcp-Method` is missing")),

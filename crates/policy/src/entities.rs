@@ -203,7 +203,7 @@ pub(crate) fn applies(action: Action, target: &Target) -> bool {
         Action::Complete => {
             matches!(kind, Some(TargetKind::Prompt | TargetKind::Resource | TargetKind::Template))
         }
-        Action::Connect | Action::Answer => kind.is_none(),
+        Action::Connect | Action::Answer | Action::CallMethod => kind.is_none(),
         Action::Task => matches!(kind, None | Some(TargetKind::Tool)),
     }
 }

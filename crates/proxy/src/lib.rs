@@ -3,6 +3,7 @@
 pub mod body;
 pub mod bridge;
 pub mod catalog;
+mod extensions;
 pub mod facts;
 pub mod front;
 mod gateway;

@@ -8,6 +8,7 @@ use portcullis_core::{Code, Refusal};
 use portcullis_inspect::Window;
 use portcullis_mcp::{
     jsonrpc::{Message, Shape},
+    method,
     revision::Era,
     sse,
 };
@@ -18,6 +19,7 @@ use tokio::{
 
 use crate::{
     body::{self, Body},
+    extensions,
     gateway::Gateway,
     head::{SESSION, Verb},
     pending::Pending,
@@ -165,7 +167,11 @@ impl Relay {
 
     /// The message as this caller may know it; nothing when it is not meant for this caller.
     fn exchange(&self, message: Message) -> Result<Option<Message>, Refusal> {
-        self.armed.exchange(&self.gateway.tasks, message, &self.rules.limits)
+        let message = self.armed.exchange(&self.gateway.tasks, message, &self.rules.limits)?;
+        if !self.armed.is("initialize") && !self.armed.is("server/discover") {
+            return Ok(message);
+        }
+        message.map(|message| extensions::outward(&self.armed.server().settings, message)).transpose()
     }
 
     fn mask(&mut self, message: &Message, window: Option<&mut Window>) -> Result<redact::Masked, Refusal> {
@@ -189,7 +195,9 @@ impl Relay {
 
     fn may_ask(&self, method: &str) -> Result<(), Refusal> {
         let kind = method.split('/').next().unwrap_or_default();
-        if method == "ping" || self.armed.server().settings.server_requests.contains(kind) {
+        let settings = &self.armed.server().settings;
+        let listed = settings.methods.contains(method);
+        if listed || method == "ping" || settings.server_requests.contains(kind) {
             return Ok(());
         }
         Err(Refusal::new(Code::ServerRequestDenied, format!("the server may not ask `{kind}`")))
@@ -221,7 +229,7 @@ impl Relay {
             Err(refusal) => return self.refuse(refusal).await,
         };
         let window = Window::new(Window::BYTES);
-        let stream = Stream { relay: self, to, window, answered: false, resumable: false };
+        let stream = Stream { relay: self, to, window, answered: false, resumable: false, untold: false };
         let running = stream.relay.gateway.running.clone();
         tokio::spawn(running.until_cut(stream.run(events, deadline)));
         let mut response = Response::new(Body::Stream(from));
@@ -261,6 +269,8 @@ struct Stream {
     answered: bool,
     /// Whether an event had an id, by which a client of the older revision can ask for what follows.
     resumable: bool,
+    /// Whether a notification that the specification does not know was recorded.
+    untold: bool,
 }
 
 impl Stream {
@@ -350,6 +360,9 @@ impl Stream {
             )),
             Shape::Request => self.question(event, message).await.map(|()| false),
             Shape::Notification => {
+                if !self.may_tell(&message).await? {
+                    return Ok(false);
+                }
                 let Some(message) = self.relay.exchange(message)? else { return Ok(false) };
                 let masked = self.relay.mask(&message, Some(&mut self.window))?;
                 if let Err(refusal) = self.relay.questions_inside(&masked) {
@@ -395,6 +408,19 @@ impl Stream {
         let masked = self.relay.mask(&message, None)?;
         self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
         Ok(())
+    }
+
+    /// Whether a notification of the server may pass: one of the specification, or one that the operator lists. Of
+    /// others the first is recorded, so that a flood of them is none of the ledger.
+    async fn may_tell(&mut self, message: &Message) -> Result<bool, Refusal> {
+        let name = message.method_name().unwrap_or_default();
+        if method::is_told(&name) || self.relay.armed.server().settings.methods.contains(&*name) {
+            return Ok(true);
+        }
+        if !std::mem::replace(&mut self.untold, true) {
+            self.unheard(message, Code::MethodUnknown).await?;
+        }
+        Ok(false)
     }
 
     /// Records a message of the server that is not passed on.

@@ -18,6 +18,10 @@ pub struct ServerSettings {
     pub trust: Trust,
     /// What the server may ask of clients: `elicitation`, `roots`, `sampling`.
     pub server_requests: BTreeSet<String>,
+    /// Methods beyond the specification that may pass, in both directions.
+    pub methods: BTreeSet<String>,
+    /// Extensions that may be offered, besides those that the gateway understands.
+    pub extensions: BTreeSet<String>,
     /// Digest of the declaration with its secrets, to see whether a reload changed it.
     pub digest: Digest,
 }

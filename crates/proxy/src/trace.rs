@@ -1,6 +1,6 @@
 //! What tracing learns of a call: read from the client, handed to whoever exports spans.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use portcullis_core::{Code, Treatment};
 
@@ -10,7 +10,7 @@ use crate::trail::Trail;
 #[derive(Clone, Debug)]
 pub struct Span {
     /// `mcp.method.name`
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// The server and, where the method names one, tool or prompt.
     pub target: String,
     /// `mcp.protocol.version`
@@ -26,7 +26,7 @@ pub struct Span {
 impl Span {
     pub(crate) fn of(trail: &Trail, refusal: Option<Code>) -> Self {
         Self {
-            method: trail.method.unwrap_or("none"),
+            method: trail.method.clone().unwrap_or(Cow::Borrowed("none")),
             target: trail.target.as_ref().map(ToString::to_string).unwrap_or_default(),
             revision: trail.era.unwrap_or("unknown"),
             parent: trail.trace.clone(),

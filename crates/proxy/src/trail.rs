@@ -1,7 +1,7 @@
 //! What the stages leave behind for the ledger and the metrics. Write-only for them: no stage can read another's
 //! side effects.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use portcullis_core::{Action, Caller, Clock, Digest, Event, Finding, Refusal, Target};
 use portcullis_proof::entry::{Actor, Content, Decision, Entry, Output};
@@ -47,7 +47,7 @@ pub struct Trail {
     /// The era, as the ledger names it.
     pub era: Option<&'static str>,
     /// The method.
-    pub method: Option<&'static str>,
+    pub method: Option<Cow<'static, str>>,
     /// What it asks for.
     pub action: Option<Action>,
     /// What it is aimed at.
@@ -140,7 +140,7 @@ impl Trail {
         entry.actor = self.caller.as_deref().map(Actor::of);
         entry.source = self.source;
         entry.era = self.era;
-        entry.method = self.method;
+        entry.method = self.method.as_deref();
         entry.action = self.action;
         entry.target = self.target.as_ref().or(self.server.as_ref());
         entry.session = self.session;

@@ -76,10 +76,16 @@ impl Edits {
 
     /// Removes a member of an object, with the comma that goes with it.
     pub fn remove_member(&mut self, object: View<'_>, name: &str) {
+        self.retain_members(object, |key| key != name);
+    }
+
+    /// Keeps the members of an object for whose names `keep` says so, with the commas that go with them.
+    pub fn retain_members(&mut self, object: View<'_>, mut keep: impl FnMut(&str) -> bool) {
         let mut spans = Vec::new();
         let mut members = object.members();
         while let Some((key, value)) = members.next_view() {
-            spans.push((key.span().start..value.span().end, !key.is_str(name)));
+            let kept = key.as_str().is_some_and(|name| keep(&name));
+            spans.push((key.span().start..value.span().end, kept));
         }
         self.keep(&spans);
     }

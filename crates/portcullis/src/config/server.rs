@@ -38,6 +38,12 @@ section! {
         egress: Egress;
         /// What the server may ask of clients.
         server_requests: Vec<ServerRequest>;
+        /// Methods beyond the specification that pass in both directions, by their exact names; inspected and recorded
+        /// like all others. Callers need the action `call_method`.
+        methods: Vec<String>;
+        /// Extensions that client and server may offer each other, besides `io.modelcontextprotocol/tasks` and
+        /// `io.modelcontextprotocol/ui`.
+        extensions: Vec<String>;
     }
 }
 
@@ -107,6 +113,8 @@ pub(crate) struct Server {
     pub(crate) trust: Trust,
     pub(crate) isolation: Isolation,
     pub(crate) server_requests: Vec<ServerRequest>,
+    pub(crate) methods: Vec<String>,
+    pub(crate) extensions: Vec<String>,
 }
 
 impl Server {
@@ -123,6 +131,8 @@ impl Server {
             trust: Trust::TrustOnFirstUse,
             isolation: Isolation::Shared,
             server_requests: Vec::new(),
+            methods: Vec::new(),
+            extensions: Vec::new(),
         }
     }
 
@@ -167,21 +177,13 @@ impl Setting for Server {
             );
         }
         let section = ServerSection::read(node, walk)?;
-        let ServerSection {
-            url,
-            command,
-            env,
-            cwd,
-            sandbox,
-            headers,
-            trust,
-            isolation,
-            egress,
-            server_requests,
-        } = section;
+        let ServerSection { url, command, env, cwd, sandbox, headers, trust, isolation, egress, .. } = section;
+        let ServerSection { server_requests, methods, extensions, .. } = section;
         let sandbox = confinement(sandbox, node, walk);
         check_headers(node, walk, &headers);
         check_env(node, walk, &env);
+        check_names(node, walk, "methods", &methods);
+        check_names(node, walk, "extensions", &extensions);
         let upstream = match (url, command) {
             (Some(url), None) => {
                 misplaced(
@@ -224,8 +226,25 @@ impl Setting for Server {
                 None
             }
         };
-        let server = Self { upstream: upstream?, trust, isolation, server_requests };
+        let server = Self { upstream: upstream?, trust, isolation, server_requests, methods, extensions };
         (walk.mistakes.len() == before).then_some(server)
+    }
+}
+
+/// Names of methods or extensions that the specification's own table does not know.
+fn check_names(node: &Node, walk: &mut Walk, key: &str, names: &[String]) {
+    let Some((_, at)) = node.get(key) else { return };
+    for name in names {
+        let problem = if name.is_empty() || name.len() > 128 || !name.bytes().all(|b| b.is_ascii_graphic()) {
+            Some(("cannot be such a name", "write at most 128 visible characters without spaces"))
+        } else if key == "methods" && portcullis_mcp::method::find(name).is_some() {
+            Some(("is a method of the specification", "remove it; policy decides about it"))
+        } else {
+            None
+        };
+        if let Some((what, hint)) = problem {
+            walk.key(key, |walk| walk.report(at, format!("`{name}` {what}"), hint));
+        }
     }
 }
 

@@ -251,7 +251,10 @@ fn server_settings(
             .map(|(name, reference)| Ok((name.clone(), reference.resolve()?)))
             .collect::<Result<BTreeMap<String, Secret<String>>, String>>()
     };
-    let mut parts = vec![format!("{:?}{:?}{:?}", section.trust, section.isolation, section.server_requests)];
+    let mut parts = vec![
+        format!("{:?}{:?}{:?}", section.trust, section.isolation, section.server_requests),
+        format!("{:?}{:?}", section.methods, section.extensions),
+    ];
     let transport = match &section.upstream {
         config::Upstream::Http { url, headers, egress } => {
             let mut resolved = Vec::new();
@@ -292,7 +295,9 @@ fn server_settings(
         section.server_requests.iter().map(|request| request_name(*request).to_owned()).collect();
     let digest = Digest::of(parts.join("\n").as_bytes());
     parts.iter_mut().for_each(zeroize::Zeroize::zeroize);
-    Ok(ServerSettings { transport, trust, server_requests, digest })
+    let (methods, extensions) =
+        (section.methods.iter().cloned().collect(), section.extensions.iter().cloned().collect());
+    Ok(ServerSettings { transport, trust, server_requests, methods, extensions, digest })
 }
 
 /// The confinement of a server, with what it shares with all others.

@@ -166,12 +166,12 @@ impl Tracer for Spans {
         let end = SystemTime::now();
         let start = end.checked_sub(Duration::from_micros(call.duration_us)).unwrap_or(end);
         let name = if call.target.is_empty() {
-            call.method.to_owned()
+            call.method.clone().into_owned()
         } else {
             format!("{} {}", call.method, call.target)
         };
         let mut attributes = vec![
-            KeyValue::new("mcp.method.name", call.method),
+            KeyValue::new("mcp.method.name", call.method.clone()),
             KeyValue::new("mcp.protocol.version", call.revision),
         ];
         attributes.extend(call.refusal.map(|code| KeyValue::new("error.type", code.name())));

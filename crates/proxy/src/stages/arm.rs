@@ -7,6 +7,7 @@ use portcullis_mcp::revision::{Era, mirrored};
 
 use super::record::Recorded;
 use crate::{
+    extensions,
     head::{METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb, secret_value},
     session::Backend,
     settings::Transport,
@@ -42,6 +43,7 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
     let obligations = obligations(&recorded);
     // Not before: a server's own id of a task is as good as a credential on many servers.
     exchange_tasks(&mut recorded)?;
+    narrow(&mut recorded)?;
     let aimed = &recorded.inspected.permitted.valid.aimed;
     let mut headers = HeaderMap::new();
     if let Transport::Http { headers: secrets, .. } = &aimed.server.settings.transport {
@@ -88,8 +90,17 @@ fn obligations(recorded: &Recorded) -> Obligations {
 fn exchange_tasks(recorded: &mut Recorded) -> Result<(), Refusal> {
     let aimed = &recorded.inspected.permitted.valid.aimed;
     if let (false, Some(message)) = (aimed.tasks.is_empty(), &recorded.inspected.message) {
-        let message = tasks::inward(aimed.call.method(), message, &aimed.tasks)?;
+        let message = tasks::inward(&aimed.call.method(), message, &aimed.tasks)?;
         recorded.inspected.message = Some(message);
+    }
+    Ok(())
+}
+
+/// The server learns only of those extensions of the client that may pass.
+fn narrow(recorded: &mut Recorded) -> Result<(), Refusal> {
+    let aimed = &recorded.inspected.permitted.valid.aimed;
+    if let Some(message) = recorded.inspected.message.take() {
+        recorded.inspected.message = Some(extensions::inward(&aimed.server.settings, message)?);
     }
     Ok(())
 }

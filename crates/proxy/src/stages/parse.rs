@@ -1,6 +1,6 @@
 //! One message, strictly parsed once: era, method, session. Past this line nobody validates the envelope again.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use portcullis_core::{Action, Caller, Code, Refusal};
@@ -36,6 +36,8 @@ pub struct Call {
     pub(super) content: Content,
     pub(super) era: Era,
     pub(super) row: Option<&'static MethodRow>,
+    /// The name of a method beyond the specification that the operator lists.
+    pub(super) listed: Option<String>,
     pub(super) session: Option<Arc<Session>>,
     pub(super) action: Action,
 }
@@ -52,13 +54,16 @@ impl Call {
 
     /// The method, or what stands for one.
     #[must_use]
-    pub fn method(&self) -> &'static str {
-        match (&self.content, self.row) {
+    pub fn method(&self) -> Cow<'static, str> {
+        if let Some(listed) = &self.listed {
+            return Cow::Owned(listed.clone());
+        }
+        Cow::Borrowed(match (&self.content, self.row) {
             (Content::EndSession, _) => "DELETE",
             (Content::OpenStream, _) => "GET",
             (Content::Message(_), Some(row)) => row.name,
             (Content::Message(_), None) => "response",
-        }
+        })
     }
 
     /// Whether it is the method of that name.
@@ -124,19 +129,20 @@ pub fn call(
         Verb::Get => without_body(&head, Content::OpenStream, rules, asked)?,
         Verb::Delete => without_body(&head, Content::EndSession, rules, asked)?,
     };
-    let Parsed { content, era, row, action } = parsed;
+    let Parsed { content, era, row, listed, action } = parsed;
     let session = match era {
         Era::Modern => None,
         Era::Legacy if row.is_some_and(|row| row.name == "initialize") => None,
         Era::Legacy => Some(session(&head, caller, rules, sessions)?),
     };
-    Ok(Call { head, content, era, row, session, action })
+    Ok(Call { head, content, era, row, listed, session, action })
 }
 
 struct Parsed {
     content: Content,
     era: Era,
     row: Option<&'static MethodRow>,
+    listed: Option<String>,
     action: Action,
 }
 
@@ -156,14 +162,17 @@ fn message(head: &Head, bytes: Bytes, rules: &Rules, asked: &mut Asked) -> Resul
                 "revision 2026-07-28 has no responses from clients",
             ));
         }
-        return Ok(Parsed { content: Content::Message(message), era, row: None, action: Action::Answer });
+        let content = Content::Message(message);
+        return Ok(Parsed { content, era, row: None, listed: None, action: Action::Answer });
     };
     let unknown = || Refusal::new(Code::MethodUnknown, format!("method `{name}`"));
-    let row = method::find(&name).ok_or_else(unknown)?;
     let form = match message.shape() {
         Shape::Notification => Form::Notification,
         Shape::Error | Shape::Request | Shape::Response => Form::Request,
     };
+    let listed = rules.servers.get(&head.server).filter(|server| server.settings.methods.contains(&*name));
+    let row = method::find(&name).or_else(|| listed.map(|_| method::listed(form))).ok_or_else(unknown)?;
+    let listed = (row.action == Action::CallMethod).then(|| name.clone().into_owned());
     if !era.allows(row, Side::Client) {
         return Err(unknown());
     }
@@ -173,7 +182,7 @@ fn message(head: &Head, bytes: Bytes, rules: &Rules, asked: &mut Asked) -> Resul
     asked.tool_call = row.action == Action::CallTool;
     revision::agree(era, &headers, &message, row).map_err(|error| refused(error, head, rules))?;
     let action = row.action;
-    Ok(Parsed { content: Content::Message(message), era, row: Some(row), action })
+    Ok(Parsed { content: Content::Message(message), era, row: Some(row), listed, action })
 }
 
 /// A refusal for headers, body and revision that do not go together. What is supported is what the server of the
@@ -210,7 +219,7 @@ fn without_body(head: &Head, content: Content, rules: &Rules, asked: &mut Asked)
         }
     }
     asked.era = Some(Era::Legacy);
-    Ok(Parsed { content, era: Era::Legacy, row: None, action: Action::Connect })
+    Ok(Parsed { content, era: Era::Legacy, row: None, listed: None, action: Action::Connect })
 }
 
 fn session(

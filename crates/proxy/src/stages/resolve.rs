@@ -87,7 +87,7 @@ fn named_tasks(
 ) -> Result<Vec<Task>, Refusal> {
     let Some(message) = call.message() else { return Ok(Vec::new()) };
     let named =
-        tasks::named(&gateway.tasks, call.method(), message, (&caller.id, &server.name), &rules.limits)?;
+        tasks::named(&gateway.tasks, &call.method(), message, (&caller.id, &server.name), &rules.limits)?;
     let context = RequestContext {
         now: gateway.clock.now(),
         source_ip: Some(call.head.source),
