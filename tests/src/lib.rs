@@ -11,4 +11,5 @@ pub mod load;
 pub mod odd;
 pub mod pair;
 pub mod process;
+pub mod sse_server;
 pub mod strace;

@@ -6,7 +6,7 @@ mod connect;
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -179,8 +179,28 @@ impl HttpUpstream {
 
     /// Sends one request to the configured URL, whatever URI and `Host` it carries. Returns when the head of the answer
     /// is there; the body streams. Dropping the future or the body ends the exchange and closes its connection.
-    pub async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
-        *request.uri_mut() = self.uri.clone();
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+        self.send_at(self.uri.clone(), request).await
+    }
+
+    /// The same to another path of the configured scheme, host and port, as the server itself names one.
+    pub async fn send_to(
+        &self,
+        target: PathAndQuery,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = Some(target);
+        let uri = Uri::from_parts(parts).map_err(|error| ClientError::Request(error.to_string()))?;
+        self.send_at(uri, request).await
+    }
+
+    async fn send_at(
+        &self,
+        uri: Uri,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        *request.uri_mut() = uri;
         *request.version_mut() = http::Version::HTTP_11;
         request.headers_mut().insert(header::HOST, self.host.clone());
         match timeout(self.first_byte_timeout, self.client.request(request)).await {

@@ -37,7 +37,7 @@ pub(crate) use self::{
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
     sections::{Jwt, JwtKind, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
-    server::{Isolation, Server, ServerRequest, Trust, Upstream},
+    server::{Isolation, Server, ServerRequest, Transport, Trust, Upstream},
     values::{Reference, RoleName, is_name, looks_secret, names_a_secret},
 };
 

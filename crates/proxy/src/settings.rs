@@ -38,6 +38,17 @@ pub enum Transport {
         /// Addresses it may resolve to.
         egress: EgressPolicy,
     },
+    /// The transport before Streamable HTTP, revision 2024-11-05.
+    LegacySse {
+        /// Where the event stream is.
+        url: Url,
+        /// Headers joined where the connection is made.
+        headers: Vec<(http::HeaderName, Secret<String>)>,
+        /// Addresses it may resolve to.
+        egress: EgressPolicy,
+        /// Who shares a connection.
+        isolation: Isolation,
+    },
     /// A child process.
     Stdio {
         /// The program; no shell is involved.

@@ -5,15 +5,17 @@ pub mod http;
 pub mod own;
 mod pending;
 pub mod spoken;
+pub mod sse;
 pub mod stdio;
 
 use std::{fmt, pin::Pin};
 
 use bytes::Bytes;
 use portcullis_core::{Limits, Refusal};
-use portcullis_mcp::sse;
+use portcullis_mcp::sse::Event;
 
 pub use self::http::HttpPeer;
+pub use self::sse::SseServer;
 pub use self::stdio::StdioPeer;
 
 /// One server, reached one way.
@@ -21,7 +23,7 @@ pub use self::stdio::StdioPeer;
 pub enum Upstream {
     /// Streamable HTTP.
     Http(Box<HttpPeer>),
-    /// Child processes.
+    /// Child processes, and connections of the transport before Streamable HTTP: one channel in each direction.
     Stdio(Box<StdioPeer>),
 }
 
@@ -61,7 +63,7 @@ pub enum Events {
 }
 
 /// The next event of a bridged stream, when it is there.
-pub type NextEvent<'a> = Pin<Box<dyn Future<Output = Result<Option<sse::Event>, Refusal>> + Send + 'a>>;
+pub type NextEvent<'a> = Pin<Box<dyn Future<Output = Result<Option<Event>, Refusal>> + Send + 'a>>;
 
 /// Messages of a server of another era, as the client's era says them.
 pub trait Bridged: fmt::Debug + Send {
@@ -75,7 +77,7 @@ impl Events {
     /// # Errors
     /// `upstream.timeout` after too long a silence, `answer.too_large` beyond the size of one event,
     /// `upstream.unavailable` when the connection or the child is gone.
-    pub async fn next(&mut self, limits: &Limits, endless: bool) -> Result<Option<sse::Event>, Refusal> {
+    pub async fn next(&mut self, limits: &Limits, endless: bool) -> Result<Option<Event>, Refusal> {
         match self {
             Self::Bridged(bridged) => bridged.next(limits).await,
             Self::Http(stream) => stream.next(limits, endless).await,

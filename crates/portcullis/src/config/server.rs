@@ -18,6 +18,8 @@ section! {
     ServerSection {
         /// URL of its Streamable HTTP endpoint.
         url: Option<Url>;
+        /// How `url` is spoken to. The older transport is never tried unless it is named here.
+        transport: Transport = Transport::StreamableHttp;
         /// Program and arguments of a stdio server. No shell is involved; the environment is clean but for `env`.
         /// `${NAME}` in an argument stands for the variable of that name under `env`.
         command: Option<Vec<String>>;
@@ -70,6 +72,16 @@ choice! {
 }
 
 choice! {
+    /// How a URL is spoken to.
+    Transport {
+        /// Streamable HTTP, of revision 2025-03-26 and later.
+        StreamableHttp = "streamable_http",
+        /// The two endpoints of revision 2024-11-05 (HTTP+SSE); `url` is that of the event stream.
+        LegacySse = "legacy_sse",
+    }
+}
+
+choice! {
     /// What a server may ask of a client.
     ServerRequest {
         /// Questions to the user.
@@ -95,7 +107,7 @@ section! {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Upstream {
     /// Streamable HTTP.
-    Http { url: Url, headers: BTreeMap<String, Reference>, egress: Egress },
+    Http { url: Url, transport: Transport, headers: BTreeMap<String, Reference>, egress: Egress },
     /// A child process.
     Stdio {
         program: String,
@@ -177,8 +189,9 @@ impl Setting for Server {
             );
         }
         let section = ServerSection::read(node, walk)?;
-        let ServerSection { url, command, env, cwd, sandbox, headers, trust, isolation, egress, .. } = section;
-        let ServerSection { server_requests, methods, extensions, .. } = section;
+        let ServerSection { url, command, env, cwd, sandbox, headers, trust, isolation, egress, .. } =
+            section;
+        let ServerSection { server_requests, methods, extensions, transport, .. } = section;
         let sandbox = confinement(sandbox, node, walk);
         check_headers(node, walk, &headers);
         check_env(node, walk, &env);
@@ -186,18 +199,16 @@ impl Setting for Server {
         check_names(node, walk, "extensions", &extensions);
         let upstream = match (url, command) {
             (Some(url), None) => {
-                misplaced(
-                    node,
-                    walk,
-                    &["env", "cwd", "sandbox", "isolation"],
-                    "url",
-                    "a server with `command`",
-                );
+                misplaced(node, walk, &["env", "cwd", "sandbox"], "url", "a server with `command`");
+                if transport == Transport::StreamableHttp {
+                    let belongs = "a server with `command`, or with `transport: legacy_sse`";
+                    misplaced(node, walk, &["isolation"], "url", belongs);
+                }
                 let egress = written_out(&url, egress);
-                Some(Upstream::Http { url, headers, egress })
+                Some(Upstream::Http { url, transport, headers, egress })
             }
             (None, Some(command)) => {
-                misplaced(node, walk, &["headers", "egress"], "command", "a server with `url`");
+                misplaced(node, walk, &["headers", "egress", "transport"], "command", "a server with `url`");
                 let mut words = command.into_iter();
                 let program = words.next().filter(|program| !program.is_empty());
                 if program.is_none() {

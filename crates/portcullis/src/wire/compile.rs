@@ -29,10 +29,11 @@ use portcullis_proxy::{
     catalog::{Catalog, Parts as CatalogParts},
     rules::{Rules, Server},
     settings::{Isolation, ServerSettings, Transport, Trust},
-    upstream::{HttpPeer, StdioPeer, Upstream},
+    upstream::{HttpPeer, SseServer, StdioPeer, Upstream},
 };
 use portcullis_store::{Keys, Ledger, Revisions};
 use serde_json::Value;
+use url::Url;
 
 use super::{own_tls, sandbox};
 use crate::config::{self, Config, ConfigMistake, Place, Reference, Settings};
@@ -256,20 +257,26 @@ fn server_settings(
         format!("{:?}{:?}", section.methods, section.extensions),
     ];
     let transport = match &section.upstream {
-        config::Upstream::Http { url, headers, egress } => {
+        config::Upstream::Http { url, transport, headers, egress } => {
             let mut resolved = Vec::new();
             for (name, value) in resolve(headers)? {
                 parts.push(format!("{name}={}", value.expose()));
                 let header = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
                 resolved.push((header, value));
             }
-            parts.push(format!("{url} {egress:?}"));
+            parts.push(format!("{url} {transport:?} {egress:?}"));
             let egress = EgressPolicy {
                 allow_http: egress.allow_loopback || egress.allow_private,
                 allow_loopback: egress.allow_loopback,
                 allow_private: egress.allow_private,
             };
-            Transport::Http { url: url.clone(), headers: resolved, egress }
+            let (url, headers) = (url.clone(), resolved);
+            match transport {
+                config::Transport::StreamableHttp => Transport::Http { url, headers, egress },
+                config::Transport::LegacySse => {
+                    Transport::LegacySse { url, headers, egress, isolation: isolation(section.isolation) }
+                }
+            }
         }
         config::Upstream::Stdio { program, args, env, cwd, sandbox } => {
             let env = resolve(env)?;
@@ -338,11 +345,13 @@ async fn server(
 ) -> Result<Arc<Server>, String> {
     let name: Arc<str> = Arc::from(name);
     let upstream = match &settings.transport {
+        Transport::LegacySse { url, headers, egress, isolation } => {
+            let server = SseServer::new(client(url, *egress, limits)?, url.clone(), headers.clone());
+            let (name, clock) = (Arc::clone(&name), Arc::clone(&world.clock));
+            Upstream::Stdio(Box::new(StdioPeer::sse(name, server, *isolation, clock)))
+        }
         Transport::Http { url, headers, egress } => {
-            let mut options = UpstreamOptions::new(*egress, limits);
-            // The stages own this deadline; the client's is only a second line.
-            options.first_byte_timeout = Duration::from_millis(limits.total_timeout_ms);
-            let client = HttpUpstream::new(url, &options).map_err(|error| error.to_string())?;
+            let client = client(url, *egress, limits)?;
             Upstream::Http(Box::new(HttpPeer::new(client, headers.clone())))
         }
         Transport::Stdio { program, args, env, cwd, isolation, sandbox } => {
@@ -393,6 +402,13 @@ pub(crate) fn with_variables(argument: &str, env: &BTreeMap<String, String>) -> 
     }
     out.push_str(rest);
     out
+}
+
+fn client(url: &Url, egress: EgressPolicy, limits: &Limits) -> Result<HttpUpstream, String> {
+    let mut options = UpstreamOptions::new(egress, limits);
+    // The stages own this deadline; the client's is only a second line.
+    options.first_byte_timeout = Duration::from_millis(limits.total_timeout_ms);
+    HttpUpstream::new(url, &options).map_err(|error| error.to_string())
 }
 
 fn authenticator(config: &Config, world: &World) -> Result<Authenticator, String> {

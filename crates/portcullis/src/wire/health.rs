@@ -28,10 +28,13 @@ impl Health for Facts {
                 Transport::Http { url, .. } => {
                     ("http", format!("{}{}", url.origin().ascii_serialization(), url.path()))
                 }
+                Transport::LegacySse { url, .. } => {
+                    ("legacy_sse", format!("{}{}", url.origin().ascii_serialization(), url.path()))
+                }
                 Transport::Stdio { program, .. } => ("stdio", program.clone()),
             };
             let sandbox = match &server.settings.transport {
-                Transport::Http { .. } => None,
+                Transport::Http { .. } | Transport::LegacySse { .. } => None,
                 Transport::Stdio { sandbox: None, .. } => Some("off".to_owned()),
                 Transport::Stdio { sandbox: Some(sandbox), .. } => {
                     Some(super::sandbox::state(&sandbox.confinement))

@@ -152,6 +152,21 @@ async fn collect(
     Ok(if rest.is_empty() { first } else { Bytes::from(rest) })
 }
 
+/// The event stream that a server answers.
+///
+/// # Errors
+/// `upstream.unavailable` when it answers anything else.
+pub(super) fn event_stream(response: Response<Incoming>, limits: &Limits) -> Result<EventStream, Refusal> {
+    let (head, body) = response.into_parts();
+    let media = head.headers.get(header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or_default());
+    let media = media.split(';').next().unwrap_or_default().trim();
+    if head.status != StatusCode::OK || !media.eq_ignore_ascii_case("text/event-stream") {
+        let what = format!("the server opened no event stream: {}", head.status);
+        return Err(Refusal::new(Code::UpstreamUnavailable, what));
+    }
+    Ok(EventStream::new(body, limits))
+}
+
 /// An event stream over HTTP.
 #[derive(Debug)]
 pub struct EventStream {

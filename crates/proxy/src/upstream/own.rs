@@ -269,7 +269,9 @@ impl StdioPeer {
         if let Some((_, answer)) = self.opened().await {
             return offered(answer, limits);
         }
-        if let Some(offer) = self.discover(limits).await? {
+        if !self.legacy_only()
+            && let Some(offer) = self.discover(limits).await?
+        {
             return Ok(offer);
         }
         // Any answer that is not modern, and silence, mean the older era (specification 2026-07-28, versioning).

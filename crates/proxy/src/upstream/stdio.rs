@@ -14,13 +14,13 @@ use portcullis_net::{
 };
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
-use super::spoken::Spoken;
+use super::{SseServer, spoken::Spoken};
 use crate::settings::Isolation;
 
 mod masking;
 mod process;
 
-use process::Start;
+use process::{How, Start};
 
 pub use process::{Lines, Process, declined};
 
@@ -41,12 +41,18 @@ pub enum Owner<'a> {
     Gateway,
 }
 
-/// A server that runs as child processes.
+/// What is behind the channel.
+#[derive(Debug)]
+enum Behind {
+    Command(Command, Environment),
+    Connection(Box<SseServer>),
+}
+
+/// A server that runs as child processes, or that is spoken to as if it did.
 #[derive(Debug)]
 pub struct StdioPeer {
     name: Arc<str>,
-    command: Command,
-    base: Environment,
+    behind: Behind,
     isolation: Isolation,
     sandbox: Option<Sandbox>,
     clock: Arc<dyn Clock>,
@@ -69,10 +75,25 @@ impl StdioPeer {
         isolation: Isolation,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        Self::of(name, Behind::Command(command, base), isolation, clock)
+    }
+
+    /// A server of the transport before Streamable HTTP.
+    #[must_use]
+    pub fn sse(name: Arc<str>, server: SseServer, isolation: Isolation, clock: Arc<dyn Clock>) -> Self {
+        Self::of(name, Behind::Connection(Box::new(server)), isolation, clock)
+    }
+
+    /// Whether the server can only speak the older era.
+    #[must_use]
+    pub const fn legacy_only(&self) -> bool {
+        matches!(self.behind, Behind::Connection(_))
+    }
+
+    fn of(name: Arc<str>, behind: Behind, isolation: Isolation, clock: Arc<dyn Clock>) -> Self {
         Self {
             name,
-            command,
-            base,
+            behind,
             isolation,
             sandbox: None,
             clock,
@@ -193,7 +214,7 @@ impl StdioPeer {
             if let Some(process) = processes.remove(&idlest) {
                 // Sessions still hold it, so that dropping it here would end nothing; they open another when used.
                 process.over();
-                tokio::spawn(async move { process.child.shutdown().await });
+                tokio::spawn(async move { process.shutdown().await });
             }
         }
         self.wait_allowed()?;
@@ -209,10 +230,16 @@ impl StdioPeer {
     }
 
     fn start(&self, limits: &Limits) -> Start<'_> {
-        let mut options = ChildOptions::new(Arc::clone(&self.name), limits, self.base.clone());
-        options.sandbox.clone_from(&self.sandbox);
+        let how = match &self.behind {
+            Behind::Command(command, base) => {
+                let mut options = ChildOptions::new(Arc::clone(&self.name), limits, base.clone());
+                options.sandbox.clone_from(&self.sandbox);
+                How::Child(command, Box::new(options))
+            }
+            Behind::Connection(server) => How::Connection(server),
+        };
         let shared = self.isolation == Isolation::Shared;
-        Start { command: &self.command, options, shared, changed: &self.changed }
+        Start { name: &self.name, how, shared, changed: &self.changed }
     }
 
     fn wait_allowed(&self) -> Result<(), Refusal> {
@@ -266,7 +293,7 @@ impl StdioPeer {
     pub async fn end(&self, process: &Arc<Process>) {
         if self.isolation == Isolation::PerSession {
             self.processes.lock().await.retain(|_, held| !Arc::ptr_eq(held, process));
-            process.child.shutdown().await;
+            process.shutdown().await;
         }
     }
 
@@ -274,7 +301,7 @@ impl StdioPeer {
     pub async fn shutdown(&self) {
         let processes: Vec<_> = self.processes.lock().await.drain().map(|(_, process)| process).collect();
         for process in processes {
-            process.child.shutdown().await;
+            process.shutdown().await;
         }
     }
 }

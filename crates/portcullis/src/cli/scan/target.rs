@@ -23,7 +23,7 @@ use super::{
     Finding, Level, Scan,
 };
 use crate::{
-    config::{Config, Overrides, Reference, Server, Upstream},
+    config::{Config, Overrides, Reference, Server, Transport, Upstream},
     wire::with_variables,
 };
 
@@ -168,7 +168,10 @@ fn of_config(file: &str, options: &Scan) -> Result<Vec<Target>, Failure> {
 
 fn of_server(file: &str, name: &str, server: &Server, options: &Scan) -> Target {
     let (shown, reach, findings) = match &server.upstream {
-        Upstream::Http { url, headers, egress } => {
+        Upstream::Http { url, transport: Transport::LegacySse, .. } => {
+            (bare(url), Err("a scan does not speak the older transport".to_owned()), plaintext(url))
+        }
+        Upstream::Http { url, transport: Transport::StreamableHttp, headers, egress } => {
             let resolved = headers.iter().map(|(name, value)| {
                 Ok((name.parse().map_err(|_| format!("`{name}` is not a header name"))?, value.resolve()?))
             });

@@ -21,7 +21,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::super::pending::{Pending, Piece, Route, Sender};
+use super::super::{
+    pending::{Pending, Piece, Route, Sender},
+    sse::{SseLink, SseServer},
+};
 
 /// Messages waiting for one slow reader before the child's output waits too.
 const LINES_WAITING_MAX: usize = 64;
@@ -29,19 +32,54 @@ const LINES_WAITING_MAX: usize = 64;
 /// How long a child waits for a reader that does not read.
 const STUCK: Duration = Duration::from_secs(5);
 
+/// How a channel to a server is opened.
+#[derive(Debug)]
+pub(super) enum How<'a> {
+    Child(&'a Command, Box<ChildOptions>),
+    Connection(&'a SseServer),
+}
+
+/// What a channel to a server runs over.
+#[derive(Debug)]
+enum Link {
+    Child(Child),
+    Sse(Box<SseLink>),
+}
+
+impl Link {
+    fn open(start: &Start<'_>, limits: &Limits) -> Result<(Self, mpsc::Receiver<Bytes>), Refusal> {
+        let (command, mut options) = match start.how {
+            How::Child(command, ref options) => (command, options.clone()),
+            How::Connection(server) => {
+                let (link, messages) = server.connect(start.name, limits);
+                return Ok((Self::Sse(Box::new(link)), messages));
+            }
+        };
+        options.stderr_filter = Some(super::masking::without(command.env.values()));
+        let (child, lines) = Child::spawn(command, &options).map_err(|error| {
+            let code = match &error {
+                SpawnError::Sandbox(_) => Code::SandboxUnavailable,
+                SpawnError::Os { .. } | SpawnError::Stillborn { .. } => Code::UpstreamUnavailable,
+            };
+            Refusal::new(code, error.to_string())
+        })?;
+        Ok((Self::Child(child), lines))
+    }
+}
+
 /// What a process is started with.
 #[derive(Debug)]
 pub(super) struct Start<'a> {
-    pub(super) command: &'a Command,
-    pub(super) options: ChildOptions,
+    pub(super) name: &'a Arc<str>,
+    pub(super) how: How<'a>,
     pub(super) shared: bool,
     pub(super) changed: &'a Arc<tokio::sync::Notify>,
 }
 
-/// One child process.
+/// One child process, or one connection that is used like one.
 #[derive(Debug)]
 pub struct Process {
-    pub(super) child: Child,
+    link: Link,
     pending: Mutex<Pending>,
     opened: OnceCell<Bytes>,
     alive: AtomicBool,
@@ -55,19 +93,10 @@ pub struct Process {
 
 impl Process {
     pub(super) fn start(start: &Start<'_>, limits: &Limits) -> Result<Arc<Self>, Refusal> {
-        let Start { command, options, shared, changed } = start;
-        let mut options = options.clone();
-        options.stderr_filter = Some(super::masking::without(command.env.values()));
-        let (child, lines) = Child::spawn(command, &options).map_err(|error| {
-            let code = match &error {
-                SpawnError::Sandbox(_) => Code::SandboxUnavailable,
-                SpawnError::Os { .. } | SpawnError::Stillborn { .. } => Code::UpstreamUnavailable,
-            };
-            Refusal::new(code, error.to_string())
-        })?;
+        let (link, lines) = Link::open(start, limits)?;
         let process = Arc::new(Self {
-            child,
-            pending: Mutex::new(Pending::new(*shared)),
+            link,
+            pending: Mutex::new(Pending::new(start.shared)),
             opened: OnceCell::new(),
             alive: AtomicBool::new(true),
             spoke: AtomicBool::new(false),
@@ -76,11 +105,11 @@ impl Process {
             used_us: AtomicU64::new(0),
         });
         let reader = Reader {
-            server: Arc::clone(&options.name),
+            server: Arc::clone(start.name),
             limits: JsonLimits::answer(limits),
             // Weak: the child ends when nobody else holds its process, and the reader with it.
             process: Arc::downgrade(&process),
-            changed: Arc::clone(changed),
+            changed: Arc::clone(start.changed),
         };
         tokio::spawn(reader.run(lines));
         Ok(process)
@@ -90,6 +119,14 @@ impl Process {
     #[must_use]
     pub fn alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
+    }
+
+    /// Ends the process or the connection in order.
+    pub(super) async fn shutdown(&self) {
+        match &self.link {
+            Link::Child(child) => drop(child.shutdown().await),
+            Link::Sse(link) => link.close(),
+        }
     }
 
     /// Lets nobody use the process any more.
@@ -258,7 +295,10 @@ impl Process {
     }
 
     async fn write(&self, line: Bytes) -> Result<(), Refusal> {
-        self.child.send_line(on_one_line(line)).await.map_err(|_| gone())
+        match &self.link {
+            Link::Child(child) => child.send_line(on_one_line(line)).await.map_err(|_| gone()),
+            Link::Sse(link) => link.send(line).await,
+        }
     }
 }
 
@@ -272,7 +312,7 @@ fn on_one_line(message: Bytes) -> Bytes {
 }
 
 fn gone() -> Refusal {
-    Refusal::new(Code::UpstreamUnavailable, "the child process ended")
+    Refusal::new(Code::UpstreamUnavailable, "the child process, or the connection, ended")
 }
 
 /// The answer to a question that is refused on behalf of a client.
