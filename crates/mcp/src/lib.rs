@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+pub mod alias;
 pub mod answer;
 pub mod bridge;
 pub mod json;

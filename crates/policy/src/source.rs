@@ -71,6 +71,30 @@ impl FromStr for Pattern {
 }
 
 impl Pattern {
+    /// Whether it matches the whole of `text`.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let (mut rest, mut floating) = (text, false);
+        for (index, piece) in self.0.iter().enumerate() {
+            let last = index + 1 == self.0.len();
+            match piece {
+                Piece::Any => floating = true,
+                // The last text has to end the whole; every other takes the first place where it fits.
+                Piece::Text(text) if last && floating => return rest.ends_with(text.as_str()),
+                Piece::Text(text) => {
+                    let found = if floating {
+                        rest.find(text.as_str())
+                    } else {
+                        rest.starts_with(text.as_str()).then_some(0)
+                    };
+                    let Some(after) = found.and_then(|at| rest.get(at + text.len()..)) else { return false };
+                    (rest, floating) = (after, false);
+                }
+            }
+        }
+        floating || rest.is_empty()
+    }
+
     /// The text itself when there is no wildcard in it.
     pub(crate) fn literal(&self) -> Option<&str> {
         match self.0.as_slice() {

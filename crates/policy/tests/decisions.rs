@@ -520,3 +520,28 @@ fn an_explanation_names_what_decided_and_what_did_not_fit() {
     let json = serde_json::to_value(&why).unwrap();
     assert_eq!(json["policies"][0]["effect"], "forbid");
 }
+
+#[test]
+fn a_pattern_matches_the_whole_of_a_text_and_a_star_any_part_of_it() {
+    for (pattern, text, matches) in [
+        ("read", "read", true),
+        ("read", "reader", false),
+        ("read", "aread", false),
+        ("read_*", "read_", true),
+        ("read_*", "read_file", true),
+        ("read_*", "xread_file", false),
+        ("*", "", true),
+        ("*.search", "notes.search", true),
+        ("*.search", "notes.search.x", false),
+        ("a*b*c", "abc", true),
+        ("a*b*c", "axbxbxc", true),
+        ("a*b*c", "acb", false),
+        ("a*a", "a", false),
+        ("a*a", "aa", true),
+        ("*ab", "aab", true),
+        ("\\*", "*", true),
+        ("\\*", "x", false),
+    ] {
+        assert_eq!(pattern.parse::<Pattern>().unwrap().matches(text), matches, "{pattern} {text}");
+    }
+}
