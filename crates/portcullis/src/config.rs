@@ -4,6 +4,7 @@
 //! section (`decode`, `sections`, `server`, `values`), and `safety` refuses what would expose the gateway. The same
 //! tables make the JSON schema and the reference page (`reference`).
 
+mod aggregate;
 mod decode;
 mod insert;
 mod mapping;
@@ -28,17 +29,18 @@ use std::{
 use portcullis_core::Digest;
 use url::Url;
 
-use self::{
-    decode::{Setting, Walk},
-    yaml::Node,
-};
 pub(crate) use self::{
+    aggregate::VirtualServer,
     insert::{fragment, with_servers},
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
     sections::{Jwt, JwtKind, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
     server::{Isolation, Server, ServerRequest, Transport, Trust, Upstream},
-    values::{Reference, RoleName, is_name, looks_secret, names_a_secret},
+    values::{PatternText, Reference, RoleName, is_name, looks_secret, names_a_secret},
+};
+use self::{
+    decode::{Setting, Walk},
+    yaml::Node,
 };
 
 /// The file that is read when none is named.

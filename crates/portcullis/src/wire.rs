@@ -4,6 +4,7 @@
 mod banner;
 mod compile;
 mod convert;
+mod groups;
 mod health;
 mod own_tls;
 mod reload;

@@ -152,6 +152,7 @@ async fn send_modern(
     limits: &Limits,
 ) -> Result<Reply, Refusal> {
     match &server.upstream {
+        Upstream::Group => Err(Refusal::new(Code::Internal, "a route over several servers on the bridge")),
         Upstream::Http(peer) => peer.send(Verb::Post, headers, message, limits).await,
         Upstream::Stdio(peer) => {
             let message = translated(message)?;

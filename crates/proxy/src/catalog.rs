@@ -2,6 +2,7 @@
 //! with them, and what changed is quarantined until a person decides (promise 10; `definitions.rs` of the store
 //! holds the convention that the admin API shares).
 
+mod fresh;
 mod refresh;
 mod template;
 
@@ -20,6 +21,7 @@ use portcullis_mcp::{json::View, revision::ParamHeader, schema::Schema};
 pub use portcullis_store::definitions::Standing;
 use portcullis_store::{Ledger, Revisions, StoreError, definitions};
 
+use self::fresh::Fresh;
 use crate::settings::Trust;
 
 /// One definition.
@@ -139,6 +141,8 @@ pub struct Catalog {
     fetched_us: [AtomicU64; 4],
     error: std::sync::Mutex<Option<String>>,
     offered: ArcSwap<Vec<String>>,
+    capabilities: ArcSwap<Bytes>,
+    fresh: Fresh,
 }
 
 impl Catalog {
@@ -156,6 +160,8 @@ impl Catalog {
             fetched_us: Default::default(),
             error: std::sync::Mutex::default(),
             offered: ArcSwap::default(),
+            capabilities: ArcSwap::new(Arc::new(Bytes::from_static(b"{}"))),
+            fresh: Fresh::default(),
         }
     }
 
@@ -175,6 +181,31 @@ impl Catalog {
     #[must_use]
     pub fn versions(&self) -> Arc<Vec<String>> {
         self.offered.load_full()
+    }
+
+    /// The capabilities that the server stated last, as JSON; an empty object before it was asked.
+    #[must_use]
+    pub fn capabilities(&self) -> Arc<Bytes> {
+        self.capabilities.load_full()
+    }
+
+    /// Whether the newest listing of a kind may still be served: the server's `ttlMs` is not over, and it has not
+    /// said since that the list changed. What states no `ttlMs` is kept for `unstated_ms`; nothing longer than `max_ms`.
+    #[must_use]
+    pub fn is_fresh(&self, kind: TargetKind, unstated_ms: u64, max_ms: u64) -> bool {
+        let fetched = self.fetched_us.get(kind as usize).map_or(0, |at| at.load(Ordering::Acquire));
+        self.fresh.lasts(kind, fetched, self.parts.clock.ticks_us(), unstated_ms, max_ms)
+    }
+
+    /// How long the newest listing of a kind lasts: as the server stated, or `unstated_ms`.
+    #[must_use]
+    pub fn ttl_ms(&self, kind: TargetKind, unstated_ms: u64) -> u64 {
+        self.fresh.ttl_ms(kind, unstated_ms)
+    }
+
+    /// The server said that its lists changed: what was listed before is served no more.
+    pub fn invalidate(&self) {
+        self.fresh.changed(self.parts.clock.ticks_us());
     }
 
     /// How old the newest listing of a kind is; `None` before the first.

@@ -84,15 +84,16 @@ impl Gateway {
 
     /// A notification of a server passed by: changed lists are fetched soon.
     pub(crate) fn noticed(self: &Arc<Self>, server: &Arc<Server>, message: &Message) {
-        if !message.method_name().is_some_and(|name| name.ends_with("/list_changed")) {
-            return;
+        // A route over several servers has no lists of its own; what merges their streams noticed already.
+        if server.group.is_none() && says_changed(message) {
+            server.changed(self.rules.load().limits.clone());
         }
-        let (gateway, server) = (Arc::clone(self), Arc::clone(server));
-        tokio::spawn(async move {
-            let limits = gateway.rules.load().limits.clone();
-            let _ = server.catalog.refresh(&server.upstream, portcullis_core::TargetKind::ALL, &limits).await;
-        });
     }
+}
+
+/// Whether a server says that one of its lists changed.
+pub(crate) fn says_changed(message: &Message) -> bool {
+    message.method_name().is_some_and(|name| name.ends_with("/list_changed"))
 }
 
 /// Logs a refusal, as loudly as its code asks.

@@ -18,6 +18,9 @@ pub(crate) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 /// The mirrored name or URI.
 pub(crate) const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
+/// Which event a broken stream ended with (2025-11-25).
+pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
 /// Which of the three HTTP methods of an MCP endpoint was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {

@@ -1,5 +1,6 @@
 //! The data plane: the pipeline of proofs every message goes through. Start reading in `pipeline.rs`.
 
+pub mod aggregate;
 pub mod body;
 pub mod bridge;
 pub mod catalog;

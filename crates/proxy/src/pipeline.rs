@@ -31,7 +31,7 @@ use crate::{
 };
 
 impl Gateway {
-    /// Answers one HTTP request to `/mcp/{server}`.
+    /// Answers one HTTP request to `/mcp/{server}`, or to `/mcp` under the name of that route.
     pub async fn answer(
         self: Arc<Self>,
         server: &str,
@@ -89,7 +89,7 @@ impl Gateway {
         let peer = parts.extensions.get::<PeerInfo>().map(|peer| peer.addr.ip());
         let source = peer.ok_or_else(|| Refusal::new(Code::Internal, "a connection without an address"))?;
         trail.source = Some(source);
-        let known = rules.servers.get(server);
+        let known = rules.route(server);
         trail.server =
             known.map(|known| Target { server: Arc::clone(&known.name), item: None, digest: None });
         let source_text = throttle::key(source);

@@ -56,7 +56,7 @@ pub(crate) struct Relay {
 impl Relay {
     /// Forwards the call and answers the client.
     pub(crate) async fn run(mut self) -> Response<Body> {
-        if let Some(session) = self.armed.session() {
+        if let Some(session) = self.armed.own_session() {
             session.demand(self.armed.obligations());
         }
         let wait = Duration::from_millis(self.rules.limits.total_timeout_ms);
@@ -129,7 +129,7 @@ impl Relay {
         let (error, jsonrpc) = (masked.facts().failure, masked.facts().jsonrpc);
         let status = match &self.armed.server().upstream {
             Upstream::Http(_) => status,
-            Upstream::Stdio(_) => http_status(self.armed.era(), jsonrpc),
+            Upstream::Group | Upstream::Stdio(_) => http_status(self.armed.era(), jsonrpc),
         };
         let session = match self.open(opens.filter(|_| error.is_none())) {
             Ok(session) => session,
@@ -175,7 +175,7 @@ impl Relay {
     }
 
     fn mask(&mut self, message: &Message, window: Option<&mut Window>) -> Result<redact::Masked, Refusal> {
-        let session = self.armed.session().filter(|_| self.armed.endless());
+        let session = self.armed.own_session().filter(|_| self.armed.endless());
         let of_session = session.map(|session| session.demanded());
         let obligations = of_session.as_ref().unwrap_or_else(|| self.armed.obligations());
         let findings = &mut self.pending.trail().findings;
@@ -210,7 +210,7 @@ impl Relay {
         let version = params.and_then(|params| params.get("protocolVersion")?.as_str());
         let version = version.filter(|version| version.len() <= VERSION_BYTES_MAX).unwrap_or_default();
         // Kept only where the server's side may have to be opened again.
-        let params = params.filter(|_| matches!(backend, Backend::Stdio { .. }));
+        let params = params.filter(|_| matches!(backend, Backend::Group(_) | Backend::Stdio { .. }));
         let new = NewSession {
             caller: Arc::from(self.armed.caller()),
             server: Arc::clone(&self.armed.server().name),
@@ -335,8 +335,11 @@ impl Stream {
     }
 
     /// Handles one event; true when it was the answer.
-    async fn event(&mut self, event: sse::Event) -> Result<bool, Refusal> {
+    async fn event(&mut self, mut event: sse::Event) -> Result<bool, Refusal> {
         self.resumable |= event.id.is_some();
+        if let Some(via) = self.relay.armed.via() {
+            event.id = event.id.map(|id| via.prefix.expose_id(&id));
+        }
         let Some(data) = event.data.clone().filter(|data| !data.is_empty()) else {
             self.write(event).await;
             return Ok(false);
@@ -433,17 +436,19 @@ impl Stream {
     async fn decline(&self, message: &Message) {
         let Some(id) = message.id() else { return };
         let armed = &self.relay.armed;
-        if let Some(Backend::Bridged(bridged)) = armed.session().map(|session| &session.backend) {
+        let part = armed.part();
+        if let Some(Backend::Bridged(bridged)) = part.as_ref().map(|session| &session.backend) {
             return bridged.decline(id.raw());
         }
-        match (&armed.server().upstream, armed.session()) {
+        match (&armed.server().upstream, part.as_ref()) {
+            (Upstream::Group, _) => forward::decline(&self.relay.rules, armed, &id).await,
             (Upstream::Stdio(_), Some(session)) => {
                 if let Backend::Stdio { process, .. } = &session.backend {
                     process.decline(id.raw(), &session.id).await;
                 }
             }
-            (Upstream::Http(peer), _) => {
-                let mut headers = armed.headers();
+            (Upstream::Http(peer), part) => {
+                let Ok(mut headers) = armed.headers_in(part) else { return };
                 headers.remove("last-event-id");
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 headers

@@ -7,12 +7,17 @@ use std::{
 };
 
 use portcullis_connect::auth::Authenticator;
-use portcullis_core::{Digest, Limits};
+use portcullis_core::{Digest, Limits, TargetKind};
 use portcullis_inspect::Inspector;
 use portcullis_mcp::json::JsonLimits;
 use portcullis_policy::Policies;
 
-use crate::{catalog::Catalog, settings::ServerSettings, upstream::Upstream};
+use crate::{
+    aggregate::{self, Group},
+    catalog::Catalog,
+    settings::ServerSettings,
+    upstream::Upstream,
+};
 
 /// Everything that decides about messages.
 #[derive(Debug)]
@@ -43,19 +48,35 @@ pub struct Rules {
     pub inspector: Arc<Inspector>,
     /// Servers by name.
     pub servers: BTreeMap<String, Arc<Server>>,
+    /// Routes over several servers by name: virtual servers, and [`aggregate::ROOT`] for `/mcp`.
+    pub groups: BTreeMap<String, Arc<Server>>,
 }
 
 impl Rules {
+    /// What the route of that name leads to: a server, or several.
+    #[must_use]
+    pub fn route(&self, name: &str) -> Option<&Arc<Server>> {
+        self.servers.get(name).or_else(|| self.groups.get(name))
+    }
+
+    /// The path of a route.
+    fn path(&self, name: &str) -> String {
+        if name == aggregate::ROOT && self.groups.contains_key(name) {
+            return String::from("/mcp");
+        }
+        format!("/mcp/{name}")
+    }
+
     /// The canonical URI of a route: the audience of tokens for it (RFC 8707).
     #[must_use]
     pub fn resource(&self, server: &str) -> String {
-        format!("{}/mcp/{server}", self.public_url)
+        format!("{}{}", self.public_url, self.path(server))
     }
 
     /// Where the protected-resource metadata of a route is (RFC 9728 section 3.1).
     #[must_use]
     pub fn metadata_url(&self, server: &str) -> String {
-        format!("{}/.well-known/oauth-protected-resource/mcp/{server}", self.public_url)
+        format!("{}/.well-known/oauth-protected-resource{}", self.public_url, self.path(server))
     }
 }
 
@@ -70,4 +91,17 @@ pub struct Server {
     pub upstream: Upstream,
     /// What it offers, pinned.
     pub catalog: Catalog,
+    /// The servers behind it, where the route leads to several.
+    pub group: Option<Box<Group>>,
+}
+
+impl Server {
+    /// The server said that its lists changed: they are fetched soon, and what was fetched before is not served.
+    pub(crate) fn changed(self: &Arc<Self>, limits: Limits) {
+        self.catalog.invalidate();
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            let _ = server.catalog.refresh(&server.upstream, TargetKind::ALL, &limits).await;
+        });
+    }
 }

@@ -8,6 +8,7 @@ use hyper::{body::Incoming, service::Service};
 use portcullis_mcp::json::quote;
 
 use crate::{
+    aggregate::ROOT,
     body::{self, Body, Inbound},
     gateway::Gateway,
     rules::Rules,
@@ -16,7 +17,7 @@ use crate::{
 /// Path of protected-resource metadata (RFC 9728 section 3).
 const METADATA: &str = "/.well-known/oauth-protected-resource";
 
-/// Serves `/mcp/{server}`, protected-resource metadata and `/healthz`.
+/// Serves `/mcp/{server}`, `/mcp` where it is switched on, protected-resource metadata and `/healthz`.
 #[derive(Clone, Debug)]
 pub struct DataPlane(pub Arc<Gateway>);
 
@@ -37,6 +38,9 @@ async fn route(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Bo
     if let Some(server) = path.strip_prefix("/mcp/").filter(|server| is_name(server)) {
         return gateway.answer(server, parts, Inbound::Wire(body)).await;
     }
+    if path == "/mcp" && gateway.rules.load().groups.contains_key(ROOT) {
+        return gateway.answer(ROOT, parts, Inbound::Wire(body)).await;
+    }
     if parts.method == Method::GET && path == "/healthz" {
         return health(&gateway);
     }
@@ -47,6 +51,9 @@ async fn route(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Bo
         let server = resource.strip_prefix("/mcp/").unwrap_or_default();
         if is_name(server) {
             return metadata(&rules, server);
+        }
+        if resource == "/mcp" && rules.groups.contains_key(ROOT) {
+            return metadata(&rules, ROOT);
         }
     }
     gateway.nowhere(&parts).await

@@ -1,6 +1,8 @@
 //! Sessions of revision 2025-11-25. The id is ours, random, bound to one caller and one server, and proves
 //! nothing by itself: to anybody else it does not exist (specification 2025-11-25, transports, "Session Management").
 
+mod members;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -12,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use portcullis_core::{Clock, Digest, Entropy, Limits, Obligations};
 
+pub use self::members::{Members, Running, Slot};
 use crate::{bridge::BridgedSession, upstream::stdio::Process};
 
 /// What a session is tied to on the server's side.
@@ -19,6 +22,8 @@ use crate::{bridge::BridgedSession, upstream::stdio::Process};
 pub enum Backend {
     /// A server of revision 2026-07-28, which has no sessions: the gateway keeps this one.
     Bridged(Arc<BridgedSession>),
+    /// Several servers, each with a session of its own.
+    Group(Arc<Members>),
     /// A Streamable HTTP server, with the session id it gave, if any.
     Http(Option<String>),
     /// A child process.
@@ -52,6 +57,21 @@ pub struct Session {
 }
 
 impl Session {
+    fn new(random: &[u8; 16], new: NewSession, now_us: u64) -> Self {
+        let NewSession { caller, server, version, backend, params } = new;
+        Self {
+            id: format!("pcs_{:032x}", u128::from_be_bytes(*random)),
+            caller,
+            server,
+            version,
+            backend,
+            params,
+            demanded: Mutex::default(),
+            started_us: now_us,
+            used_us: AtomicU64::new(now_us),
+        }
+    }
+
     /// Names the session in the ledger without giving it away.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -129,20 +149,17 @@ impl Sessions {
         if held.len() as u64 >= limits.sessions_max {
             return None;
         }
-        let id = format!("pcs_{:032x}", u128::from_be_bytes(random));
-        let session = Arc::new(Session {
-            id: id.clone(),
-            caller: new.caller,
-            server: new.server,
-            version: new.version,
-            backend: new.backend,
-            params: new.params,
-            demanded: Mutex::default(),
-            started_us: now,
-            used_us: AtomicU64::new(now),
-        });
-        held.insert(id, Arc::clone(&session));
+        let session = Arc::new(Session::new(&random, new, now));
+        held.insert(session.id.clone(), Arc::clone(&session));
         Some(session)
+    }
+
+    /// A session that no client can name: part of one on a route over several servers, and ended with it.
+    #[must_use]
+    pub fn part(&self, new: NewSession) -> Arc<Session> {
+        let mut random = [0; 16];
+        self.entropy.fill(&mut random);
+        Arc::new(Session::new(&random, new, self.clock.ticks_us()))
     }
 
     /// The session with that id, if it is this caller's, on this server, and alive.

@@ -29,6 +29,8 @@ pub struct ServerSettings {
 /// How a server is reached.
 #[derive(Clone, Debug)]
 pub enum Transport {
+    /// By way of other servers: the route leads to several.
+    Group,
     /// Streamable HTTP.
     Http {
         /// The endpoint.

@@ -2,6 +2,7 @@
 //! bytes out: what they mean is decided by the stages.
 
 pub mod http;
+mod merged;
 pub mod own;
 mod pending;
 pub mod spoken;
@@ -15,12 +16,15 @@ use portcullis_core::{Limits, Refusal};
 use portcullis_mcp::sse::Event;
 
 pub use self::http::HttpPeer;
+pub use self::merged::Merged;
 pub use self::sse::SseServer;
 pub use self::stdio::StdioPeer;
 
 /// One server, reached one way.
 #[derive(Debug)]
 pub enum Upstream {
+    /// None of its own: the route leads to several servers.
+    Group,
     /// Streamable HTTP.
     Http(Box<HttpPeer>),
     /// Child processes, and connections of the transport before Streamable HTTP: one channel in each direction.
@@ -58,6 +62,8 @@ pub enum Events {
     Http(Box<http::EventStream>),
     /// Messages of another era, translated.
     Bridged(Box<dyn Bridged>),
+    /// Streams of several servers in one.
+    Merged(Merged),
     /// Lines of a child process that concern one call or one session.
     Stdio(stdio::Lines),
 }
@@ -81,6 +87,7 @@ impl Events {
         match self {
             Self::Bridged(bridged) => bridged.next(limits).await,
             Self::Http(stream) => stream.next(limits, endless).await,
+            Self::Merged(merged) => Ok(merged.next().await),
             Self::Stdio(lines) => lines.next(limits, endless).await,
         }
     }

@@ -35,6 +35,8 @@ pub(super) fn check(common: &Common, output: &Output) -> Result<(), Failure> {
         "admin": settings.admin.address.to_string(),
         "data": config.data_dir().display().to_string(),
         "servers": settings.servers.keys().collect::<Vec<_>>(),
+        "aggregate": settings.aggregate.enabled,
+        "virtual_servers": settings.virtual_servers.keys().collect::<Vec<_>>(),
         "roles": settings.roles.keys().collect::<Vec<_>>(),
         "issuers": settings.identities.jwt.iter().map(|jwt| &jwt.issuer).collect::<Vec<_>>(),
         "policies": settings.policies.len(),

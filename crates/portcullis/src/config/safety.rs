@@ -3,6 +3,7 @@
 use url::{Host, Url};
 
 use super::{
+    aggregate,
     decode::{Setting, Walk},
     mistake::{ConfigMistake, Place},
     sections::{Admin, Identities, Listen, Settings},
@@ -10,7 +11,7 @@ use super::{
 };
 
 /// The place of a key path, or of the nearest parent that is written.
-fn place(root: &Node, path: &str) -> Place {
+pub(super) fn place(root: &Node, path: &str) -> Place {
     let mut node = root;
     let mut at = Place::START;
     for step in path.split('.') {
@@ -106,6 +107,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     if admin == address && admin.port() != 0 {
         refuse("admin.address", format!("`{admin}` is the clients' address too"), "choose another port");
     }
+    out.extend(aggregate::mistakes(settings, root));
     out
 }
 

@@ -8,6 +8,7 @@ use portcullis_core::{Action, Limits};
 use url::Url;
 
 use super::{
+    aggregate::{Aggregate, VirtualServer},
     decode::{choice, section},
     primitives::Bounded,
     server::Server,
@@ -30,6 +31,10 @@ section! {
         servers: BTreeMap<String, Server>;
         /// Start no server with a `sandbox` section where this kernel cannot do all that the section asks for.
         require_sandbox: bool = false;
+        /// Many servers as one, on the route `/mcp`.
+        aggregate: Aggregate;
+        /// Selections of things of several servers, by name; the name is the last part of the route `/mcp/NAME`.
+        virtual_servers: BTreeMap<String, VirtualServer>;
         /// How callers prove who they are.
         identities: Identities;
         /// What callers may do, by role name. Built in: `admin` (everything), `operator` and `reader`; a role of the

@@ -49,6 +49,25 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "identities: {api_keys: false}",
         &["1:1 identities: nobody can prove who they are: there is no way to authenticate"],
     ),
+    ("aggregate: {prefixes: {a: b__c}}", &["1:27 aggregate.prefixes.a: `b__c` cannot be a prefix"]),
+    ("aggregate: {name_bytes_max: 8}", &["1:29 aggregate.name_bytes_max: 8 is out of range"]),
+    (
+        "aggregate: {enabled: true, prefixes: {a: x, b: x}}\nservers: {a: {command: [a]}, b: {command: [b]}}",
+        &["1:1 aggregate: `a` and `b` have one prefix"],
+    ),
+    (
+        "aggregate: {enabled: true}\nservers: {aggregate: {command: [a]}}",
+        &["2:11 servers.aggregate: `aggregate` is the name of the route `/mcp`"],
+    ),
+    ("virtual_servers: {v: {}}", &["1:19 virtual_servers.v: selects nothing"]),
+    (
+        "virtual_servers: {a: {tools: {a: [x]}}}\nservers: {a: {command: [a]}}",
+        &["1:19 virtual_servers.a: `a` is a server already"],
+    ),
+    (
+        "virtual_servers: {aggregate: {tools: {a: [x]}}}",
+        &["1:19 virtual_servers.aggregate: `aggregate` is the name of the route `/mcp`"],
+    ),
     ("identities: {api_keys: 'true'}", &["1:24 identities.api_keys: expected `true` or `false`, found text"]),
     ("identities: {api_keys: yes}", &["1:24 identities.api_keys: expected `true` or `false`, found text"]),
     (

@@ -89,6 +89,17 @@ text! {
 }
 
 text! {
+    /// What the things of a server are exposed under where several are behind one route.
+    PrefixText: "prefix", |text, walk, node| {
+        let good = portcullis_mcp::alias::Prefix::new(&text).is_some();
+        if !good {
+            walk.report(node, format!("`{text}` cannot be a prefix"), "use up to 20 letters, digits, `.`, `_` and `-`, without `__`, and no `_` at the end");
+        }
+        good
+    }
+}
+
+text! {
     /// A host name or address, with an optional port.
     Host: "host", |text, walk, node| {
         let good = !text.contains(['/', '@', '?', '#']) && Url::parse(&format!("http://{text}/")).is_ok();

@@ -41,7 +41,7 @@ pub(crate) fn print(node: &Node, first_key: Option<&Secret<String>>, output: Out
         return Ok(());
     }
     let mut text = format!("Portcullis {} is ready.\n\n", env!("CARGO_PKG_VERSION"));
-    for name in rules.servers.keys() {
+    for name in rules.servers.keys().chain(rules.groups.keys()) {
         text += &format!("  endpoint   {}\n", rules.resource(name));
     }
     text += &format!("  admin API  http://{}\n", node.admin.local_addr());

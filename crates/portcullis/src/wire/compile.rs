@@ -58,9 +58,9 @@ pub(crate) struct World {
     pub(crate) local: Option<Arc<Caller>>,
 }
 
-type Found = Vec<ConfigMistake>;
+pub(super) type Found = Vec<ConfigMistake>;
 
-fn mistake(key: impl Into<String>, message: impl Into<String>, hint: &str) -> ConfigMistake {
+pub(super) fn mistake(key: impl Into<String>, message: impl Into<String>, hint: &str) -> ConfigMistake {
     ConfigMistake::new(Place::START, key, message, hint)
 }
 
@@ -171,9 +171,8 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
             )),
         }
     }
-    if !found.is_empty() {
-        return Err(found);
-    }
+    let groups = super::groups::groups(settings, world, &servers).map_err(|more| found.extend(more)).ok();
+    let Some(groups) = groups.filter(|_| found.is_empty()) else { return Err(found) };
     let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
     Ok(Rules {
         digest: Digest::of_parts(&parts),
@@ -189,6 +188,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         policy,
         inspector,
         servers,
+        groups,
     })
 }
 
@@ -233,6 +233,9 @@ pub(crate) fn check_server(
 ) -> Result<(), Vec<String>> {
     if config.settings.servers.contains_key(name) {
         return Err(vec![format!("`{name}` is declared in the configuration file")]);
+    }
+    if super::groups::names(&config.settings).any(|group| group == name) {
+        return Err(vec![format!("`{name}` is a route over several servers")]);
     }
     let texts = |mistakes: Found| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let server = config::Server::from_json(name, json).map_err(texts)?;
@@ -354,6 +357,7 @@ async fn server(
             let client = client(url, *egress, limits)?;
             Upstream::Http(Box::new(HttpPeer::new(client, headers.clone())))
         }
+        Transport::Group => Upstream::Group,
         Transport::Stdio { program, args, env, cwd, isolation, sandbox } => {
             let env = env.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect();
             let args = args.iter().map(|argument| with_variables(argument, &env)).collect();
@@ -371,15 +375,19 @@ async fn server(
             Upstream::Stdio(Box::new(peer.confined(sandbox.as_deref().cloned())))
         }
     };
-    let parts = CatalogParts {
+    let catalog = Catalog::new(Arc::clone(&name), settings.trust, catalog_parts(world));
+    catalog.load().await.map_err(|error| error.to_string())?;
+    Ok(Arc::new(Server { name, settings, upstream, catalog, group: None }))
+}
+
+/// What a catalogue works with.
+pub(super) fn catalog_parts(world: &World) -> CatalogParts {
+    CatalogParts {
         revisions: Arc::clone(&world.revisions),
         ledger: Arc::clone(&world.ledger),
         clock: Arc::clone(&world.clock),
         instance: Arc::clone(&world.instance),
-    };
-    let catalog = Catalog::new(Arc::clone(&name), settings.trust, parts);
-    catalog.load().await.map_err(|error| error.to_string())?;
-    Ok(Arc::new(Server { name, settings, upstream, catalog }))
+    }
 }
 
 /// An argument with the values of the server's own variables: a secret stands under `env` as a reference, and is

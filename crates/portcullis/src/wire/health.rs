@@ -32,9 +32,10 @@ impl Health for Facts {
                     ("legacy_sse", format!("{}{}", url.origin().ascii_serialization(), url.path()))
                 }
                 Transport::Stdio { program, .. } => ("stdio", program.clone()),
+                Transport::Group => ("group", String::new()),
             };
             let sandbox = match &server.settings.transport {
-                Transport::Http { .. } | Transport::LegacySse { .. } => None,
+                Transport::Group | Transport::Http { .. } | Transport::LegacySse { .. } => None,
                 Transport::Stdio { sandbox: None, .. } => Some("off".to_owned()),
                 Transport::Stdio { sandbox: Some(sandbox), .. } => {
                     Some(super::sandbox::state(&sandbox.confinement))

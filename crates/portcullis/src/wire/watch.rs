@@ -100,7 +100,7 @@ async fn refresh(core: Arc<Core>, server: Arc<Server>) {
                 () = pause => {}
                 () = peer.changed.notified() => {}
             },
-            Upstream::Http(_) => pause.await,
+            Upstream::Group | Upstream::Http(_) => pause.await,
         }
     }
 }

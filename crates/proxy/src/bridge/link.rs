@@ -48,6 +48,7 @@ impl Link {
         limits: &Limits,
     ) -> Result<Self, Refusal> {
         let (wire, initialized) = match &server.upstream {
+            Upstream::Group => return Err(moved()),
             Upstream::Http(peer) => {
                 let (headers, answer) = peer.open_session(params, limits).await?;
                 (Wire::Http(headers), answer)
@@ -105,7 +106,7 @@ impl Link {
                     None => Reply::Stream { events: Events::Stdio(lines), session: None },
                 })
             }
-            (Wire::Http(_), Upstream::Stdio(_)) => Err(moved()),
+            (Wire::Http(_), Upstream::Group | Upstream::Stdio(_)) => Err(moved()),
         }
     }
 
@@ -143,7 +144,7 @@ impl Link {
                 }
             }
             (Wire::Stdio(process), _) => process.answer(&translated(message)?, &self.key(number)).await,
-            (Wire::Http(_), Upstream::Stdio(_)) => Err(moved()),
+            (Wire::Http(_), Upstream::Group | Upstream::Stdio(_)) => Err(moved()),
         }
     }
 
@@ -171,7 +172,7 @@ impl Link {
                 }
             }
             (Wire::Stdio(process), _) => Ok(Some(Events::Stdio(process.open_stream(&self.key(0))))),
-            (Wire::Http(_), Upstream::Stdio(_)) => Err(moved()),
+            (Wire::Http(_), Upstream::Group | Upstream::Stdio(_)) => Err(moved()),
         }
     }
 

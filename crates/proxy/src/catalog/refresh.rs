@@ -115,6 +115,7 @@ impl Catalog {
         let begun_us = self.parts.clock.ticks_us().max(1);
         let offer = upstream.offer(limits).await?;
         self.offered.store(Arc::new(offer.versions.clone()));
+        self.capabilities.store(Arc::new(offer.capabilities().clone()));
         let mut plan = Plan::default();
         for kind in kinds {
             let observed =
@@ -148,7 +149,7 @@ impl Catalog {
         let unusable =
             |what: String| Refusal::new(Code::AnswerInvalid, format!("`{}`: {what}", method(kind)));
         let (mut observed, mut names) = (Vec::new(), BTreeSet::new());
-        let mut cursor: Option<String> = None;
+        let (mut cursor, mut ttl_ms) = (None::<String>, None::<u64>);
         for _ in 0..limits.list_pages_max {
             let page = upstream.page(offer, method(kind), cursor.as_deref(), limits).await?;
             let result = page.result().ok_or_else(|| unusable("no result".into()))?;
@@ -167,8 +168,11 @@ impl Catalog {
             if observed.len() as u64 > limits.definitions_max {
                 return Err(unusable("more than limits.definitions_max definitions".into()));
             }
+            let stated = result.get("ttlMs").and_then(|ttl| ttl.as_u64());
+            ttl_ms = stated.into_iter().chain(ttl_ms).min();
             cursor = answer::next_cursor(&result).map(|cursor| cursor.into_owned());
             if cursor.is_none() {
+                self.fresh.stated(kind, ttl_ms);
                 return Ok(observed);
             }
         }

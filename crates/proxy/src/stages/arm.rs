@@ -8,7 +8,7 @@ use portcullis_mcp::revision::{Era, mirrored};
 use super::record::Recorded;
 use crate::{
     extensions,
-    head::{METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb, secret_value},
+    head::{LAST_EVENT_ID, METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb, secret_value},
     session::Backend,
     settings::Transport,
     tasks,
@@ -33,7 +33,6 @@ impl Armed {
 
 /// Headers of the client that reach a server. Everything else stays here: its credentials, cookies, addresses.
 const PASSED: [HeaderName; 4] = [METHOD, NAME, VERSION, header::ACCEPT];
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Joins the server's credentials and the headers that may reach it.
 ///

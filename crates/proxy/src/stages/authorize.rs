@@ -37,6 +37,14 @@ pub fn call(
 ) -> Result<Permitted, Refusal> {
     let aimed = &valid.aimed;
     let context = context(gateway, &valid);
+    // On a route over several servers policy speaks about the route as well, with the one action that it has.
+    if let Some(via) = &aimed.call.via {
+        let route = Target { server: Arc::clone(via.route()), item: None, digest: None };
+        if let Err(denial) = rules.policy.permit(caller, Action::Connect, &route, None, &context) {
+            denied.extend(denial.policies.iter().cloned());
+            return Err(Refusal::from(denial));
+        }
+    }
     let arguments = || {
         let view = aimed.call.message().and_then(|message| message.params()?.get("arguments"));
         view.map_or_else(|| serde_json::Value::Object(serde_json::Map::new()), |view| view.to_value())
@@ -67,7 +75,7 @@ fn refusal(
     let refusal = Refusal::from(denial);
     let Some((kind, name)) = &aimed.target.item else { return refusal };
     if rules.policy.may_see(caller, aimed.call.action, &aimed.target, context) {
-        return refusal.saying(format!("{}: {kind} `{name}`", code.sentence()));
+        return refusal.saying(format!("{}: {kind} `{}`", code.sentence(), aimed.call.shown(name)));
     }
     resolve::hide(refusal, &aimed.call, *kind, name)
 }

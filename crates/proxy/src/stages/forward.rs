@@ -18,7 +18,13 @@
 //! ```
 
 mod bridged;
+mod group;
 mod list;
+mod members;
+mod merged;
+mod streams;
+
+pub(crate) use self::members::decline;
 
 use std::sync::Arc;
 
@@ -26,12 +32,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use portcullis_core::{Code, Limits, Obligations, Refusal};
 use portcullis_mcp::{
+    alias::Prefix,
     json::JsonLimits,
     jsonrpc::{Message, Shape},
     revision::{Era, version_data},
 };
 
-use super::{arm::Armed, parse::Content};
+use super::{arm::Armed, parse::Content, resolve::member::Via};
 use crate::{
     gateway::Gateway,
     head::{SESSION, Verb},
@@ -86,6 +93,18 @@ impl Armed {
         self.recorded.inspected.permitted.valid.aimed.call.session()
     }
 
+    /// How it came to its server, where the route leads to several.
+    #[must_use]
+    pub const fn via(&self) -> Option<&Via> {
+        self.recorded.inspected.permitted.valid.aimed.call.via.as_ref()
+    }
+
+    /// The session that the client knows.
+    #[must_use]
+    pub fn own_session(&self) -> Option<&Arc<Session>> {
+        self.via().map_or_else(|| self.session(), |via| via.session.as_ref())
+    }
+
     /// Its era.
     #[must_use]
     pub const fn era(&self) -> Era {
@@ -132,7 +151,11 @@ impl Armed {
             named: &aimed.tasks,
             limits,
         };
-        tasks::outward(&context, message)
+        let message = tasks::outward(&context, message)?;
+        Ok(match (self.via(), message) {
+            (Some(via), Some(message)) => Some(exposed(&via.prefix, message)?),
+            (_, message) => message,
+        })
     }
 
     /// Whether the answer is a stream without an end of its own.
@@ -141,10 +164,27 @@ impl Armed {
         self.recorded.inspected.permitted.valid.aimed.endless()
     }
 
+    /// The session with its server: on a route over several servers a part of the client's own.
+    #[must_use]
+    pub fn part(&self) -> Option<Arc<Session>> {
+        members::part(self)
+    }
+
     /// The headers for a further message of the same call.
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
         self.headers.clone()
+    }
+
+    /// The headers for a further message of the same call, in the session that it was made in.
+    ///
+    /// # Errors
+    /// `internal` when the server's id of the session cannot be written.
+    pub fn headers_in(&self, session: Option<&Arc<Session>>) -> Result<HeaderMap, Refusal> {
+        match session.filter(|_| self.via().is_some()) {
+            Some(part) => members::headers(self.headers.clone(), part),
+            None => Ok(self.headers.clone()),
+        }
     }
 }
 
@@ -154,23 +194,40 @@ impl Armed {
 /// `upstream.*`, `answer.*`, `session.unknown` when the server has ended it.
 pub async fn call(gateway: &Gateway, rules: &Rules, armed: &Armed) -> Result<Exchange, Refusal> {
     let aimed = &armed.recorded.inspected.permitted.valid.aimed;
+    if let Some(group) = &aimed.server.group {
+        return group::call(gateway, rules, armed, group).await;
+    }
     if let Some(kind) = aimed.call.row.and_then(|row| row.list) {
         let bytes = list::answer(gateway, rules, armed, kind).await?;
         return Ok(Exchange::plain(Reply::Unary { status: 200, bytes, session: None }));
     }
-    if let Some(exchange) = bridged::exchange(gateway, rules, armed).await? {
+    let sent = send(gateway, rules, armed).await;
+    if members::ended(armed, &sent) { send(gateway, rules, armed).await } else { sent }
+}
+
+async fn send(gateway: &Gateway, rules: &Rules, armed: &Armed) -> Result<Exchange, Refusal> {
+    let limits = &rules.limits;
+    let session = members::session(gateway, armed, limits).await?;
+    let session = session.as_ref();
+    if let Some(exchange) = bridged::exchange(gateway, rules, armed, session).await? {
         return Ok(exchange);
     }
-    match &aimed.server.upstream {
-        Upstream::Http(peer) => http(peer, armed, &rules.limits).await,
+    match &armed.server().upstream {
+        Upstream::Group => Err(Refusal::new(Code::Internal, "a route over several servers inside another")),
+        Upstream::Http(peer) => http(peer, armed, session, limits).await,
         Upstream::Stdio(peer) => match armed.era() {
-            Era::Modern => modern_stdio(peer, armed, &rules.limits).await.map(Exchange::plain),
-            Era::Legacy => legacy_stdio(gateway, peer, armed, &rules.limits).await,
+            Era::Modern => modern_stdio(peer, armed, limits).await.map(Exchange::plain),
+            Era::Legacy => legacy_stdio(gateway, peer, armed, session, limits).await,
         },
     }
 }
 
-async fn http(peer: &HttpPeer, armed: &Armed, limits: &Limits) -> Result<Exchange, Refusal> {
+async fn http(
+    peer: &HttpPeer,
+    armed: &Armed,
+    session: Option<&Arc<Session>>,
+    limits: &Limits,
+) -> Result<Exchange, Refusal> {
     let (verb, body) = match (armed.content(), armed.message()) {
         (Content::EndSession, _) => (Verb::Delete, Bytes::new()),
         (Content::OpenStream, _) => (Verb::Get, Bytes::new()),
@@ -178,13 +235,15 @@ async fn http(peer: &HttpPeer, armed: &Armed, limits: &Limits) -> Result<Exchang
             (Verb::Post, message.map(|m| m.bytes().clone()).unwrap_or_default())
         }
     };
-    let reply = peer.send(verb, armed.headers.clone(), body, limits).await.map_err(|refusal| {
+    let headers = armed.headers_in(session)?;
+    let in_session = headers.contains_key(SESSION);
+    let reply = peer.send(verb, headers, body, limits).await.map_err(|refusal| {
         // Only a server that gave out a session can end it; for others 404 is what they say where they have no stream.
         match (refusal.code, verb) {
-            (Code::SessionUnknown, Verb::Get) if !armed.headers.contains_key(SESSION) => {
+            (Code::SessionUnknown, Verb::Get) if !in_session => {
                 Refusal::new(Code::MethodNotAllowed, refusal.private)
             }
-            (Code::SessionUnknown, _) if !armed.headers.contains_key(SESSION) => {
+            (Code::SessionUnknown, _) if !in_session => {
                 Refusal::new(Code::AnswerInvalid, "status 404 without a JSON body")
             }
             _ => refusal,
@@ -198,6 +257,12 @@ async fn http(peer: &HttpPeer, armed: &Armed, limits: &Limits) -> Result<Exchang
     Ok(Exchange { reply, opens })
 }
 
+/// A message of a server under the names that clients of a route over several servers know.
+fn exposed(prefix: &Prefix, message: Message) -> Result<Message, Refusal> {
+    let Some(bytes) = prefix.outward(&message) else { return Ok(message) };
+    tasks::reparsed(bytes)
+}
+
 async fn modern_stdio(peer: &StdioPeer, armed: &Armed, limits: &Limits) -> Result<Reply, Refusal> {
     let process = peer.modern(Owner::Caller(armed.caller()), limits).await?;
     message(&process, armed, None, limits).await
@@ -207,10 +272,11 @@ async fn legacy_stdio(
     gateway: &Gateway,
     peer: &StdioPeer,
     armed: &Armed,
+    session: Option<&Arc<Session>>,
     limits: &Limits,
 ) -> Result<Exchange, Refusal> {
     let owner = Owner::Caller(armed.caller());
-    let Some(session) = armed.session() else {
+    let Some(session) = session else {
         return initialize(gateway, peer, owner, armed, limits).await;
     };
     let process = match &session.backend {
@@ -221,7 +287,7 @@ async fn legacy_stdio(
             process.confirm().await?;
             process
         }
-        Backend::Bridged(_) | Backend::Http(_) => {
+        Backend::Bridged(_) | Backend::Group(_) | Backend::Http(_) => {
             return Err(Refusal::new(Code::SessionUnknown, "the server is reached another way now"));
         }
     };

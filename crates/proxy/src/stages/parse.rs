@@ -10,6 +10,7 @@ use portcullis_mcp::{
     revision::{self, Era, EraError},
 };
 
+use super::resolve::member::Via;
 use crate::{
     head::{Head, Verb},
     refusal::Asked,
@@ -40,6 +41,8 @@ pub struct Call {
     pub(super) listed: Option<String>,
     pub(super) session: Option<Arc<Session>>,
     pub(super) action: Action,
+    /// How it came to its server, where the route leads to several.
+    pub(super) via: Option<Via>,
 }
 
 impl Call {
@@ -105,7 +108,13 @@ impl Call {
         self.era
     }
 
-    /// Its session.
+    /// What the client calls the thing that this server calls `name`.
+    #[must_use]
+    pub fn shown<'a>(&'a self, name: &'a str) -> &'a str {
+        self.via.as_ref().and_then(|via| via.alias.as_deref()).unwrap_or(name)
+    }
+
+    /// Its session; on a route over several servers that with the one it goes to, once there is one.
     #[must_use]
     pub const fn session(&self) -> Option<&Arc<Session>> {
         self.session.as_ref()
@@ -135,7 +144,7 @@ pub fn call(
         Era::Legacy if row.is_some_and(|row| row.name == "initialize") => None,
         Era::Legacy => Some(session(&head, caller, rules, sessions)?),
     };
-    Ok(Call { head, content, era, row, listed, session, action })
+    Ok(Call { head, content, era, row, listed, session, action, via: None })
 }
 
 struct Parsed {
@@ -189,7 +198,7 @@ fn message(head: &Head, bytes: Bytes, rules: &Rules, asked: &mut Asked) -> Resul
 /// route supports: clients decide by it what to fall back to.
 pub(super) fn refused(error: EraError, head: &Head, rules: &Rules) -> Refusal {
     let refusal = Refusal::new(error.code, error.detail.clone());
-    let offered = rules.servers.get(&head.server).map(|server| server.catalog.versions()).unwrap_or_default();
+    let offered = rules.route(&head.server).map(|server| server.catalog.versions()).unwrap_or_default();
     match (error.data(), &error.requested) {
         (Some(_), Some(requested)) if !offered.is_empty() => {
             let data = serde_json::json!({ "supported": *offered, "requested": requested });

@@ -1,6 +1,8 @@
 //! What the call is aimed at: the server, and the pinned definition of what it names. A definition that changed
 //! under us is refused here, before anybody judges the call.
 
+pub mod member;
+
 use std::sync::Arc;
 
 use portcullis_core::{Action, Caller, Code, Refusal, Target, TargetKind};
@@ -49,11 +51,16 @@ impl Aimed {
 /// # Errors
 /// `server.unknown`, `target.unknown`, `task.unknown`, `definition.changed`, `definition.unreviewed`,
 /// `limit.concurrency`.
-pub async fn target(gateway: &Gateway, call: Call, caller: &Caller, rules: &Rules) -> Result<Aimed, Refusal> {
-    let server = rules
-        .servers
-        .get(&call.head.server)
+pub async fn target(
+    gateway: &Gateway,
+    mut call: Call,
+    caller: &Caller,
+    rules: &Rules,
+) -> Result<Aimed, Refusal> {
+    let route = rules
+        .route(&call.head.server)
         .ok_or_else(|| Refusal::new(Code::ServerUnknown, format!("server `{}`", call.head.server)))?;
+    let server = &member::pick(&mut call, route, rules)?;
     let running = gateway
         .server_calls
         .start(&server.name, rules.limits.server_calls_max)
@@ -159,8 +166,9 @@ async fn find(server: &Server, kind: TargetKind, name: &str, rules: &Rules) -> O
 }
 
 /// What is not there looks as it does on a real server of that revision.
-fn unknown(call: &Call, kind: TargetKind, name: &str) -> Refusal {
+pub(super) fn unknown(call: &Call, kind: TargetKind, name: &str) -> Refusal {
     let private = format!("{kind} `{name}` is not in the catalogue");
+    let name = call.shown(name);
     let public = match kind {
         TargetKind::Tool => format!("Unknown tool: {name}"),
         TargetKind::Prompt => format!("Unknown prompt: {name}"),

@@ -45,6 +45,12 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// What it says it can do, as JSON.
+    #[must_use]
+    pub const fn capabilities(&self) -> &Bytes {
+        &self.capabilities
+    }
+
     /// Whether the server offers definitions of that kind.
     #[must_use]
     pub fn has(&self, kind: TargetKind) -> bool {
@@ -66,6 +72,7 @@ impl Upstream {
         match self {
             Self::Http(peer) => Ok(peer.opened(limits).await?.offer),
             Self::Stdio(peer) => peer.offer(limits).await,
+            Self::Group => Err(several()),
         }
     }
 
@@ -89,6 +96,7 @@ impl Upstream {
         }
         let params = format!("{{{}}}", members.join(","));
         let answer = match self {
+            Self::Group => return Err(several()),
             Self::Http(peer) => peer.ask_in_session(method, &params, limits).await?,
             Self::Stdio(peer) => {
                 let process = match offer.era {
@@ -118,10 +126,14 @@ impl Upstream {
     pub async fn reopen(&self) {
         match self {
             Self::Http(peer) => *peer.own.0.lock().await = None,
-            Self::Stdio(_) => {}
+            Self::Group | Self::Stdio(_) => {}
         }
         self.spoken().doubt();
     }
+}
+
+fn several() -> Refusal {
+    Refusal::new(Code::Internal, "a route over several servers is no server that can be asked")
 }
 
 impl HttpPeer {
@@ -155,6 +167,45 @@ impl HttpPeer {
             Err(_) => return Ok(None),
         };
         Ok(modern_offer(&answer).map(|offer| Opened { offer, session: None }))
+    }
+
+    /// Opens a session on behalf of a caller, with the params of its own `initialize`. Returns the server's id of the
+    /// session, where it gave one, and the version it agreed to.
+    ///
+    /// # Errors
+    /// `upstream.*`, `answer.*`; `upstream.revision` when the server refuses `initialize`.
+    pub async fn start_session(
+        &self,
+        params: &str,
+        limits: &Limits,
+    ) -> Result<(Option<String>, String), Refusal> {
+        let (Opened { offer, session }, _) = self.initialize(params, limits).await?;
+        Ok((session, offer.versions.into_iter().next().unwrap_or_else(|| LEGACY.to_owned())))
+    }
+
+    /// Sends a message within a session that [`Self::start_session`] opened, or opens its stream, or ends it.
+    ///
+    /// # Errors
+    /// As [`HttpPeer::send`].
+    pub async fn within(
+        &self,
+        verb: Verb,
+        (session, version): (Option<&str>, &str),
+        body: Bytes,
+        limits: &Limits,
+    ) -> Result<Reply, Refusal> {
+        let offer =
+            Offer { era: Era::Legacy, versions: vec![version.to_owned()], capabilities: Bytes::new() };
+        let opened = Opened { offer, session: session.map(str::to_owned) };
+        self.send(verb, self.headers(Some(&opened), None)?, body, limits).await
+    }
+
+    /// Sends a caller's `subscriptions/listen`.
+    ///
+    /// # Errors
+    /// As [`HttpPeer::send`].
+    pub async fn listen(&self, body: Bytes, limits: &Limits) -> Result<Reply, Refusal> {
+        self.send(Verb::Post, self.headers(None, Some("subscriptions/listen"))?, body, limits).await
     }
 
     async fn handshake(&self, limits: &Limits) -> Result<Opened, Refusal> {

@@ -55,6 +55,9 @@ impl Spoken {
     }
 }
 
+/// What is known of a route over several servers: each of them is asked for itself.
+static NOBODY: Spoken = Spoken { modern: AtomicU8::new(UNKNOWN), legacy: AtomicU8::new(UNKNOWN) };
+
 fn known(flag: &AtomicU8) -> Option<bool> {
     match flag.load(Ordering::Relaxed) {
         YES => Some(true),
@@ -68,6 +71,7 @@ impl Upstream {
     #[must_use]
     pub fn spoken(&self) -> &Spoken {
         match self {
+            Self::Group => &NOBODY,
             Self::Http(peer) => &peer.spoken,
             Self::Stdio(peer) => &peer.spoken,
         }
@@ -82,7 +86,7 @@ impl Upstream {
             return Ok(modern);
         }
         match self {
-            Self::Http(_) => Ok(self.offer(limits).await?.era == Era::Modern),
+            Self::Group | Self::Http(_) => Ok(self.offer(limits).await?.era == Era::Modern),
             Self::Stdio(peer) => peer.speaks_modern(limits).await,
         }
     }

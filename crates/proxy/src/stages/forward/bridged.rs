@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use portcullis_core::{Code, Limits, Refusal};
 use portcullis_mcp::{
+    json::JsonLimits,
     jsonrpc::{Message, Shape},
+    method,
     revision::{Era, ParamHeader},
 };
 
@@ -13,7 +16,7 @@ use crate::{
     bridge::{BridgedSession, Crossing},
     gateway::Gateway,
     rules::Rules,
-    session::Backend,
+    session::{Backend, Session},
     stages::parse::Content,
     upstream::{Reply, Upstream},
 };
@@ -23,6 +26,7 @@ pub(super) async fn exchange(
     gateway: &Gateway,
     rules: &Rules,
     armed: &Armed,
+    session: Option<&Arc<Session>>,
 ) -> Result<Option<Exchange>, Refusal> {
     let (server, limits) = (armed.server(), &rules.limits);
     match armed.era() {
@@ -31,11 +35,11 @@ pub(super) async fn exchange(
             let reply = gateway.bridge.from_modern(crossing(armed, limits)?).await?;
             Ok(Some(Exchange::plain(reply)))
         }
-        Era::Legacy => match armed.session().map(|session| &session.backend) {
+        Era::Legacy => match session.map(|session| &session.backend) {
             Some(Backend::Bridged(session)) => {
                 in_session(gateway, armed, session, limits).await.map(Exchange::plain).map(Some)
             }
-            Some(Backend::Http(_) | Backend::Stdio { .. }) => Ok(None),
+            Some(Backend::Group(_) | Backend::Http(_) | Backend::Stdio { .. }) => Ok(None),
             None => initialize(gateway, armed, limits).await,
         },
     }
@@ -76,8 +80,9 @@ async fn initialize(gateway: &Gateway, armed: &Armed, limits: &Limits) -> Result
     }
     if upstream.spoken().legacy() != Some(false) {
         let straight = match upstream {
-            Upstream::Http(peer) => super::http(peer, armed, limits).await,
-            Upstream::Stdio(peer) => super::legacy_stdio(gateway, peer, armed, limits).await,
+            Upstream::Group => return Ok(None),
+            Upstream::Http(peer) => super::http(peer, armed, None, limits).await,
+            Upstream::Stdio(peer) => super::legacy_stdio(gateway, peer, armed, None, limits).await,
         };
         let refused = match &straight {
             Ok(exchange) => !speaks(&exchange.reply, limits),
@@ -92,13 +97,38 @@ async fn initialize(gateway: &Gateway, armed: &Armed, limits: &Limits) -> Result
     Ok(Some(Exchange { reply, opens: Some(Backend::Bridged(session)) }))
 }
 
+/// A session on the bridge with one server of a route over several, opened with the params of the client's own
+/// `initialize`.
+pub(super) async fn open(
+    gateway: &Gateway,
+    armed: &Armed,
+    params: &Bytes,
+    limits: &Limits,
+) -> Result<Backend, Refusal> {
+    let lost = || Refusal::new(Code::Internal, "a session whose `initialize` is lost");
+    let mut bytes = br#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":"#.to_vec();
+    bytes.extend_from_slice(params);
+    bytes.push(b'}');
+    let message = Message::parse(Bytes::from(bytes), &JsonLimits::request(limits)).map_err(|_| lost())?;
+    let crossing = Crossing {
+        server: armed.server(),
+        caller: armed.caller(),
+        message: &message,
+        row: method::find("initialize").ok_or_else(lost)?,
+        headers: armed.headers(),
+        annotated: &[],
+        limits,
+    };
+    Ok(Backend::Bridged(gateway.bridge.initialize(&crossing).await?.1))
+}
+
 /// Whether a reply to `initialize` is one of a server that speaks the older era. A stream is only begun by one.
 fn speaks(reply: &Reply, limits: &Limits) -> bool {
     match reply {
         Reply::Accepted => false,
         Reply::Stream { .. } => true,
         Reply::Unary { bytes, .. } => {
-            let json = portcullis_mcp::json::JsonLimits::answer(limits);
+            let json = JsonLimits::answer(limits);
             // What cannot be read is judged further on.
             Message::parse(bytes.clone(), &json).map_or(true, |message| message.shape() != Shape::Error)
         }
@@ -106,7 +136,7 @@ fn speaks(reply: &Reply, limits: &Limits) -> bool {
 }
 
 /// Whether the server was there and did not want to be initialised.
-fn refused(refusal: &Refusal) -> bool {
+pub(super) fn refused(refusal: &Refusal) -> bool {
     matches!(
         refusal.code,
         Code::AnswerInvalid | Code::MethodNotAllowed | Code::SessionUnknown | Code::UpstreamRevision

@@ -1,0 +1,210 @@
+//! Lists of a route over several servers: the pinned catalogues one behind the other, each under its prefix, with only
+//! what the caller may use. What is shared between callers is made before anybody is asked who asks.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use portcullis_core::{Action, Caller, Code, Limits, Refusal, Target, TargetKind};
+use portcullis_mcp::{answer::list_members, json::quote, revision::Era};
+use portcullis_policy::RequestContext;
+use tokio::time::timeout;
+
+use super::Armed;
+use crate::{
+    aggregate::{
+        Exposed, Group, Member,
+        cursor::{Holder, Position},
+    },
+    gateway::Gateway,
+    rules::{Rules, Server},
+    stages::authorize,
+};
+
+/// How long the list of a server that states no `ttlMs` is served from the catalogue. Such a server says itself when
+/// its list changed, or it is asked again soon.
+const UNSTATED_MS: u64 = 5_000;
+
+/// One page.
+#[derive(Default)]
+struct Page {
+    items: Vec<Bytes>,
+    next: Option<String>,
+}
+
+pub(super) async fn answer(
+    gateway: &Gateway,
+    rules: &Rules,
+    armed: &Armed,
+    group: &Group,
+    kind: TargetKind,
+) -> Result<Bytes, Refusal> {
+    let request = armed.message().ok_or_else(|| Refusal::new(Code::Internal, "a list without a message"))?;
+    let caller = &armed.recorded.inspected.permitted.caller;
+    let holder = Holder { caller: &caller.id, route: &armed.server().name, kind };
+    let now = gateway.clock.now();
+    let unknown = || {
+        Refusal::new(Code::RequestMeta, "a cursor that was not given to this caller, or long ago")
+            .saying("unknown cursor")
+    };
+    let cursor = request.params().and_then(|params| params.get("cursor")).filter(|cursor| !cursor.is_null());
+    let from = match cursor {
+        None => None,
+        Some(cursor) => {
+            let text = cursor.as_str().ok_or_else(unknown)?;
+            Some(group.cursors.open(holder, &text, now).ok_or_else(unknown)?)
+        }
+    };
+    let down = ask(rules, group, kind).await;
+    let call = &armed.recorded.inspected.permitted.valid.aimed.call;
+    let context = RequestContext { now, source_ip: Some(call.head.source), era: call.era.revision() };
+    let shows = |exposed: &Exposed| authorize::shows(rules, caller, kind, &exposed.target, &context);
+    let seal = |position: &Position| group.cursors.seal(holder, position, now);
+    let page = page(rules, group, kind, from.as_ref(), shows, seal).ok_or_else(unknown)?;
+    let id = request.id().map(|id| id.raw().clone()).unwrap_or_default();
+    let down = down.iter().filter(|name| connects(rules, caller, name, &context)).map(|name| quote(name));
+    Ok(render(&id, kind, &page, &down.collect::<Vec<_>>(), armed.era(), ttl_ms(rules, group, kind)))
+}
+
+/// Only who may know of a server is told that it cannot be reached.
+fn connects(rules: &Rules, caller: &Caller, name: &Arc<str>, context: &RequestContext<'_>) -> bool {
+    let target = Target { server: Arc::clone(name), item: None, digest: None };
+    rules.policy.may_see(caller, Action::Connect, &target, context)
+}
+
+/// The entries behind `from`; nothing when its server is no part of the route any more.
+fn page(
+    rules: &Rules,
+    group: &Group,
+    kind: TargetKind,
+    from: Option<&Position>,
+    shows: impl Fn(&Exposed) -> bool,
+    seal: impl Fn(&Position) -> String,
+) -> Option<Page> {
+    let members = group.members();
+    let first = match from {
+        None => 0,
+        Some(from) => members.iter().position(|member| member.prefix.as_str() == from.prefix)?,
+    };
+    let mut page = Page::default();
+    let mut last = None;
+    for (place, member) in members.iter().enumerate().skip(first) {
+        let Some(server) = rules.servers.get(&*member.server) else { continue };
+        let face = member.face(&server.catalog, group.bounds.name_bytes_max);
+        let entries = face.list(kind);
+        let resumes = from.filter(|_| place == first);
+        let skipped = resumes.map_or(0, |from| {
+            let named = |entry: &Exposed| from.names(own_name(entry));
+            entries.iter().position(named).map_or(from.index, |index| index + 1)
+        });
+        for (index, entry) in entries.iter().enumerate().skip(skipped).filter(|(_, entry)| shows(entry)) {
+            if page.items.len() >= group.bounds.page_size {
+                page.next = last.map(|(member, index, entry): (&Member, usize, String)| {
+                    seal(&Position::new(member.prefix.as_str(), index, &entry))
+                });
+                return Some(page);
+            }
+            page.items.push(entry.bytes.clone());
+            if page.items.len() == group.bounds.page_size {
+                last = Some((member, index, own_name(entry).to_owned()));
+            }
+        }
+    }
+    Some(page)
+}
+
+fn own_name(entry: &Exposed) -> &str {
+    entry.target.item.as_ref().map_or("", |(_, name)| name)
+}
+
+/// Asks again every server whose listing is too old, all at once. Returns those that could not be asked in time: their
+/// pinned definitions stand in.
+async fn ask(rules: &Rules, group: &Group, kind: TargetKind) -> Vec<Arc<str>> {
+    let members = group.members().iter().filter(|member| member.selection.any(kind));
+    let wait = Duration::from_millis(group.bounds.member_timeout_ms);
+    let asked = members.filter_map(|member| {
+        let server = rules.servers.get(&*member.server)?;
+        Some(ask_one(member, server, kind, &rules.limits, wait))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+async fn ask_one(
+    member: &Member,
+    server: &Arc<Server>,
+    kind: TargetKind,
+    limits: &Limits,
+    wait: Duration,
+) -> Option<Arc<str>> {
+    if server.catalog.is_fresh(kind, UNSTATED_MS, limits.catalog_refresh_ms) {
+        report(member, false, "");
+        return None;
+    }
+    // The task outlives a call that waits no longer, so that a slow server is heard in the end; there is one at a time.
+    if let Ok(asking) = Arc::clone(&member.asking).try_lock_owned() {
+        let (server, limits) = (Arc::clone(server), limits.clone());
+        tokio::spawn(async move {
+            let _ = server.catalog.refresh(&server.upstream, TargetKind::ALL, &limits).await;
+            drop(asking);
+        });
+    }
+    // Whom it kept waiting before, it does not keep waiting again.
+    let wait = if member.is_down() { Duration::ZERO } else { wait };
+    let in_time = timeout(wait, member.asking.lock()).await.is_ok();
+    let error = if in_time { server.catalog.error() } else { Some("no answer in time".to_owned()) };
+    report(member, error.is_some(), error.as_deref().unwrap_or_default());
+    error.map(|_| Arc::clone(&member.server))
+}
+
+fn report(member: &Member, down: bool, error: &str) {
+    if !member.reports(down) {
+        return;
+    }
+    let server = &*member.server;
+    if down {
+        tracing::warn!(
+            server,
+            error,
+            "a server of a route over several cannot be asked; its pinned definitions stand in"
+        );
+    } else {
+        tracing::info!(server, "a server of a route over several can be asked again");
+    }
+}
+
+/// The least of what the servers state.
+fn ttl_ms(rules: &Rules, group: &Group, kind: TargetKind) -> u64 {
+    let servers = group.members().iter().filter_map(|member| rules.servers.get(&*member.server));
+    let stated = servers.map(|server| server.catalog.ttl_ms(kind, UNSTATED_MS));
+    stated.chain([rules.limits.catalog_refresh_ms]).min().unwrap_or_default()
+}
+
+fn render(id: &[u8], kind: TargetKind, page: &Page, down: &[String], era: Era, ttl_ms: u64) -> Bytes {
+    let (member, _) = list_members(kind);
+    let mut out = Vec::with_capacity(256 + page.items.iter().map(|item| item.len() + 1).sum::<usize>());
+    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    out.extend_from_slice(id);
+    out.extend_from_slice(br#","result":{"#);
+    if era == Era::Modern {
+        // Filtered per caller, so never to be shared between callers (2026-07-28, caching).
+        out.extend_from_slice(
+            format!(r#""resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"private","#).as_bytes(),
+        );
+    }
+    if !down.is_empty() {
+        let down = format!(r#""_meta":{{"dev.portcullis/unavailable":[{}]}},"#, down.join(","));
+        out.extend_from_slice(down.as_bytes());
+    }
+    if let Some(next) = &page.next {
+        out.extend_from_slice(format!(r#""nextCursor":{},"#, quote(next)).as_bytes());
+    }
+    out.extend_from_slice(format!(r#""{member}":["#).as_bytes());
+    for (index, item) in page.items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
+    out.extend_from_slice(b"]}}");
+    Bytes::from(out)
+}
