@@ -740,3 +740,21 @@ async fn every_method_of_a_client_fares_on_the_bridge_as_the_table_says() -> Out
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn listeners_with_equal_ids_on_a_shared_process_do_not_take_each_others_stream() -> Outcome {
+    let bridge = start(Wire::Stdio, Era::Legacy, "    isolation: shared\n").await?;
+    let other = new_key(&bridge.gateway, "other", "operator")?;
+    let mut first = bridge.client(Era::Modern).await?;
+    let mut second = McpClient::connect(&bridge.gateway.url("s"), Some(&other), Era::Modern).await?;
+    let wanted = json!({"notifications": {"toolsListChanged": true}});
+    let mut one = first.open("subscriptions/listen", wanted.clone()).await?;
+    let mut two = second.open("subscriptions/listen", wanted).await?;
+    for stream in [&mut one, &mut two] {
+        let told_first = next(stream, &mut String::new()).await?;
+        assert_eq!(told_first["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 2);
+    }
+    told(&first, &mut one, "tools/list_changed").await?;
+    told(&first, &mut two, "tools/list_changed").await?;
+    Ok(())
+}

@@ -20,6 +20,10 @@ use crate::{
     },
 };
 
+/// Tells every session of this node from every other: on a process that callers share, a name that two of them had would
+/// make one caller's call look like the other's.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
+
 /// An open session with a server.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -39,14 +43,15 @@ enum Wire {
 }
 
 impl Link {
-    /// Opens a session with these params of `initialize`; `unique` tells it apart on a process that is shared.
+    /// Opens a session with these params of `initialize`; `purpose` is what it is for.
     pub(super) async fn open(
         server: &Arc<Server>,
         caller: &str,
-        unique: String,
+        purpose: &str,
         params: &str,
         limits: &Limits,
     ) -> Result<Self, Refusal> {
+        let unique = format!("{purpose} {}", SERIAL.fetch_add(1, Ordering::Relaxed));
         let (wire, initialized) = match &server.upstream {
             Upstream::Group => return Err(moved()),
             Upstream::Http(peer) => {

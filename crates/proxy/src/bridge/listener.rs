@@ -24,10 +24,9 @@ pub(super) async fn listen(crossing: &Crossing<'_>) -> Result<Reply, Refusal> {
         let what = format!("more than {URIS_MAX} resources in one subscription");
         return Err(Refusal::new(Code::RequestTooLarge, what.clone()).saying(what));
     }
-    let unique = format!("listener {}", String::from_utf8_lossy(&id));
     // As calls of this client do, so that a process that is its own is the same one.
     let params = Said::of(crossing).params;
-    let link = Arc::new(Link::open(crossing.server, crossing.caller, unique, &params, limits).await?);
+    let link = Arc::new(Link::open(crossing.server, crossing.caller, "listener", &params, limits).await?);
     let capabilities = link.initialized.result().and_then(|result| result.get("capabilities"));
     let mut filter = capabilities.map(|offered| asked.offered(&offered)).unwrap_or_default();
     let events = link.changes(limits).await?;

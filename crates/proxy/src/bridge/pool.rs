@@ -96,7 +96,7 @@ impl Pool {
         let (server, caller) = (Arc::clone(&crossing.server.name), crossing.caller.to_owned());
         let key = Key { server, caller, declared: said.digest };
         let slot = self.slot(&key, crossing)?;
-        let link = slot.link.get_or_try_init(|| open(crossing, said, &key)).await;
+        let link = slot.link.get_or_try_init(|| open(crossing, said)).await;
         match link {
             Ok(link) => Ok((key, Arc::clone(link))),
             Err(refusal) => {
@@ -155,10 +155,9 @@ impl Slot {
     }
 }
 
-async fn open(crossing: &Crossing<'_>, said: &Said, key: &Key) -> Result<Arc<Link>, Refusal> {
-    let unique = format!("pooled {}", key.declared.hex());
+async fn open(crossing: &Crossing<'_>, said: &Said) -> Result<Arc<Link>, Refusal> {
     let limits = crossing.limits;
-    let link = Link::open(crossing.server, crossing.caller, unique, &said.params, limits).await?;
+    let link = Link::open(crossing.server, crossing.caller, "pooled", &said.params, limits).await?;
     let logs = has_logging(&link.initialized);
     if let Some(level) = said.log_level.as_ref().filter(|_| logs) {
         link.ask("logging/setLevel", &format!(r#"{{"level":{level}}}"#), limits).await?;
