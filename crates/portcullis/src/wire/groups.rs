@@ -98,6 +98,9 @@ fn group(
             trust: Trust::Review,
             // What comes outside of a call is no server's business to ask.
             server_requests: BTreeSet::new(),
+            // Beyond the specification a method has one server that answers it: it has its own route.
+            methods: BTreeSet::new(),
+            extensions: BTreeSet::new(),
             digest: Digest::of(name.as_bytes()),
         },
         upstream: Upstream::Group,

@@ -48,7 +48,7 @@ pub(super) async fn call(
     if let Some(kind) = call.row.and_then(|row| row.list) {
         return merged::answer(gateway, rules, armed, group, kind).await.map(unary);
     }
-    match call.method() {
+    match &*call.method() {
         "initialize" => initialize(rules, armed, group),
         "server/discover" => answer(armed, &discover(rules, group)),
         "ping" => answer(armed, &json!({})),
