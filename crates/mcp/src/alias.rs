@@ -15,6 +15,9 @@ use crate::{
     jsonrpc::{Id, Message, Shape},
 };
 
+/// The name under which policy speaks about the route over all servers, so that no server can have it.
+pub const ROOT: &str = "aggregate";
+
 /// What stands between the prefix and the server's own name or id.
 pub const SEPARATOR: &str = "__";
 

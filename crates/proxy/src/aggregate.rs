@@ -11,15 +11,13 @@ use std::sync::{
 
 use arc_swap::ArcSwapOption;
 use portcullis_core::TargetKind;
+pub use portcullis_mcp::alias::ROOT;
 use portcullis_mcp::alias::{Prefix, split, split_uri};
 use portcullis_policy::Pattern;
 
 use self::cursor::Cursors;
 pub use self::face::{Exposed, Face};
 use crate::catalog::Catalog;
-
-/// The name under which policy speaks about the route `/mcp`.
-pub const ROOT: &str = "aggregate";
 
 /// What of a server is exposed: names, or URIs and URI templates, that fit any of the patterns of their kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use portcullis_mcp::alias::Prefix;
-use portcullis_proxy::aggregate::ROOT;
+use portcullis_mcp::alias::ROOT;
 
 use super::{
     decode::section,
