@@ -18,7 +18,7 @@ use portcullis_core::{Clock, Code, Entropy, Limits, Refusal};
 use portcullis_mcp::{
     bridge::{Passage, passage},
     json::JsonLimits,
-    jsonrpc::{Id, Message},
+    jsonrpc::{Id, Message, Shape},
     method::{MethodRow, Side},
     revision::{Era, MODERN, ParamHeader, mirrored},
 };
@@ -105,6 +105,23 @@ fn untranslatable(what: &str) -> Refusal {
 fn parse(bytes: Bytes, limits: &Limits) -> Result<Message, Refusal> {
     Message::parse(bytes, &JsonLimits::answer(limits))
         .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))
+}
+
+/// The answer to a request of the gateway itself; what else the server says in its course is dropped.
+async fn only_answer(reply: Reply, limits: &Limits) -> Result<Message, Refusal> {
+    let mut events = match reply {
+        Reply::Unary { bytes, .. } => return parse(bytes, limits),
+        Reply::Accepted => return Err(Refusal::new(Code::AnswerInvalid, "a request that was not answered")),
+        Reply::Stream { events, .. } => events,
+    };
+    while let Some(event) = events.next(limits, false).await? {
+        let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
+        let message = parse(data, limits)?;
+        if matches!(message.shape(), Shape::Response | Shape::Error) {
+            return Ok(message);
+        }
+    }
+    Err(Refusal::new(Code::AnswerInvalid, "the stream ended before the request was answered"))
 }
 
 /// A message that was judged already and then translated; only its length can have changed.

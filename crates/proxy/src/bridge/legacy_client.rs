@@ -16,12 +16,15 @@ use portcullis_mcp::{
         request_to_modern, result_message,
     },
     json::{View, quote},
-    jsonrpc::{Id, Message, Shape},
+    jsonrpc::{Id, Message},
     revision::Era,
 };
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::{Bridge, Crossing, changes, modern_headers, parse, rounds::Rounds, send_modern, untranslatable};
+use super::{
+    Bridge, Crossing, changes, modern_headers, only_answer, parse, rounds::Rounds, send_modern,
+    untranslatable,
+};
 use crate::upstream::Reply;
 
 /// Bytes that a session keeps of what its client says of itself.
@@ -201,7 +204,7 @@ impl Bridge {
         let bytes = request_to_modern(&discover, 1, &declared, &Round::default());
         let headers = modern_headers(&crossing.headers, "server/discover", None, Vec::new())?;
         let sent = send_modern(crossing.server, crossing.caller, headers, bytes, crossing.limits).await?;
-        let discovered = only_answer(sent, crossing).await?;
+        let discovered = only_answer(sent, crossing.limits).await?;
         let result = discovered.result().ok_or_else(|| {
             Refusal::new(Code::UpstreamRevision, "the server refused both `initialize` and `server/discover`")
         })?;
@@ -269,23 +272,6 @@ impl Bridge {
     ) -> Reply {
         changes::open(server, caller, armed, session)
     }
-}
-
-async fn only_answer(reply: Reply, crossing: &Crossing<'_>) -> Result<Message, Refusal> {
-    let limits = crossing.limits;
-    let mut events = match reply {
-        Reply::Unary { bytes, .. } => return parse(bytes, limits),
-        Reply::Accepted => return Err(Refusal::new(Code::AnswerInvalid, "a request that was not answered")),
-        Reply::Stream { events, .. } => events,
-    };
-    while let Some(event) = events.next(limits, false).await? {
-        let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
-        let message = parse(data, limits)?;
-        if matches!(message.shape(), Shape::Response | Shape::Error) {
-            return Ok(message);
-        }
-    }
-    Err(Refusal::new(Code::AnswerInvalid, "the stream ended before the request was answered"))
 }
 
 async fn call(crossing: Crossing<'_>, session: &Arc<BridgedSession>) -> Result<Reply, Refusal> {

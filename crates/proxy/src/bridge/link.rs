@@ -10,7 +10,7 @@ use http::HeaderMap;
 use portcullis_core::{Code, Limits, Refusal};
 use portcullis_mcp::jsonrpc::{Message, Shape};
 
-use super::{parse, translated};
+use super::{only_answer, parse, translated};
 use crate::{
     head::{SESSION, Verb},
     rules::Server,
@@ -119,21 +119,7 @@ impl Link {
     pub(super) async fn ask(&self, method: &str, params: &str, limits: &Limits) -> Result<Message, Refusal> {
         let number = self.number();
         let text = format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{params}}}"#);
-        let mut events = match self.send(number, Bytes::from(text), limits).await? {
-            Reply::Unary { bytes, .. } => return parse(bytes, limits),
-            Reply::Accepted => {
-                return Err(Refusal::new(Code::AnswerInvalid, "a request that was not answered"));
-            }
-            Reply::Stream { events, .. } => events,
-        };
-        while let Some(event) = events.next(limits, false).await? {
-            let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
-            let message = parse(data, limits)?;
-            if matches!(message.shape(), Shape::Response | Shape::Error) {
-                return Ok(message);
-            }
-        }
-        Err(Refusal::new(Code::AnswerInvalid, "the stream ended before the request was answered"))
+        only_answer(self.send(number, Bytes::from(text), limits).await?, limits).await
     }
 
     /// Answers a question that the server asked in the course of the request with this number.
