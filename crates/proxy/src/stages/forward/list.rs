@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use portcullis_core::{Code, Refusal, Target, TargetKind};
-use portcullis_mcp::{answer::list_members, revision::Era};
+use portcullis_mcp::{answer::list_members, json::quote, revision::Era};
 use portcullis_policy::RequestContext;
 
 use super::Armed;
@@ -32,21 +32,37 @@ pub(super) async fn answer(
         era: call.era.revision(),
     };
     let state = server.catalog.state();
-    let mut items = Vec::new();
+    let mut page = Page::default();
     for item in state.list(kind).filter(|item| item.listed()) {
         let name = Some((kind, Arc::clone(&item.name)));
         let target = Target { server: Arc::clone(&server.name), item: name, digest: Some(item.digest) };
         if authorize::shows(rules, caller, kind, &target, &context) {
-            items.push(item.raw.clone());
+            page.items.push(item.raw.clone());
         }
     }
     let id = request.id().map(|id| id.raw().clone()).unwrap_or_default();
-    Ok(render(&id, kind, &items, armed.era(), rules.limits.catalog_refresh_ms))
+    Ok(render(&id, kind, &page, &[], armed.era(), rules.limits.catalog_refresh_ms))
 }
 
-fn render(id: &[u8], kind: TargetKind, items: &[Bytes], era: Era, ttl_ms: u64) -> Bytes {
+/// One page of a list.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) items: Vec<Bytes>,
+    /// The cursor of the page behind it.
+    pub(super) next: Option<String>,
+}
+
+/// The answer to a list; `down` are the names (JSON text) of servers that could not be asked.
+pub(super) fn render(
+    id: &[u8],
+    kind: TargetKind,
+    page: &Page,
+    down: &[String],
+    era: Era,
+    ttl_ms: u64,
+) -> Bytes {
     let (member, _) = list_members(kind);
-    let mut out = Vec::with_capacity(128 + items.iter().map(|item| item.len() + 1).sum::<usize>());
+    let mut out = Vec::with_capacity(256 + page.items.iter().map(|item| item.len() + 1).sum::<usize>());
     out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
     out.extend_from_slice(id);
     out.extend_from_slice(br#","result":{"#);
@@ -56,8 +72,15 @@ fn render(id: &[u8], kind: TargetKind, items: &[Bytes], era: Era, ttl_ms: u64) -
             format!(r#""resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"private","#).as_bytes(),
         );
     }
+    if !down.is_empty() {
+        let down = format!(r#""_meta":{{"dev.portcullis/unavailable":[{}]}},"#, down.join(","));
+        out.extend_from_slice(down.as_bytes());
+    }
+    if let Some(next) = &page.next {
+        out.extend_from_slice(format!(r#""nextCursor":{},"#, quote(next)).as_bytes());
+    }
     out.extend_from_slice(format!(r#""{member}":["#).as_bytes());
-    for (index, item) in items.iter().enumerate() {
+    for (index, item) in page.items.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }

@@ -6,11 +6,14 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use portcullis_core::{Action, Caller, Code, Limits, Refusal, Target, TargetKind};
-use portcullis_mcp::{answer::list_members, json::quote, revision::Era};
+use portcullis_mcp::json::quote;
 use portcullis_policy::RequestContext;
 use tokio::time::timeout;
 
-use super::Armed;
+use super::{
+    Armed,
+    list::{Page, render},
+};
 use crate::{
     aggregate::{
         Exposed, Group, Member,
@@ -24,13 +27,6 @@ use crate::{
 /// How long the list of a server that states no `ttlMs` is served from the catalogue. Such a server says itself when
 /// its list changed, or it is asked again soon.
 const UNSTATED_MS: u64 = 5_000;
-
-/// One page.
-#[derive(Default)]
-struct Page {
-    items: Vec<Bytes>,
-    next: Option<String>,
-}
 
 pub(super) async fn answer(
     gateway: &Gateway,
@@ -177,34 +173,4 @@ fn ttl_ms(rules: &Rules, group: &Group, kind: TargetKind) -> u64 {
     let servers = group.members().iter().filter_map(|member| rules.servers.get(&*member.server));
     let stated = servers.map(|server| server.catalog.ttl_ms(kind, UNSTATED_MS));
     stated.chain([rules.limits.catalog_refresh_ms]).min().unwrap_or_default()
-}
-
-fn render(id: &[u8], kind: TargetKind, page: &Page, down: &[String], era: Era, ttl_ms: u64) -> Bytes {
-    let (member, _) = list_members(kind);
-    let mut out = Vec::with_capacity(256 + page.items.iter().map(|item| item.len() + 1).sum::<usize>());
-    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
-    out.extend_from_slice(id);
-    out.extend_from_slice(br#","result":{"#);
-    if era == Era::Modern {
-        // Filtered per caller, so never to be shared between callers (2026-07-28, caching).
-        out.extend_from_slice(
-            format!(r#""resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"private","#).as_bytes(),
-        );
-    }
-    if !down.is_empty() {
-        let down = format!(r#""_meta":{{"dev.portcullis/unavailable":[{}]}},"#, down.join(","));
-        out.extend_from_slice(down.as_bytes());
-    }
-    if let Some(next) = &page.next {
-        out.extend_from_slice(format!(r#""nextCursor":{},"#, quote(next)).as_bytes());
-    }
-    out.extend_from_slice(format!(r#""{member}":["#).as_bytes());
-    for (index, item) in page.items.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(item);
-    }
-    out.extend_from_slice(b"]}}");
-    Bytes::from(out)
 }
