@@ -36,7 +36,7 @@ pub fn call(
     denied: &mut Vec<String>,
 ) -> Result<Permitted, Refusal> {
     let aimed = &valid.aimed;
-    let context = context(gateway, &valid);
+    let context = aimed.call.context(gateway.clock.now());
     // On a route over several servers policy speaks about the route as well, with the one action that it has.
     if let Some(via) = &aimed.call.via {
         let route = Target { server: Arc::clone(via.route()), item: None, digest: None };
@@ -56,11 +56,6 @@ pub fn call(
             Err(refusal(denial, caller, &valid, rules, &context))
         }
     }
-}
-
-fn context<'a>(gateway: &Gateway, valid: &Valid) -> RequestContext<'a> {
-    let call = &valid.aimed.call;
-    RequestContext { now: gateway.clock.now(), source_ip: Some(call.head.source), era: call.era.revision() }
 }
 
 fn refusal(

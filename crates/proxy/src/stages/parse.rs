@@ -3,12 +3,13 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use portcullis_core::{Action, Caller, Code, Refusal};
+use portcullis_core::{Action, Caller, Code, Refusal, Timestamp};
 use portcullis_mcp::{
     jsonrpc::{Message, Shape},
     method::{self, Form, MethodRow, Side},
     revision::{self, Era, EraError},
 };
+use portcullis_policy::RequestContext;
 
 use super::resolve::member::Via;
 use crate::{
@@ -106,6 +107,12 @@ impl Call {
     #[must_use]
     pub const fn era(&self) -> Era {
         self.era
+    }
+
+    /// What policy is told of it beside caller, action and target.
+    #[must_use]
+    pub const fn context(&self, now: Timestamp) -> RequestContext<'static> {
+        RequestContext { now, source_ip: Some(self.head.source), era: self.era.revision() }
     }
 
     /// What the client calls the thing that this server calls `name`.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use portcullis_core::{Action, Caller, Code, Refusal, Target, TargetKind};
 use portcullis_mcp::{method, revision::Era};
-use portcullis_policy::RequestContext;
 
 use super::parse::Call;
 use crate::{
@@ -95,11 +94,7 @@ fn named_tasks(
     let Some(message) = call.message() else { return Ok(Vec::new()) };
     let named =
         tasks::named(&gateway.tasks, &call.method(), message, (&caller.id, &server.name), &rules.limits)?;
-    let context = RequestContext {
-        now: gateway.clock.now(),
-        source_ip: Some(call.head.source),
-        era: call.era.revision(),
-    };
+    let context = call.context(gateway.clock.now());
     for task in &named {
         let found = tool_of(server, task);
         let (target, item) = found.ok_or_else(|| no_task("its tool is not in the catalogue"))?;
@@ -216,11 +211,7 @@ fn standing(
         format!("{kind} `{target}` {what}; an operator reviews it with `portcullis tool {command} {target}`");
     let refusal = Refusal::new(code, public.clone()).saying(public);
     // Who may not use it does not learn that it exists either.
-    let context = RequestContext {
-        now: gateway.clock.now(),
-        source_ip: Some(call.head.source),
-        era: call.era.revision(),
-    };
+    let context = call.context(gateway.clock.now());
     if rules.policy.may_see(caller, call.action, target, &context) {
         return Err(refusal);
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use portcullis_core::{Code, Refusal, Target, TargetKind};
 use portcullis_mcp::{answer::list_members, json::quote, revision::Era};
-use portcullis_policy::RequestContext;
 
 use super::Armed;
 use crate::{gateway::Gateway, rules::Rules, stages::authorize};
@@ -26,11 +25,7 @@ pub(super) async fn answer(
     server.catalog.freshen(&server.upstream, std::slice::from_ref(&kind), &rules.limits).await?;
     let caller = &armed.recorded.inspected.permitted.caller;
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;
-    let context = RequestContext {
-        now: gateway.clock.now(),
-        source_ip: Some(call.head.source),
-        era: call.era.revision(),
-    };
+    let context = call.context(gateway.clock.now());
     let state = server.catalog.state();
     let mut page = Page::default();
     for item in state.list(kind).filter(|item| item.listed()) {

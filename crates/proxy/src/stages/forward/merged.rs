@@ -53,7 +53,7 @@ pub(super) async fn answer(
     };
     let down = ask(rules, group, kind).await;
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;
-    let context = RequestContext { now, source_ip: Some(call.head.source), era: call.era.revision() };
+    let context = call.context(now);
     let shows = |exposed: &Exposed| authorize::shows(rules, caller, kind, &exposed.target, &context);
     let seal = |position: &Position| group.cursors.seal(holder, position, now);
     let page = page(rules, group, kind, from.as_ref(), shows, seal).ok_or_else(unknown)?;

@@ -11,7 +11,6 @@ use portcullis_mcp::{
     jsonrpc::{Message, Shape},
     sse,
 };
-use portcullis_policy::RequestContext;
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
@@ -157,11 +156,7 @@ pub(super) fn modern(
     })?;
     let caller = &armed.recorded.inspected.permitted.caller;
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;
-    let context = RequestContext {
-        now: gateway.clock.now(),
-        source_ip: Some(call.head.source),
-        era: call.era.revision(),
-    };
+    let context = call.context(gateway.clock.now());
     let may = |action, target: &Target| rules.policy.may_see(caller, action, target, &context);
     let mut asked = Vec::new();
     for member in group.members() {
