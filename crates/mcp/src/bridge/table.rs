@@ -90,21 +90,20 @@ fn from_legacy_client(name: &str) -> Passage {
 
 fn from_legacy_server(name: &str) -> Passage {
     match name {
-        "elicitation/create"
-        | "notifications/message"
-        | "notifications/progress"
-        | "notifications/prompts/list_changed"
-        | "notifications/resources/list_changed"
-        | "notifications/resources/updated"
-        | "notifications/tools/list_changed"
-        | "roots/list"
-        | "sampling/createMessage" => Passage::Translated,
-        "notifications/cancelled" | "notifications/elicitation/complete" | "ping" => Passage::Answered,
-        _ => Passage::Refused,
+        "notifications/elicitation/complete" | "ping" => Passage::Answered,
+        _ => from_server(name),
     }
 }
 
 fn from_modern_server(name: &str) -> Passage {
+    match name {
+        "notifications/subscriptions/acknowledged" => Passage::Answered,
+        _ => from_server(name),
+    }
+}
+
+/// What servers of both revisions say.
+fn from_server(name: &str) -> Passage {
     match name {
         "elicitation/create"
         | "notifications/message"
@@ -115,7 +114,7 @@ fn from_modern_server(name: &str) -> Passage {
         | "notifications/tools/list_changed"
         | "roots/list"
         | "sampling/createMessage" => Passage::Translated,
-        "notifications/cancelled" | "notifications/subscriptions/acknowledged" => Passage::Answered,
+        "notifications/cancelled" => Passage::Answered,
         _ => Passage::Refused,
     }
 }
