@@ -6,7 +6,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 /// Room made for each read.
 const READ_BYTES: usize = 32_768;
 
-/// Lines of a stream.
+/// Lines of a stream. The splitter of `net` is another: there a line that is too long ends the child and a last line
+/// without its end is dropped, here both are given out to be refused, so that little but the search is common.
 #[derive(Debug)]
 pub(super) struct Lines<R> {
     source: R,
