@@ -14,7 +14,7 @@ use portcullis_mcp::{
     method::{Form, Side, TABLE},
     revision,
 };
-use portcullis_testkit::{Answer, Body as Stream, Client, Era, Gateway, McpClient, Outcome};
+use portcullis_testkit::{Answer, Body as Stream, Era, Gateway, McpClient, Outcome};
 use portcullis_tests::{
     era::{Server, Shared, Wire},
     pair::{SOON, code_of, entries, known, limits_yaml, new_key, soon, verdict},
@@ -619,15 +619,7 @@ async fn changes_of_a_modern_server_reach_the_stream_of_a_legacy_session() -> Ou
         let bridge = start(wire, Era::Modern, "").await?;
         let what = &bridge.what;
         let mut client = bridge.client(Era::Legacy).await?;
-        let bearer = format!("Bearer {}", bridge.gateway.key()?);
-        let session = client.session.clone().ok_or("no session")?;
-        let headers = [
-            ("authorization", bearer.as_str()),
-            ("accept", "text/event-stream"),
-            ("mcp-session-id", &session),
-            ("mcp-protocol-version", "2025-11-25"),
-        ];
-        let mut stream = Client::default().open(Method::GET, &client.url, &headers, Bytes::new()).await?;
+        let mut stream = client.stream(None).await?;
         let seen = told(&client, &mut stream, "tools/list_changed").await?;
         assert!(!seen.contains("resources/updated"), "{what}: nobody subscribed: {seen}");
         let answer = client.request("resources/subscribe", json!({"uri": "x://a"})).await?;
@@ -643,7 +635,7 @@ async fn changes_of_a_modern_server_reach_the_stream_of_a_legacy_session() -> Ou
             })
             .await?;
         }
-        let ended = Client::default().send(Method::DELETE, &client.url, &headers, Bytes::new()).await?;
+        let ended = client.end().await?;
         assert!(ended.status.is_success(), "{what}");
         stream.rest(SOON).await?;
         assert_eq!(
@@ -680,10 +672,10 @@ async fn a_call_whose_question_is_not_answered_in_time_is_given_up() -> Outcome 
     let asked = client.request("tools/call", params.clone()).await?;
     params["requestState"] = result("asked", &asked)?["requestState"].clone();
     params["inputResponses"] = json!({"1": {"action": "cancel"}});
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    soon("the server is told", || !server.of("notifications/cancelled").is_empty()).await?;
     let late = client.request("tools/call", params).await?;
     assert_eq!(code_of(&late), "bridge.state", "{}", late.reply.text());
-    soon("the server is told", || !server.of("notifications/cancelled").is_empty()).await
+    Ok(())
 }
 
 /// Params with which each method is well-formed.

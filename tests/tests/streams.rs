@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Method;
-use portcullis_testkit::{Body, Client, Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
+use portcullis_testkit::{Body, Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
 use portcullis_tests::pair::{Pair, SOON, code_of, entries, refusals, soon, verdict};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -77,16 +75,7 @@ async fn the_stream_of_a_session_carries_ids_and_can_be_resumed() -> Outcome {
         "GET",
         answer("text/event-stream", &format!("retry: 1234\n\nid: e-7\nevent: message\ndata: {note}\n\n")),
     );
-    let bearer = format!("Bearer {}", pair.gateway.key()?);
-    let session = client.session.clone().ok_or("no session")?;
-    let headers = [
-        ("authorization", bearer.as_str()),
-        ("accept", "text/event-stream"),
-        ("mcp-session-id", &session),
-        ("mcp-protocol-version", "2025-11-25"),
-        ("last-event-id", "e-6"),
-    ];
-    let mut stream = Client::default().open(Method::GET, &client.url, &headers, Bytes::new()).await?;
+    let mut stream = client.stream(Some("e-6")).await?;
     let seen = String::from_utf8(stream.rest(SOON).await?.to_vec())?;
     assert!(seen.contains("id: e-7\n") && seen.contains(note) && seen.contains("retry: 1234"), "{seen}");
     let received = pair.server.received();
@@ -96,8 +85,7 @@ async fn the_stream_of_a_session_carries_ids_and_can_be_resumed() -> Outcome {
     assert_eq!(get.header("authorization"), None, "the caller's credential reached the server");
     // A server without such a stream says so, and so do we.
     pair.server.heal();
-    let reply = Client::default().get(&client.url, &headers).await?;
-    assert_eq!(reply.status, 405, "{}", reply.text());
+    assert_eq!(client.stream(Some("e-6")).await?.status, 405);
     Ok(())
 }
 

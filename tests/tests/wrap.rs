@@ -32,6 +32,20 @@ fn names(answer: &Value) -> Vec<&str> {
     tools.into_iter().flatten().filter_map(|tool| tool["name"].as_str()).collect()
 }
 
+/// A host that starts this; one of the older revision has opened its session.
+async fn opened(home: &Home, new: bool, options: &[&str], target: &[&str]) -> Outcome<Host> {
+    let mut host = home.start(options, target)?;
+    if !new {
+        host.initialize().await?;
+    }
+    Ok(host)
+}
+
+/// Params as the revision wants them.
+fn fitted(new: bool, params: Value) -> Value {
+    if new { modern(params) } else { params }
+}
+
 /// Ends in order, and everything is in a ledger that verifies.
 async fn ends(home: &Home, mut host: Host, options: &[&str], target: &[&str]) -> Outcome<Vec<Value>> {
     assert!(host.close().await?.success(), "{}", host.errors());
@@ -140,13 +154,10 @@ async fn lines_that_are_no_message_are_answered_or_passed_over_and_each_refusal_
 async fn two_hundred_requests_at_once_are_each_answered_once_and_with_their_own_words() -> Outcome {
     for new in [false, true] {
         let home = Home::new()?;
-        let mut host = home.start(&[], &[CHILD])?;
-        if !new {
-            host.initialize().await?;
-        }
+        let mut host = opened(&home, new, &[], &[CHILD]).await?;
         for number in 0..200 {
             let params = call("shuffled", json!({"text": format!("word {number}")}));
-            let params = if new { modern(params) } else { params };
+            let params = fitted(new, params);
             let id = if number % 2 == 0 { json!(number) } else { json!(format!("n{number}")) };
             host.send(&json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})).await?;
         }
@@ -172,11 +183,8 @@ async fn the_end_of_the_input_in_the_middle_of_a_call_is_recorded_and_leaves_no_
         let home = Home::new()?;
         let file = home.file("short.yaml", "limits:\n  shutdown_grace_ms: 300\n")?;
         let options = ["--config", file.as_str()];
-        let mut host = home.start(&options, &[CHILD])?;
-        if !new {
-            host.initialize().await?;
-        }
-        let wrapped = |params| if new { modern(params) } else { params };
+        let mut host = opened(&home, new, &options, &[CHILD]).await?;
+        let wrapped = |params| fitted(new, params);
         let pid = host.ask(1, "tools/call", wrapped(call("pid", json!({})))).await?;
         let pid: u32 = text(&pid).parse()?;
         let params = wrapped(call("hang", json!({})));
@@ -203,11 +211,8 @@ async fn the_end_of_the_input_in_the_middle_of_a_call_is_recorded_and_leaves_no_
 async fn a_child_that_crashes_fails_its_call_alone_and_the_next_call_has_another() -> Outcome {
     for new in [false, true] {
         let home = Home::new()?;
-        let mut host = home.start(&[], &[CHILD])?;
-        if !new {
-            host.initialize().await?;
-        }
-        let wrapped = |params| if new { modern(params) } else { params };
+        let mut host = opened(&home, new, &[], &[CHILD]).await?;
+        let wrapped = |params| fitted(new, params);
         let before = host.ask(1, "tools/call", wrapped(call("pid", json!({})))).await?;
         let crashed = host.ask(2, "tools/call", wrapped(call("crash", json!({})))).await?;
         assert_eq!(code(&crashed), "upstream.unavailable", "{crashed}");
@@ -253,11 +258,8 @@ async fn a_host_that_starts_a_server_twice_has_two_ledgers_and_other_commands_ha
 async fn a_cancelled_request_is_cancelled_at_the_server_and_not_answered() -> Outcome {
     for new in [false, true] {
         let home = Home::new()?;
-        let mut host = home.start(&[], &[CHILD])?;
-        if !new {
-            host.initialize().await?;
-        }
-        let wrapped = |params| if new { modern(params) } else { params };
+        let mut host = opened(&home, new, &[], &[CHILD]).await?;
+        let wrapped = |params| fitted(new, params);
         let params = wrapped(call("hang", json!({"text": "mark"})));
         host.send(&json!({"jsonrpc": "2.0", "id": "h", "method": "tools/call", "params": params})).await?;
         let due = tokio::time::Instant::now() + SOON;
@@ -320,11 +322,8 @@ async fn a_program_that_is_meant_to_run_once_runs_once() -> Outcome {
         let starts = home.folder().join("starts").display().to_string();
         let mut target = vec![CHILD, "--starts", starts.as_str()];
         target.extend(legacy_server.then_some("--legacy"));
-        let mut host = home.start(&[], &target)?;
-        if !new {
-            host.initialize().await?;
-        }
-        let wrapped = |params| if new { modern(params) } else { params };
+        let mut host = opened(&home, new, &[], &target).await?;
+        let wrapped = |params| fitted(new, params);
         for _ in 0..3 {
             assert!(!names(&host.ask(1, "tools/list", wrapped(json!({}))).await?).is_empty());
             let answer = host.ask(2, "tools/call", wrapped(call("echo", json!({"text": "x"})))).await?;
@@ -392,7 +391,7 @@ async fn a_remote_server_is_reached_with_credentials_that_stand_nowhere_and_what
         if !new {
             host.initialize().await?;
         }
-        let wrapped = |params| if new { modern(params) } else { params };
+        let wrapped = |params| fitted(new, params);
         assert!(names(&host.ask(1, "tools/list", wrapped(json!({}))).await?).contains(&"echo"));
         let answer = host.ask(2, "tools/call", wrapped(call("echo", json!({"text": "hi"})))).await?;
         assert!(text(&answer).contains("hi"), "{answer}");

@@ -247,6 +247,25 @@ impl McpClient {
         self.http.post(&self.url, &borrow(&headers), body).await
     }
 
+    /// The stream of the session (legacy only), after the event with this id if there is one.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn stream(&self, after: Option<&str>) -> Outcome<Body> {
+        let mut headers = self.headers(&Value::Null);
+        headers.extend(after.map(|id| ("last-event-id".to_owned(), id.to_owned())));
+        self.http.open(Method::GET, &self.url, &borrow(&headers), Bytes::new()).await
+    }
+
+    /// Ends the session (legacy only).
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn end(&self) -> Outcome<Reply> {
+        let headers = self.headers(&Value::Null);
+        self.http.send(Method::DELETE, &self.url, &borrow(&headers), Bytes::new()).await
+    }
+
     /// The message `request` would send, with a fresh id.
     pub fn message(&mut self, method: &str, mut params: Value) -> (Value, Value) {
         self.next_id += 1;
