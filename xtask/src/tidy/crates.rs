@@ -22,15 +22,19 @@ const ORDER: &[(&str, &[&str])] = &[
     ("inspect", &["core"]),
     ("proof", &["core"]),
     ("net", &["core"]),
+    ("hosts", &["core"]),
     ("store", &["proof", "core"]),
     ("connect", &["net", "store", "proof", "core"]),
     ("proxy", &["connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"]),
     ("admin", &["store", "net", "proof", "policy", "mcp", "core"]),
     (
         "portcullis",
-        &["proxy", "admin", "connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"],
+        &["hosts", "proxy", "admin", "connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"],
     ),
-    ("testkit", &["proxy", "admin", "connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"]),
+    (
+        "testkit",
+        &["hosts", "proxy", "admin", "connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"],
+    ),
 ];
 /// What would bring a second TLS stack, crypto provider or HTTP client into the binary.
 const UNWANTED: &[&str] = &["ring", "openssl", "openssl-sys", "native-tls", "reqwest", "async-std", "smol"];

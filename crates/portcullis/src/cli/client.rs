@@ -1,12 +1,16 @@
 //! The client of the admin API: the same table of endpoints as the server's, the same types.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Full;
 use portcullis_admin::{ENDPOINTS, ProblemBody};
 use portcullis_core::{Limits, Secret};
+use portcullis_hosts::Places;
 use portcullis_net::{
     body::read_bounded,
     client::{HttpUpstream, UpstreamOptions},
@@ -184,3 +188,11 @@ fn problem(status: u16, bytes: &[u8]) -> Failure {
 
 /// For endpoints without query or body.
 pub(crate) const NONE: Option<&()> = None;
+
+/// Where the clients of this user keep files, and which folder this is.
+pub(crate) fn places() -> Result<Places, String> {
+    let home = std::env::home_dir().ok_or("the home directory is unknown; set HOME")?;
+    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let project = std::env::current_dir().map_err(|error| format!("the current folder: {error}"))?;
+    Ok(Places { config: config.unwrap_or_else(|| home.join(".config")), home, project })
+}

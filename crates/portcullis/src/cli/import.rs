@@ -7,6 +7,7 @@ pub(super) mod secrets;
 
 use std::path::{Path, PathBuf};
 
+use portcullis_hosts::{self as hosts, Format, Found, Places, mcpb, replace};
 use serde::Serialize;
 
 use self::{
@@ -15,9 +16,7 @@ use self::{
 };
 use super::{
     Common, Failure, client,
-    formats::{self, Format, Found, Places, mcpb},
     output::{Output, printable},
-    replace,
 };
 use crate::config::{Config, DEFAULT_FILE, Overrides, fragment, read_bounded, with_servers};
 
@@ -53,8 +52,8 @@ pub(crate) struct Import {
 
 /// For the command line.
 fn format_named(name: &str) -> Result<&'static Format, String> {
-    let names: Vec<&str> = formats::FORMATS.iter().map(|format| format.name).collect();
-    formats::named(name).ok_or_else(|| format!("known: {}", names.join(", ")))
+    let names: Vec<&str> = hosts::FORMATS.iter().map(|format| format.name).collect();
+    hosts::named(name).ok_or_else(|| format!("known: {}", names.join(", ")))
 }
 
 /// What was read and what follows.
@@ -74,7 +73,7 @@ struct FileRead {
 }
 
 pub(super) fn import(common: &Common, options: &Import, output: &Output) -> Result<(), Failure> {
-    let places = Places::here().map_err(Failure::refused)?;
+    let places = client::places().map_err(Failure::refused)?;
     let config = configuration(common)?;
     let path = places.project.join(config.path.clone().unwrap_or_else(|| target(common)));
     let data = places.project.join(client::data_dir(common));
@@ -137,10 +136,10 @@ fn found(options: &Import, places: &Places, bundles: &Path) -> Vec<Found> {
         let wanted = |format: &Format| {
             options.from.is_empty() || options.from.iter().any(|from| from.name == format.name)
         };
-        return formats::discover(places, bundles, wanted);
+        return hosts::discover(places, bundles, wanted);
     }
     let given = options.from.first().copied();
-    options.files.iter().map(|file| formats::read(file, given, places, bundles)).collect()
+    options.files.iter().map(|file| hosts::read(file, given, places, bundles)).collect()
 }
 
 /// Bundles and secrets first: a configuration never names what is not there.

@@ -5,16 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use portcullis_hosts::{
+    Found,
+    entry::{Entry, Reach},
+    placeholder::{Piece, Text, identifier},
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use url::Url;
 
 use super::{
-    super::formats::{
-        Found,
-        entry::{Entry, Reach},
-        placeholder::{Piece, Text},
-    },
     confine::{self, Surroundings},
     secrets::{Detective, Moved},
 };
@@ -218,7 +218,7 @@ impl<'c> Planner<'c> {
             let reads_as_reference = last.starts_with("env:") || last.starts_with("file:");
             let why = match self.detective.named(name, &literal) {
                 Some(_) if literal.is_empty() => {
-                    return Ok(format!("env:{}", super::super::formats::placeholder::identifier(name)));
+                    return Ok(format!("env:{}", identifier(name)));
                 }
                 None if reads_as_reference => "it would be read as a reference",
                 None => return Ok(literal),

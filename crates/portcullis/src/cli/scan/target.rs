@@ -7,19 +7,16 @@ use std::{
 
 use http::HeaderName;
 use portcullis_core::Secret;
+use portcullis_hosts::{
+    self as hosts,
+    entry::{Entry, Reach as Declared},
+    placeholder::{Piece, Text},
+};
 use portcullis_net::{guard::EgressPolicy, stdio::Command};
 use url::{Host, Url};
 
 use super::{
-    super::{
-        Common, Failure, client,
-        formats::{
-            self, Places,
-            entry::{Entry, Reach as Declared},
-            placeholder::{Piece, Text},
-        },
-        import::secrets::Detective,
-    },
+    super::{Common, Failure, client, import::secrets::Detective},
     Finding, Level, Scan,
 };
 use crate::{
@@ -199,9 +196,9 @@ fn of_server(file: &str, name: &str, server: &Server, options: &Scan) -> Target 
 }
 
 fn of_file(file: &str, common: &Common, options: &Scan) -> Result<Vec<Target>, Failure> {
-    let places = Places::here().map_err(Failure::refused)?;
-    let bundles = formats::mcpb::bundles(&places.project.join(client::data_dir(common)));
-    let found = formats::read(&PathBuf::from(file), None, &places, &bundles);
+    let places = client::places().map_err(Failure::refused)?;
+    let bundles = hosts::mcpb::bundles(&places.project.join(client::data_dir(common)));
+    let found = hosts::read(&PathBuf::from(file), None, &places, &bundles);
     let entries = found.entries.map_err(|reason| Failure::refused(format!("`{file}` {reason}")))?;
     let detective = Detective::new().map_err(Failure::refused)?;
     Ok(entries.iter().map(|entry| of_entry(file, entry, &detective, options)).collect())

@@ -1,17 +1,17 @@
-//! The configuration files of MCP clients and the forms in which servers are published: one file for each, one line in
-//! the list. Reading decides nothing; what is read waits for a person.
+//! The configuration files of MCP hosts and the forms in which servers are published: what they declare, and how a
+//! gateway gets into them. Reading decides nothing; what is read waits for a person.
 
-mod claude_code;
-mod claude_desktop;
-mod copilot;
-mod cursor;
-pub(crate) mod document;
-pub(crate) mod entry;
-mod inspector;
-pub(crate) mod mcpb;
-pub(crate) mod placeholder;
+pub mod backup;
+mod clients;
+pub mod document;
+pub mod entry;
+pub mod export;
+pub mod mcpb;
+pub mod placeholder;
+pub mod replace;
 mod server_json;
-mod vscode;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -24,73 +24,87 @@ use self::{
 
 /// Where files are looked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
+pub struct Places {
     /// The user's home.
-    pub(crate) home: PathBuf,
+    pub home: PathBuf,
     /// Where programs keep the user's settings.
-    pub(crate) config: PathBuf,
+    pub config: PathBuf,
     /// The project: the current folder.
-    pub(crate) project: PathBuf,
-}
-
-impl Places {
-    /// Of this user, in this folder.
-    pub(crate) fn here() -> Result<Self, String> {
-        let home = std::env::home_dir().ok_or("the home directory is unknown; set HOME")?;
-        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-        let project = std::env::current_dir().map_err(|error| format!("the current folder: {error}"))?;
-        Ok(Self { config: config.unwrap_or_else(|| home.join(".config")), home, project })
-    }
+    pub project: PathBuf,
 }
 
 /// One form of file.
 #[derive(Debug)]
-pub(crate) struct Format {
+pub struct Format {
     /// On the command line.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// For people.
-    pub(crate) title: &'static str,
+    pub title: &'static str,
     /// How much more than JSON its client reads.
-    pub(crate) dialect: Dialect,
+    pub dialect: Dialect,
     /// Where its client keeps files, of the user and of the project.
-    pub(crate) files: fn(&Places) -> Vec<PathBuf>,
+    pub files: fn(&Places) -> Vec<PathBuf>,
     /// Whether a file that somebody names is of this form.
-    pub(crate) fits: fn(&Path, &Value) -> bool,
-    /// The servers in it.
-    pub(crate) read: fn(&Value, &Origin) -> Result<Vec<Entry>, String>,
+    pub fits: fn(&Path, &Value) -> bool,
+    /// How the servers in it are read.
+    pub reading: Reading,
+}
+
+/// How the servers in a file are read.
+#[derive(Clone, Copy, Debug)]
+pub enum Reading {
+    /// They stand by name under `member`, in the form that most clients share; `plain` says whether `${NAME}` is a
+    /// variable of the environment.
+    Servers {
+        /// The member of the root.
+        member: &'static str,
+        /// Whether `${NAME}` is a variable.
+        plain: bool,
+    },
+    /// In a form of its own.
+    Own(fn(&Value, &Origin) -> Result<Vec<Entry>, String>),
+}
+
+impl Format {
+    fn read(&self, value: &Value, origin: &Origin) -> Result<Vec<Entry>, String> {
+        match self.reading {
+            Reading::Servers { member, plain } => entry::under(value, member, &origin.expansion(plain)),
+            Reading::Own(read) => read(value, origin),
+        }
+    }
 }
 
 /// Every form. Where several fit a file, the first counts.
-pub(crate) const FORMATS: &[Format] = &[
+pub const FORMATS: &[Format] = &[
     server_json::FORMAT,
-    vscode::FORMAT,
-    claude_desktop::FORMAT,
-    cursor::FORMAT,
-    copilot::FORMAT,
-    inspector::FORMAT,
-    claude_code::FORMAT,
+    clients::VSCODE,
+    clients::CLAUDE_DESKTOP,
+    clients::CURSOR,
+    clients::COPILOT,
+    clients::INSPECTOR,
+    clients::CLAUDE_CODE,
 ];
 
 /// The form of that name.
-pub(crate) fn named(name: &str) -> Option<&'static Format> {
+pub fn named(name: &str) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.name == name)
 }
 
 /// What was read from one file.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub struct Found {
     /// The form's name.
-    pub(crate) format: &'static str,
+    pub format: &'static str,
     /// The form's title.
-    pub(crate) title: &'static str,
+    pub title: &'static str,
     /// The file.
-    pub(crate) file: PathBuf,
+    pub file: PathBuf,
     /// Its servers, or why it is refused.
-    pub(crate) entries: Result<Vec<Entry>, String>,
+    pub entries: Result<Vec<Entry>, String>,
 }
 
 /// Reads every file that is where one of these clients keeps it.
-pub(crate) fn discover(places: &Places, bundles: &Path, wanted: impl Fn(&Format) -> bool) -> Vec<Found> {
+pub fn discover(places: &Places, bundles: &Path, wanted: impl Fn(&Format) -> bool) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     for format in FORMATS.iter().filter(|format| wanted(format)) {
         for file in (format.files)(places) {
@@ -103,7 +117,7 @@ pub(crate) fn discover(places: &Places, bundles: &Path, wanted: impl Fn(&Format)
 }
 
 /// Reads one file, as the form that is given or as the first that fits.
-pub(crate) fn read(file: &Path, format: Option<&'static Format>, places: &Places, bundles: &Path) -> Found {
+pub fn read(file: &Path, format: Option<&'static Format>, places: &Places, bundles: &Path) -> Found {
     let file = places.project.join(file);
     let origin = Origin {
         project: project_of(&file, places),
@@ -127,7 +141,7 @@ pub(crate) fn read(file: &Path, format: Option<&'static Format>, places: &Places
     });
     match recognised {
         Ok((format, value)) => {
-            let entries = value.and_then(|value| (format.read)(&value, &origin));
+            let entries = value.and_then(|value| format.read(&value, &origin));
             Found { format: format.name, title: format.title, file, entries }
         }
         Err(reason) => {
@@ -148,9 +162,4 @@ fn project_of(file: &Path, places: &Places) -> Option<PathBuf> {
         _ => return None,
     };
     (project != places.home).then(|| project.to_path_buf())
-}
-
-/// Whether a path has a component of this name.
-fn within(path: &Path, name: &str) -> bool {
-    path.components().any(|component| component.as_os_str() == name)
 }

@@ -9,7 +9,7 @@ use std::{
 
 /// Puts `bytes` in the place of the file, which keeps its mode; a new one gets `mode`. A symbolic link keeps pointing
 /// where it does: what it points at is replaced.
-pub(crate) fn replace(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub fn replace(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
     let mode = fs::metadata(&target).map_or(mode, |metadata| metadata.permissions().mode() & 0o777);
     if let Some(folder) = target.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -31,13 +31,13 @@ fn beside(target: &Path) -> PathBuf {
 }
 
 /// Writes a file that must not exist yet, whole and on disk.
-pub(crate) fn write_new(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub fn write_new(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(file)?;
     out.write_all(bytes)?;
     out.sync_all()
 }
 
 /// A folder that only this user can look into.
-pub(crate) fn private_folder(folder: &Path) -> io::Result<()> {
+pub fn private_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

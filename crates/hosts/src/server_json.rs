@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::{
-    Format,
+use crate::{
+    Format, Reading,
     document::Dialect,
     entry::{Entry, Origin, Reach},
     placeholder::{Expansion, Piece, Text, expand, identifier},
 };
 
-pub(super) const FORMAT: Format = Format {
+pub(crate) const FORMAT: Format = Format {
     name: "server-json",
     title: "MCP Registry",
     dialect: Dialect::Json,
@@ -18,7 +18,7 @@ pub(super) const FORMAT: Format = Format {
         let listed = |member: &str| value.get(member).is_some_and(Value::is_array);
         value.get("name").is_some_and(Value::is_string) && (listed("packages") || listed("remotes"))
     },
-    read,
+    reading: Reading::Own(read),
 };
 
 /// Packages and remotes of one server that are looked at.

@@ -11,15 +11,15 @@ use portcullis_core::Digest;
 use serde_json::Value;
 use zip::ZipArchive;
 
-use super::{
+use crate::{
     document::{self, Dialect},
     entry::{self, Entry, Origin},
 };
 
 /// On the command line.
-pub(crate) const NAME: &str = "mcpb";
+pub const NAME: &str = "mcpb";
 /// For people.
-pub(crate) const TITLE: &str = "MCP bundle";
+pub const TITLE: &str = "MCP bundle";
 
 /// Bytes of one bundle.
 const BUNDLE_BYTES_MAX: u64 = 268_435_456;
@@ -44,18 +44,18 @@ fn open(file: &Path) -> Result<(Archive, Digest), String> {
 }
 
 /// Where bundles are: beside the data directory and not in it, since no server may read there.
-pub(crate) fn bundles(data: &Path) -> PathBuf {
+pub fn bundles(data: &Path) -> PathBuf {
     data.parent().unwrap_or(data).join("portcullis-bundles")
 }
 
 /// Where a bundle is unpacked: a folder named by its digest, so that another bundle is another folder.
-pub(crate) fn folder(bundles: &Path, digest: Digest) -> PathBuf {
+pub fn folder(bundles: &Path, digest: Digest) -> PathBuf {
     let hex = digest.to_string();
     bundles.join(hex.rsplit(':').next().unwrap_or_default())
 }
 
 /// The server that a bundle declares.
-pub(crate) fn read(origin: &Origin) -> Result<Vec<Entry>, String> {
+pub fn read(origin: &Origin) -> Result<Vec<Entry>, String> {
     let (mut archive, digest) = open(&origin.file)?;
     let mut text = String::new();
     let manifest =
@@ -115,7 +115,7 @@ fn checked(archive: &mut Archive, index: usize) -> Result<Option<PathBuf>, Strin
 }
 
 /// Unpacks a bundle below `bundles`, unless it is there already.
-pub(crate) fn unpack(file: &Path, bundles: &Path) -> Result<(), String> {
+pub fn unpack(file: &Path, bundles: &Path) -> Result<(), String> {
     let (mut archive, digest) = open(file)?;
     let target = folder(bundles, digest);
     if target.exists() {

@@ -7,7 +7,7 @@ use jsonc_parser::{CollectOptions, ParseOptions, ast, common::Ranged as _, parse
 use serde_json::{Map, Value};
 
 /// Bytes of one file. `~/.claude.json` also keeps a history and grows to megabytes.
-pub(crate) const FILE_BYTES_MAX: u64 = 16_777_216;
+pub const FILE_BYTES_MAX: u64 = 16_777_216;
 /// Containers open at once.
 const DEPTH_MAX: usize = 64;
 /// Values in one file.
@@ -15,7 +15,7 @@ const VALUES_MAX: usize = 500_000;
 
 /// How much more than JSON a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub enum Dialect {
     /// JSON as in RFC 8259.
     Json,
     /// JSON with comments and trailing commas.
@@ -23,6 +23,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
+    /// For the parser.
     pub(crate) const fn options(self) -> ParseOptions {
         let more = matches!(self, Self::Jsonc);
         ParseOptions {
@@ -41,7 +42,10 @@ impl Dialect {
 }
 
 /// The bytes of a regular file, or why they are not read. A device, a pipe or an endless file cannot stall this.
-pub(crate) fn read_bytes(path: &Path, max: u64) -> Result<Vec<u8>, String> {
+///
+/// # Errors
+/// Why it is not read.
+pub fn read_bytes(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     // A pipe that nobody writes to would block the opening itself.
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let open = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
@@ -59,14 +63,14 @@ pub(crate) fn read_bytes(path: &Path, max: u64) -> Result<Vec<u8>, String> {
 }
 
 /// The text of a file without its byte order mark.
-pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+pub fn read_text(path: &Path) -> Result<String, String> {
     let bytes = read_bytes(path, FILE_BYTES_MAX)?;
     let text = String::from_utf8(bytes).map_err(|_| String::from("is not UTF-8 text"))?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// The value of a text.
-pub(crate) fn parse(text: &str, dialect: Dialect) -> Result<Value, String> {
+pub fn parse(text: &str, dialect: Dialect) -> Result<Value, String> {
     let parsed = parse_to_ast(text, &CollectOptions::default(), &dialect.options())
         .map_err(|error| format!("is not well-formed: {error}"))?;
     let root = parsed.value.ok_or_else(|| String::from("is empty"))?;

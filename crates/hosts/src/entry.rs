@@ -5,27 +5,27 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::placeholder::{Expansion, Text, expand};
+use crate::placeholder::{Expansion, Text, expand};
 
 /// Servers in one file.
 const SERVERS_MAX: usize = 1_000;
 
 /// Where a file comes from, for what its placeholders mean.
 #[derive(Clone, Debug)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// The file.
-    pub(crate) file: PathBuf,
+    pub file: PathBuf,
     /// The user's home.
-    pub(crate) home: PathBuf,
+    pub home: PathBuf,
     /// The project that the file belongs to; none for the files of a user.
-    pub(crate) project: Option<PathBuf>,
+    pub project: Option<PathBuf>,
     /// Where bundles are unpacked.
-    pub(crate) bundles: PathBuf,
+    pub bundles: PathBuf,
 }
 
 impl Origin {
     /// What placeholders mean in this file; `plain` says whether `${NAME}` is a variable of the environment.
-    pub(crate) fn expansion(&self, plain: bool) -> Expansion {
+    pub fn expansion(&self, plain: bool) -> Expansion {
         Expansion {
             home: self.home.clone(),
             project: self.project.clone(),
@@ -38,26 +38,38 @@ impl Origin {
 
 /// One server as declared.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Its name there.
-    pub(crate) name: String,
+    pub name: String,
     /// How it is reached, or why it cannot be put behind the gateway as it stands.
-    pub(crate) reach: Result<Reach, String>,
+    pub reach: Result<Reach, String>,
     /// What a person should know beside.
-    pub(crate) notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 /// How a declared server is reached.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Reach {
+pub enum Reach {
     /// Streamable HTTP.
-    Http { url: Text, headers: Vec<(String, Text)> },
+    Http {
+        /// Where.
+        url: Text,
+        /// With every request.
+        headers: Vec<(String, Text)>,
+    },
     /// A child process.
-    Stdio { command: Vec<Text>, env: Vec<(String, Text)>, cwd: Option<PathBuf> },
+    Stdio {
+        /// The program and its arguments.
+        command: Vec<Text>,
+        /// Variables that it gets.
+        env: Vec<(String, Text)>,
+        /// The folder that it starts in.
+        cwd: Option<PathBuf>,
+    },
 }
 
 /// The servers under `member` of `root`, in the form that most clients share. Without the member there are none.
-pub(crate) fn under(root: &Value, member: &str, expansion: &Expansion) -> Result<Vec<Entry>, String> {
+pub fn under(root: &Value, member: &str, expansion: &Expansion) -> Result<Vec<Entry>, String> {
     match root.get(member) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Object(servers)) if servers.len() > SERVERS_MAX => {

@@ -5,26 +5,26 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 /// What is known about the place of a file.
 #[derive(Clone, Debug)]
-pub(crate) struct Expansion {
+pub struct Expansion {
     /// `${userHome}`, `${HOME}`.
-    pub(crate) home: PathBuf,
+    pub home: PathBuf,
     /// `${workspaceFolder}`.
-    pub(crate) project: Option<PathBuf>,
+    pub project: Option<PathBuf>,
     /// `${__dirname}` of a bundle.
-    pub(crate) package: Option<PathBuf>,
+    pub package: Option<PathBuf>,
     /// Whether `${NAME}` and `${NAME:-default}` are variables of the environment.
-    pub(crate) plain: bool,
+    pub plain: bool,
     /// What `${user_config.x}` stands for where the bundle says it.
-    pub(crate) answers: BTreeMap<String, String>,
+    pub answers: BTreeMap<String, String>,
 }
 
 /// A text with variables in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Text(pub(crate) Vec<Piece>);
+pub struct Text(pub Vec<Piece>);
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub enum Piece {
     /// As it stands.
     Literal(String),
     /// A variable of the environment.
@@ -33,17 +33,17 @@ pub(crate) enum Piece {
 
 impl Text {
     /// Without variables.
-    pub(crate) fn of(text: impl Into<String>) -> Self {
+    pub fn of(text: impl Into<String>) -> Self {
         Self(vec![Piece::Literal(text.into())])
     }
 
     /// A variable alone.
-    pub(crate) fn variable(name: &str) -> Self {
+    pub fn variable(name: &str) -> Self {
         Self(vec![Piece::Variable(identifier(name))])
     }
 
     /// The whole text, where no variable is in it.
-    pub(crate) fn literal(&self) -> Option<String> {
+    pub fn literal(&self) -> Option<String> {
         self.0
             .iter()
             .map(|piece| match piece {
@@ -63,7 +63,7 @@ impl Text {
 }
 
 /// A name that can be one of a variable: upper case, everything else an underscore.
-pub(crate) fn identifier(name: &str) -> String {
+pub fn identifier(name: &str) -> String {
     let upper: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
     let trimmed = upper.trim_matches('_');
@@ -75,7 +75,7 @@ pub(crate) fn identifier(name: &str) -> String {
 }
 
 /// Reads the placeholders of `text`.
-pub(crate) fn expand(text: &str, known: &Expansion) -> Result<Text, String> {
+pub fn expand(text: &str, known: &Expansion) -> Result<Text, String> {
     let mut out = Text::default();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
