@@ -145,7 +145,7 @@ limits! {
     jwks_timeout_ms: 5_000 in 50 ..= 120_000,
     /// Verified tokens remembered, until they expire or keys rotate.
     token_cache_max: 10_000 in 0 ..= 1_000_000,
-    /// Policy decisions remembered, where no policy reads arguments.
+    /// Policy decisions remembered, where no policy reads arguments; as many again for the lists of each server.
     decision_cache_max: 10_000 in 0 ..= 1_000_000,
     /// Time running calls get to finish when the gateway stops.
     shutdown_grace_ms: 10_000 in 0 ..= 600_000,

@@ -245,6 +245,7 @@ impl Bench<'_> {
             ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
         };
         let text = policy.to_cedar().unwrap_or_default();
+        let names_callers = policy.entity_literals().iter().any(|uid| self.words.is_caller(uid));
         self.found.push(Compiled {
             id,
             policy,
@@ -255,6 +256,7 @@ impl Bench<'_> {
             text,
             role,
             server,
+            names_callers,
             obligations,
             reads,
             some_arguments,

@@ -22,6 +22,8 @@ pub(crate) struct Compiled {
     pub(crate) role: Option<String>,
     /// It applies to this server only.
     pub(crate) server: Option<String>,
+    /// It mentions a caller by name.
+    pub(crate) names_callers: bool,
     pub(crate) obligations: BTreeMap<String, Treatment>,
     pub(crate) reads: Reads,
     /// Without what it asks of arguments: applies where some arguments could make it apply.

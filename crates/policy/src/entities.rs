@@ -92,6 +92,11 @@ impl Words {
         }
     }
 
+    /// Whether a literal of a policy is a caller.
+    pub(crate) fn is_caller(&self, literal: &EntityUid) -> bool {
+        [&self.user, &self.service, &self.anonymous].contains(&literal.type_name())
+    }
+
     /// The server that a resource literal of a policy lies on, or is.
     pub(crate) fn server_of(&self, literal: &EntityUid) -> Option<String> {
         let id = literal.id().unescaped();

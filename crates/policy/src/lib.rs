@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+mod audience;
 mod bundle;
 mod cache;
 mod compiled;
@@ -19,6 +20,7 @@ mod request;
 mod slice;
 mod source;
 
+pub use audience::Audience;
 pub use bundle::{Policies, PolicyError};
 pub use explain::{Explanation, PolicyView, WhyNot};
 pub use permit::{Decision, Denial, Permit};

@@ -31,6 +31,8 @@ pub(crate) struct Slice {
     pub(crate) listing: Option<PolicySet>,
     /// What any of them reads.
     pub(crate) reads: Reads,
+    /// Whether any of them mentions a caller by name.
+    pub(crate) names_callers: bool,
 }
 
 impl Slice {
@@ -44,7 +46,8 @@ impl Slice {
         } else {
             None
         };
-        Ok(Self { members, set, listing, reads })
+        let names_callers = chosen().any(|one| one.names_callers);
+        Ok(Self { members, set, listing, reads, names_callers })
     }
 
     /// Whether the same question always has the same answer.

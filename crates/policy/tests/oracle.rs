@@ -6,7 +6,7 @@
     reason = "a test that fails may panic"
 )]
 
-use std::{str::FromStr, sync::Arc};
+use std::{collections::HashMap, str::FromStr, sync::Arc};
 
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, Schema, ValidationMode, Validator,
@@ -47,7 +47,8 @@ const RESOURCES: [&str; 5] = [
     "resource in Server::\"~1\"",
     "resource in Server::\"c\"",
 ];
-const CONDITIONS: [&str; 8] = [
+const CONDITIONS: [&str; 9] = [
+    "unless { [User::\"1\", Service::\"0\"].contains(principal) }",
     "",
     "when { resource.server != \"c\" }",
     "unless { resource has name && resource.name like \"write*\" }",
@@ -131,6 +132,7 @@ impl Asked {
             Self { id: 1 - self.id, ..same() },
             Self { roles: vec![3], ..same() },
             Self { roles: Vec::new(), ..same() },
+            Self { scope: !self.scope, claim: !self.claim, ..same() },
             Self { action: Action::Connect, ..same() },
             same(),
         ]
@@ -254,6 +256,7 @@ proptest! {
         let small = Limits { decision_cache_max: 1, ..Limits::default() };
         let compiled = Policies::compile(&source, &small).unwrap();
         let text = compiled.to_cedar();
+        let mut shown = HashMap::new();
         // One place for all decisions, so that each question meets the answer to one that differs in little.
         for asked in questions.iter().flat_map(Asked::neighbours) {
             let (caller, target) = (asked.caller(), asked.target());
@@ -261,10 +264,15 @@ proptest! {
             let ours = compiled.permit(&caller, asked.action, &target, Some(&arguments), &CONTEXT);
             let plain = asked.plain(&text, &schema);
             prop_assert_eq!(ours.err().map(|denial| denial.code), plain, "{:?}\n{}", asked, text);
+            let seen = compiled.may_see(&caller, asked.action, &target, &CONTEXT);
             // What may be called is seen.
-            if plain.is_none() {
-                prop_assert!(compiled.may_see(&caller, asked.action, &target, &CONTEXT), "{:?}\n{}", asked, text);
-            }
+            prop_assert!(seen || plain.is_some(), "{:?}\n{}", asked, text);
+            // And seen alike by everybody of the same audience, whenever and from wherever they ask.
+            let Some(audience) = compiled.audience(&caller, &target) else { continue };
+            let elsewhere = RequestContext { now: Timestamp(1), source_ip: Some([10, 0, 0, 1].into()), era: "2026-07-28" };
+            prop_assert_eq!(seen, compiled.may_see(&caller, asked.action, &target, &elsewhere));
+            let known = *shown.entry((audience, asked.action, target)).or_insert(seen);
+            prop_assert_eq!(known, seen, "{:?}\n{}", asked, text);
         }
     }
 }

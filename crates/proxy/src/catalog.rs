@@ -4,6 +4,7 @@
 
 mod fresh;
 mod refresh;
+mod shown;
 mod template;
 
 use std::{
@@ -18,10 +19,11 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use portcullis_core::{Clock, Digest, TargetKind};
 use portcullis_mcp::{json::View, revision::ParamHeader, schema::Schema};
+use portcullis_policy::Audience;
 pub use portcullis_store::definitions::Standing;
 use portcullis_store::{Ledger, Revisions, StoreError, definitions};
 
-use self::fresh::Fresh;
+use self::{fresh::Fresh, shown::Shown};
 use crate::settings::Trust;
 
 /// One definition.
@@ -84,6 +86,7 @@ pub struct State {
     order: BTreeMap<TargetKind, Vec<Arc<str>>>,
     /// Kinds of which anything was ever pinned or observed.
     known: [bool; TargetKind::ALL.len()],
+    shown: Shown,
 }
 
 impl State {
@@ -110,6 +113,35 @@ impl State {
     /// All definitions of a kind, in the server's order.
     pub fn list(&self, kind: TargetKind) -> impl Iterator<Item = &Arc<Item>> {
         self.order.get(&kind).into_iter().flatten().filter_map(move |name| self.find(kind, name))
+    }
+
+    /// Which definitions of a kind are shown, in the order of [`Self::list`]: what `decide` says, remembered for
+    /// `audience` where there is one.
+    pub fn shown(
+        &self,
+        kind: TargetKind,
+        audience: Option<Audience>,
+        decisions_max: u64,
+        decide: impl Fn(&Item) -> bool,
+    ) -> Arc<[bool]> {
+        let all = || self.list(kind).map(|item| item.listed() && decide(item)).collect();
+        match audience {
+            Some(audience) => self.shown.of(kind, audience, decisions_max, all),
+            None => all(),
+        }
+    }
+
+    /// Whether both hold the same, in the same order.
+    fn is_like(&self, other: &Self) -> bool {
+        let same = |one: &HashMap<Arc<str>, Arc<Item>>, other: &HashMap<Arc<str>, Arc<Item>>| {
+            let held = |(name, item): (&Arc<str>, &Arc<Item>)| {
+                other.get(name).is_some_and(|other| Arc::ptr_eq(item, other))
+            };
+            one.len() == other.len() && one.iter().all(held)
+        };
+        self.known == other.known
+            && self.order == other.order
+            && self.items.iter().zip(&other.items).all(|(one, other)| same(one, other))
     }
 }
 
@@ -240,7 +272,10 @@ impl Catalog {
                 }
             }
         }
-        self.state.store(Arc::new(state));
+        // What was decided about a state lasts as long as it does.
+        if !state.is_like(&old) {
+            self.state.store(Arc::new(state));
+        }
         Ok(())
     }
 

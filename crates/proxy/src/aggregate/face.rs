@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use portcullis_core::{Target, TargetKind};
+use portcullis_core::TargetKind;
 use portcullis_mcp::alias::split;
 
 use super::Member;
@@ -16,8 +16,10 @@ use crate::catalog::{Item, State};
 /// One definition as clients see it.
 #[derive(Debug)]
 pub struct Exposed {
-    /// What policy decides about: the real server and its own name for it.
-    pub target: Target,
+    /// The server's own name for it, about which policy decides.
+    pub name: Arc<str>,
+    /// Its place in the server's list.
+    pub place: usize,
     /// The definition under its exposed name.
     pub bytes: Bytes,
 }
@@ -40,14 +42,17 @@ impl Face {
                 TargetKind::Prompt | TargetKind::Tool => member.prefix.expose_name(name, name_bytes_max),
                 TargetKind::Resource | TargetKind::Template => member.prefix.expose_uri(name),
             };
-            let of_member = || state.list(*kind).filter(|item| member.selection.holds(*kind, &item.name));
+            let of_member = || {
+                let all = state.list(*kind).enumerate();
+                all.filter(|(_, item)| member.selection.holds(*kind, &item.name))
+            };
             // A tool that is really called so comes before one whose shortened name looks like it.
             let mut taken: HashSet<String> = of_member()
-                .map(|item| (exposed(&item.name), item))
+                .map(|(_, item)| (exposed(&item.name), item))
                 .filter(|(exposed, item)| !is_shortened(*kind, exposed, &item.name))
                 .map(|(exposed, _)| exposed)
                 .collect();
-            for item in of_member() {
+            for (place, item) in of_member() {
                 let exposed = exposed(&item.name);
                 if is_shortened(*kind, &exposed, &item.name) {
                     if !taken.insert(exposed.clone()) {
@@ -56,18 +61,22 @@ impl Face {
                     }
                     face.shortened.insert((*kind, exposed.clone()), Arc::clone(&item.name));
                 }
-                face.show(member, item, &exposed);
+                face.show(member, place, item, &exposed);
             }
         }
         face
     }
 
-    fn show(&mut self, member: &Member, item: &Item, exposed: &str) {
+    fn show(&mut self, member: &Member, place: usize, item: &Item, exposed: &str) {
         let bytes = member.prefix.definition(item.kind, &item.raw, exposed).filter(|_| item.listed());
         let (Some(bytes), Some(list)) = (bytes, self.lists.get_mut(item.kind as usize)) else { return };
-        let name = Some((item.kind, Arc::clone(&item.name)));
-        let target = Target { server: Arc::clone(&member.server), item: name, digest: Some(item.digest) };
-        list.push(Exposed { target, bytes });
+        list.push(Exposed { name: Arc::clone(&item.name), place, bytes });
+    }
+
+    /// The state that it was made of.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
     /// Whether it was made of that state.

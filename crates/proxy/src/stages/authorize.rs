@@ -6,7 +6,7 @@ use portcullis_core::{Action, Caller, Refusal, Target, TargetKind};
 use portcullis_policy::{Denial, Permit, RequestContext};
 
 use super::{resolve, validate::Valid};
-use crate::{gateway::Gateway, rules::Rules};
+use crate::{catalog::State, gateway::Gateway, rules::Rules};
 
 /// A call that policy allows.
 #[derive(Debug)]
@@ -75,19 +75,25 @@ fn refusal(
     resolve::hide(refusal, &aimed.call, *kind, name)
 }
 
-/// Whether a definition is shown to a caller in lists: the same policies, asked the same way as for the call.
+/// Which definitions of a kind are shown to a caller in lists, in the order of the catalogue: the same policies, asked
+/// the same way as for the call.
 #[must_use]
-pub fn shows(
+pub fn shown(
     rules: &Rules,
     caller: &Caller,
     kind: TargetKind,
-    target: &Target,
+    (server, state): (&Arc<str>, &State),
     context: &RequestContext<'_>,
-) -> bool {
+) -> Arc<[bool]> {
     let action = match kind {
         TargetKind::Prompt => Action::GetPrompt,
         TargetKind::Resource | TargetKind::Template => Action::ReadResource,
         TargetKind::Tool => Action::CallTool,
     };
-    rules.policy.may_see(caller, action, target, context)
+    let target = Target { server: Arc::clone(server), item: None, digest: None };
+    let audience = rules.policy.audience(caller, &target);
+    state.shown(kind, audience, rules.limits.decision_cache_max, |item| {
+        let target = Target { item: Some((kind, Arc::clone(&item.name))), ..target.clone() };
+        rules.policy.may_see(caller, action, &target, context)
+    })
 }

@@ -1,13 +1,15 @@
 //! Lists are answered from the pinned catalogue, complete on one page, with only what the caller may use.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use portcullis_core::{Code, Refusal, Target, TargetKind};
+use portcullis_core::{Code, Refusal, TargetKind};
 use portcullis_mcp::{answer::list_members, json::quote, revision::Era};
 
 use super::Armed;
 use crate::{gateway::Gateway, rules::Rules, stages::authorize};
+
+/// How long the list of a server that states no `ttlMs` is served from the catalogue. Such a server says itself when
+/// its list changed, or it is asked again soon.
+pub(super) const UNSTATED_MS: u64 = 5_000;
 
 pub(super) async fn answer(
     gateway: &Gateway,
@@ -21,22 +23,20 @@ pub(super) async fn answer(
             Refusal::new(Code::RequestMeta, "a cursor that was never given out").saying("unknown cursor")
         );
     }
-    let server = armed.server();
-    server.catalog.freshen(&server.upstream, std::slice::from_ref(&kind), &rules.limits).await?;
+    let (server, limits) = (armed.server(), &rules.limits);
+    if !server.catalog.is_fresh(kind, UNSTATED_MS, limits.catalog_refresh_ms) {
+        server.catalog.freshen(&server.upstream, std::slice::from_ref(&kind), limits).await?;
+    }
     let caller = &armed.recorded.inspected.permitted.caller;
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;
     let context = call.context(gateway.clock.now());
     let state = server.catalog.state();
-    let mut page = Page::default();
-    for item in state.list(kind).filter(|item| item.listed()) {
-        let name = Some((kind, Arc::clone(&item.name)));
-        let target = Target { server: Arc::clone(&server.name), item: name, digest: Some(item.digest) };
-        if authorize::shows(rules, caller, kind, &target, &context) {
-            page.items.push(item.raw.clone());
-        }
-    }
+    let shown = authorize::shown(rules, caller, kind, (&server.name, &state), &context);
+    let items = state.list(kind).zip(shown.iter()).filter(|(_, shown)| **shown);
+    let page = Page { items: items.map(|(item, _)| item.raw.clone()).collect(), next: None };
     let id = request.id().map(|id| id.raw().clone()).unwrap_or_default();
-    Ok(render(&id, kind, &page, &[], armed.era(), rules.limits.catalog_refresh_ms))
+    let ttl_ms = server.catalog.ttl_ms(kind, UNSTATED_MS).min(limits.catalog_refresh_ms);
+    Ok(render(&id, kind, &page, &[], armed.era(), ttl_ms))
 }
 
 /// One page of a list.

@@ -12,21 +12,17 @@ use tokio::time::timeout;
 
 use super::{
     Armed,
-    list::{Page, render},
+    list::{Page, UNSTATED_MS, render},
 };
 use crate::{
     aggregate::{
-        Exposed, Group, Member,
+        Exposed, Face, Group, Member,
         cursor::{Holder, Position},
     },
     gateway::Gateway,
     rules::{Rules, Server},
     stages::authorize,
 };
-
-/// How long the list of a server that states no `ttlMs` is served from the catalogue. Such a server says itself when
-/// its list changed, or it is asked again soon.
-const UNSTATED_MS: u64 = 5_000;
 
 pub(super) async fn answer(
     gateway: &Gateway,
@@ -54,9 +50,11 @@ pub(super) async fn answer(
     let down = ask(rules, group, kind).await;
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;
     let context = call.context(now);
-    let shows = |exposed: &Exposed| authorize::shows(rules, caller, kind, &exposed.target, &context);
+    let shown = |server: &Server, face: &Face| {
+        authorize::shown(rules, caller, kind, (&server.name, face.state()), &context)
+    };
     let seal = |position: &Position| group.cursors.seal(holder, position, now);
-    let page = page(rules, group, kind, from.as_ref(), shows, seal).ok_or_else(unknown)?;
+    let page = page(rules, group, kind, from.as_ref(), shown, seal).ok_or_else(unknown)?;
     let id = request.id().map(|id| id.raw().clone()).unwrap_or_default();
     let down = down.iter().filter(|name| connects(rules, caller, name, &context)).map(|name| quote(name));
     Ok(render(&id, kind, &page, &down.collect::<Vec<_>>(), armed.era(), ttl_ms(rules, group, kind)))
@@ -74,7 +72,7 @@ fn page(
     group: &Group,
     kind: TargetKind,
     from: Option<&Position>,
-    shows: impl Fn(&Exposed) -> bool,
+    shown: impl Fn(&Server, &Face) -> Arc<[bool]>,
     seal: impl Fn(&Position) -> String,
 ) -> Option<Page> {
     let members = group.members();
@@ -87,30 +85,27 @@ fn page(
     for (place, member) in members.iter().enumerate().skip(first) {
         let Some(server) = rules.servers.get(&*member.server) else { continue };
         let face = member.face(&server.catalog, group.bounds.name_bytes_max);
-        let entries = face.list(kind);
+        let (entries, shown) = (face.list(kind), shown(server, &face));
+        let shows = |entry: &Exposed| shown.get(entry.place).copied().unwrap_or(false);
         let resumes = from.filter(|_| place == first);
         let skipped = resumes.map_or(0, |from| {
-            let named = |entry: &Exposed| from.names(own_name(entry));
+            let named = |entry: &Exposed| from.names(&entry.name);
             entries.iter().position(named).map_or(from.index, |index| index + 1)
         });
         for (index, entry) in entries.iter().enumerate().skip(skipped).filter(|(_, entry)| shows(entry)) {
             if page.items.len() >= group.bounds.page_size {
-                page.next = last.map(|(member, index, entry): (&Member, usize, String)| {
+                page.next = last.map(|(member, index, entry): (&Member, usize, Arc<str>)| {
                     seal(&Position::new(member.prefix.as_str(), index, &entry))
                 });
                 return Some(page);
             }
             page.items.push(entry.bytes.clone());
             if page.items.len() == group.bounds.page_size {
-                last = Some((member, index, own_name(entry).to_owned()));
+                last = Some((member, index, Arc::clone(&entry.name)));
             }
         }
     }
     Some(page)
-}
-
-fn own_name(entry: &Exposed) -> &str {
-    entry.target.item.as_ref().map_or("", |(_, name)| name)
 }
 
 /// Asks again every server whose listing is too old, all at once. Returns those that could not be asked in time: their
