@@ -35,11 +35,15 @@ pub struct Server {
     subscribed: Mutex<BTreeSet<String>>,
     listeners: Mutex<Vec<(Out, Value)>>,
     next: AtomicU64,
+    visits: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Text of the error that wants a page visited.
+const CONSENT: &str = "visit this page first";
 
 const META: &str = "io.modelcontextprotocol/";
 
@@ -101,7 +105,12 @@ impl Server {
             Ok(None) => return,
             Ok(Some(result)) => json!({"jsonrpc": "2.0", "id": id, "result": self.finish(method, result)}),
             Err((code, text)) => {
-                json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": text}})
+                let mut error = json!({"code": code, "message": text});
+                if text == CONSENT {
+                    error["data"] = json!({"elicitations": [{"mode": "url", "elicitationId": "e-1",
+                        "url": "https://pages.example/consent", "message": "sign in"}]});
+                }
+                json!({"jsonrpc": "2.0", "id": id, "error": error})
             }
         };
         let _ = out.send(answer);
@@ -198,7 +207,7 @@ impl Server {
         let name = params.get("name").and_then(Value::as_str).unwrap_or_default();
         let text = |text: String| json!({"content": [{"type": "text", "text": text}], "isError": false});
         match name {
-            "ask" | "sample" => self.ask(name, params, out).await.map(|said| match said {
+            "ask" | "sample" | "aside" => self.ask(name, params, out).await.map(|said| match said {
                 Ok(result) => result,
                 Err(said) => text(format!("you said {said}")),
             }),
@@ -225,6 +234,21 @@ impl Server {
                 Ok(text("touched".into()))
             }
             "fail" => Err((-32042, "visit a page first")),
+            "visit" if self.visits.fetch_add(1, Ordering::Relaxed) == 0 => Err((-32042, CONSENT)),
+            "visit" => Ok(text("visited".into())),
+            "chatter" => {
+                let notes = [
+                    ("notifications/elicitation/complete", json!({"elicitationId": "e-1"})),
+                    ("notifications/progress", json!({"progressToken": "foreign", "progress": 1})),
+                    ("notifications/chatter", json!({})),
+                    ("notifications/chatter", json!({})),
+                ];
+                for (method, params) in notes {
+                    let _ = out.send(json!({"jsonrpc": "2.0", "method": method, "params": params}));
+                }
+                Ok(text("chattered".into()))
+            }
+            "told" => Ok(text(json!(self.of("notifications/cancelled")).to_string())),
             "task" if self.modern => Ok(json!({"resultType": "task", "task": {"taskId": "t"}})),
             _ => Ok(text(format!("{} {}", params.get("arguments").unwrap_or(&Value::Null), id.is_null()))),
         }
@@ -261,7 +285,7 @@ impl Server {
         out: &Out,
     ) -> Result<Result<Value, Value>, (i64, &'static str)> {
         let (method, question) = match name {
-            "ask" => (
+            "ask" | "aside" => (
                 "elicitation/create",
                 json!({"message": "who are you?", "requestedSchema": {"type": "object",
                 "properties": {"name": {"type": "string"}}}}),
@@ -272,7 +296,11 @@ impl Server {
             let id = format!("q-{}", self.next.fetch_add(1, Ordering::Relaxed));
             let (to, from) = oneshot::channel();
             lock(&self.asked).insert(id.clone(), to);
-            let _ = out.send(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": question}));
+            let asked = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": question});
+            let listener = lock(&self.listeners).last().map(|(listener, _)| listener.clone());
+            // On the stream of the session, where many servers ask.
+            let out = if name == "aside" { listener.as_ref() } else { Some(out) };
+            let _ = out.ok_or((-32603, "nobody listens"))?.send(asked);
             let answer = from.await.map_err(|_| (-32603, "nobody answered"))?;
             return Ok(Err(answer
                 .get("result")
@@ -293,6 +321,7 @@ fn tools() -> Value {
     let plain = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
     let mut tools: Vec<Value> =
         ["echo", "ask", "sample", "count", "slow", "touch", "fail", "task"].map(plain).to_vec();
+    tools.extend(["aside", "visit", "chatter", "told"].map(plain));
     tools.push(json!({"name": "mirrored", "inputSchema": {"type": "object",
         "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}}));
     json!(tools)

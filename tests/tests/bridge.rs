@@ -14,7 +14,7 @@ use portcullis_mcp::{
     method::{Form, Side, TABLE},
     revision,
 };
-use portcullis_testkit::{Answer, Body as Stream, Era, Gateway, McpClient, Outcome};
+use portcullis_testkit::{Answer, Body as Stream, Client, Era, Gateway, McpClient, Outcome};
 use portcullis_tests::{
     era::{Server, Shared, Wire},
     pair::{SOON, code_of, entries, known, limits_yaml, new_key, soon, verdict},
@@ -201,6 +201,8 @@ struct Bridge {
     what: String,
 }
 
+const SHARED: &str = "    isolation: shared\n";
+
 const ASKS: &str = "    server_requests: [elicitation]\n";
 
 async fn start(wire: Wire, server: Era, extra: &str) -> Outcome<Bridge> {
@@ -250,7 +252,7 @@ async fn every_request_of_one_era_is_understood_by_a_server_of_the_other() -> Ou
         let modern = client_era == Era::Modern;
         let mut names = client.list("tools/list").await?;
         names.sort();
-        assert_eq!(names.len(), 9, "{what}: {names:?}");
+        assert_eq!(names.len(), 13, "{what}: {names:?}");
         let answer = client.call("echo", json!({"n": 1, "text": "ü"})).await?;
         assert_eq!(answer.text(), r#"{"n":1,"text":"ü"} false"#, "{what}");
         assert_eq!(answer.result().get("resultType").is_some(), modern, "{what}");
@@ -304,7 +306,18 @@ async fn a_server_is_introduced_in_the_words_of_its_clients_era() -> Outcome {
             Era::Modern => {
                 let answer = client.request("server/discover", json!({})).await?;
                 let said = result(what, &answer)?.clone();
-                assert_eq!(said["supportedVersions"], json!(["2026-07-28"]), "{what}");
+                assert_eq!(said["supportedVersions"], json!(["2026-07-28", "2025-11-25"]), "{what}");
+                let (_, mut message) = client.message("server/discover", json!({}));
+                let mut headers = client.headers(&message);
+                message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2099-01-01");
+                headers.retain(|(name, _)| !name.eq_ignore_ascii_case("mcp-protocol-version"));
+                headers.push(("mcp-protocol-version".into(), "2099-01-01".into()));
+                let headers: Vec<_> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+                let body = Bytes::from(message.to_string());
+                let refused = Client::default().send(Method::POST, &client.url, &headers, body).await?;
+                let refused: Value = serde_json::from_slice(&refused.body)?;
+                assert_eq!(refused["error"]["code"], -32022, "{what}: {refused}");
+                assert_eq!(refused["error"]["data"]["supported"], said["supportedVersions"], "{what}");
                 assert_eq!(said["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "era", "{what}");
                 assert_eq!((&said["ttlMs"], &said["cacheScope"]), (&json!(0), &json!("private")), "{what}");
                 said
@@ -430,6 +443,9 @@ async fn a_question_that_policy_does_not_allow_never_reaches_the_client() -> Out
         let params = json!({"name": "sample", "arguments": {}, "_meta": capable});
         let answer = client.request("tools/call", params).await?;
         assert_eq!(code_of(&answer), "server_request.denied", "{what}: {}", answer.reply.text());
+        let denied = entries(&bridge.gateway, "event=server.request").await?;
+        let codes: Vec<_> = denied.iter().map(|entry| (&entry["method"], &entry["code"])).collect();
+        assert_eq!(codes, [(&json!("sampling/createMessage"), &json!("server_request.denied"))], "{what}");
         if let Some(server) = &bridge.server {
             let opened = server.of("initialize");
             let offered =
@@ -451,6 +467,254 @@ async fn a_modern_client_that_leaves_cancels_the_call_on_a_legacy_server() -> Ou
     let told = server.of("notifications/cancelled");
     let call = server.of("tools/call");
     assert_eq!(told[0]["params"]["requestId"], call[0]["id"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_modern_client_that_says_so_cancels_its_own_call_on_a_legacy_server() -> Outcome {
+    for (wire, extra) in [(Wire::Http, ""), (Wire::Stdio, SHARED)] {
+        let bridge = start(wire, Era::Legacy, extra).await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(Era::Modern).await?;
+        let (id, call) = client.message("tools/call", json!({"name": "slow", "arguments": {}}));
+        let waiting = tokio::spawn({
+            let client = client.clone();
+            async move { client.notify(&call).await.map(|reply| reply.text()) }
+        });
+        let cancel = |id: &Value| json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
+        let other = new_key(&bridge.gateway, "other", "operator")?;
+        let other = McpClient::connect(&bridge.gateway.url("s"), Some(&other), Era::Modern).await?;
+        assert_eq!(other.notify(&cancel(&id)).await?.status, 202, "{what}: another caller has no such call");
+        assert_eq!(client.notify(&cancel(&json!(99))).await?.status, 202, "{what}: no such call");
+        // The call may not have begun yet when it is cancelled, so it is cancelled until it is.
+        let mut waiting = waiting;
+        let answer = loop {
+            assert_eq!(client.notify(&cancel(&id)).await?.status, 202, "{what}");
+            tokio::select! {
+                answer = &mut waiting => break answer??,
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+        };
+        assert!(answer.contains("request.cancelled"), "{what}: {answer}");
+        let due = std::time::Instant::now() + SOON;
+        loop {
+            let told = client.call("told", json!({})).await?.text();
+            if told.contains("requestId") {
+                break;
+            }
+            assert!(std::time::Instant::now() < due, "{what}: the server was not told: {told}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancellation_that_could_mean_two_calls_of_one_caller_ends_neither() -> Outcome {
+    let bridge = start(Wire::Http, Era::Legacy, "").await?;
+    let server = bridge.server.clone().ok_or("no server")?;
+    let mut client = bridge.client(Era::Modern).await?;
+    let (id, call) = client.message("tools/call", json!({"name": "slow", "arguments": {}}));
+    let calls: Vec<_> = (0..2)
+        .map(|_| {
+            let (client, call) = (client.clone(), call.clone());
+            tokio::spawn(async move { client.notify(&call).await.map(|reply| reply.text()) })
+        })
+        .collect();
+    soon("both calls arrive", || server.of("tools/call").len() == 2).await?;
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
+    let refused = client.notify(&cancel).await?.text();
+    assert!(refused.contains("bridge.untranslatable"), "{refused}");
+    assert!(calls.iter().all(|call| !call.is_finished()) && server.of("notifications/cancelled").is_empty());
+    for call in calls {
+        call.abort();
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_that_a_legacy_server_wants_visited_are_asked_for_and_the_call_is_made_again() -> Outcome {
+    for (wire, extra) in [(Wire::Http, ""), (Wire::Stdio, SHARED)] {
+        let bridge = start(wire, Era::Legacy, &format!("{ASKS}{extra}")).await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(Era::Modern).await?;
+        let meta = |elicitation: Value| json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": elicitation}});
+        let mut params = json!({"name": "visit", "arguments": {}, "_meta": meta(json!({"url": {}}))});
+        let asked = client.request("tools/call", params.clone()).await?;
+        let asked = result(what, &asked)?.clone();
+        assert_eq!(asked["resultType"], "input_required", "{what}");
+        assert_eq!(
+            asked["inputRequests"]["1"],
+            json!({"method": "elicitation/create", "params": {"mode": "url", "message": "sign in",
+                "url": "https://pages.example/consent"}}),
+            "{what}"
+        );
+        params["requestState"] = asked["requestState"].clone();
+        params["inputResponses"] = json!({"1": {"action": "accept"}});
+        let mut changed = params.clone();
+        changed["arguments"] = json!({"other": true});
+        let changed = client.request("tools/call", changed).await?;
+        assert_eq!(code_of(&changed), "bridge.state", "{what}: a state is of one request");
+        let answer = client.request("tools/call", params).await?;
+        assert_eq!(answer.text(), "visited", "{what}: {}", answer.reply.text());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_legacy_server_that_asks_for_what_a_modern_client_did_not_declare_is_declined() -> Outcome {
+    for wire in [Wire::Http, Wire::Stdio] {
+        let bridge = start(wire, Era::Legacy, ASKS).await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(Era::Modern).await?;
+        for (tool, lacking) in
+            [("ask", json!({"elicitation": {}})), ("visit", json!({"elicitation": {"url": {}}}))]
+        {
+            let answer = client.call(tool, json!({})).await?;
+            assert_eq!(answer.status(), 400, "{what}: {}", answer.reply.text());
+            assert_eq!(answer.error_code(), Some(-32021), "{what}");
+            assert_eq!(answer.response()["error"]["data"]["requiredCapabilities"], lacking, "{what}");
+        }
+        let recorded = entries(&bridge.gateway, "event=call.refused&code=bridge.capability").await?;
+        assert_eq!(recorded.len(), 2, "{what}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_question_beside_a_call_is_of_the_one_call_that_runs_and_declined_where_several_do() -> Outcome {
+    let bridge = start(Wire::Http, Era::Legacy, ASKS).await?;
+    let server = bridge.server.clone().ok_or("no server")?;
+    let mut client = bridge.client(Era::Modern).await?;
+    let capable = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}});
+    let params = json!({"name": "aside", "arguments": {}, "_meta": capable});
+    let asked = client.request("tools/call", params.clone()).await?;
+    let asked = result("aside", &asked)?.clone();
+    assert_eq!(asked["resultType"], "input_required");
+    let mut retry = params.clone();
+    retry["requestState"] = asked["requestState"].clone();
+    retry["inputResponses"] = json!({"1": {"action": "accept", "content": {"name": "ada"}}});
+    let answer = client.request("tools/call", retry).await?;
+    assert!(answer.text().contains(r#""name":"ada""#), "{}", answer.reply.text());
+
+    let (_, slow) = client.message("tools/call", json!({"name": "slow", "arguments": {}, "_meta": capable}));
+    let running = tokio::spawn({
+        let client = client.clone();
+        async move { client.notify(&slow).await }
+    });
+    soon("the other call runs", || server.of("tools/call").len() == 2).await?;
+    let declined = client.request("tools/call", params).await?;
+    assert!(declined.text().contains("-32601"), "{}", declined.reply.text());
+    running.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_server_tells_in_vain_is_in_the_ledger_once_for_each_call() -> Outcome {
+    for (wire, client_era, server_era) in WAYS {
+        let bridge = start(wire, server_era, "").await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(client_era).await?;
+        let answer = client.call("chatter", json!({})).await?;
+        assert_eq!(answer.text(), "chattered", "{what}: {}", answer.reply.text());
+        assert_eq!(answer.messages.len(), 1, "{what}: {:?}", answer.messages);
+        let told = entries(&bridge.gateway, "event=server.request").await?;
+        let mut told: Vec<_> = told
+            .iter()
+            .map(|entry| format!("{} {}", entry["method"], entry["code"]).replace('"', ""))
+            .collect();
+        told.sort();
+        assert_eq!(
+            told,
+            [
+                "notifications/chatter method.unknown",
+                "notifications/elicitation/complete bridge.unwanted",
+                "notifications/progress bridge.unwanted"
+            ],
+            "{what}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_missed_on_a_stream_between_eras_is_refused_with_its_own_code() -> Outcome {
+    let bridge = start(Wire::Http, Era::Modern, "").await?;
+    let client = bridge.client(Era::Legacy).await?;
+    let (bearer, session) =
+        (format!("Bearer {}", bridge.gateway.key()?), client.session.clone().ok_or("no session")?);
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("accept", "text/event-stream"),
+        ("mcp-session-id", &session),
+        ("mcp-protocol-version", "2025-11-25"),
+        ("last-event-id", "7"),
+    ];
+    let reply = Client::default().send(Method::GET, &client.url, &headers, Bytes::new()).await?;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert!(reply.text().contains("bridge.resumption"), "{}", reply.text());
+    assert_eq!(entries(&bridge.gateway, "event=call.refused&code=bridge.resumption").await?.len(), 1);
+    Ok(())
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) -> Outcome {
+    std::fs::create_dir_all(to)?;
+    std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_state_is_taken_by_a_replica_that_can_go_on_and_refused_with_the_reason_by_one_that_cannot()
+-> Outcome {
+    let mut bridge = start(Wire::Http, Era::Legacy, ASKS).await?;
+    let key = bridge.gateway.key()?.to_owned();
+    bridge.gateway.stop().await?;
+    let folder = tempfile::tempdir()?;
+    copy(&bridge.gateway.data(), &folder.path().join("portcullis-data"))?;
+    bridge.gateway.start_again().await?;
+    let yaml = std::fs::read_to_string(bridge.gateway.folder().join("portcullis.yaml"))?;
+    let servers = yaml.split("listen:").next().unwrap_or_default();
+    let replica = Gateway::builder().folder(folder.path()).config(servers).start().await?;
+    for gateway in [&bridge.gateway, &replica] {
+        known(gateway, Duration::from_secs(10)).await?;
+    }
+    let mut here = McpClient::connect(&bridge.gateway.url("s"), Some(&key), Era::Modern).await?;
+    let mut there = McpClient::connect(&replica.url("s"), Some(&key), Era::Modern).await?;
+    let capable = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"url": {}}}});
+    let answers = json!({"1": {"action": "accept", "content": {"name": "ada"}}});
+    // Nothing of this call waits anywhere: any replica makes it again.
+    let mut visit = json!({"name": "visit", "arguments": {}, "_meta": capable});
+    let asked = here.request("tools/call", visit.clone()).await?;
+    visit["requestState"] = result("visit", &asked)?["requestState"].clone();
+    visit["inputResponses"] = answers.clone();
+    let answer = there.request("tools/call", visit).await?;
+    assert_eq!(answer.text(), "visited", "{}", answer.reply.text());
+    // This one waits on the first: the other says so, and takes nothing away.
+    let mut ask = json!({"name": "ask", "arguments": {}, "_meta": capable});
+    let asked = here.request("tools/call", ask.clone()).await?;
+    ask["requestState"] = result("ask", &asked)?["requestState"].clone();
+    ask["inputResponses"] = answers;
+    let elsewhere = there.request("tools/call", ask.clone()).await?;
+    assert_eq!(code_of(&elsewhere), "bridge.elsewhere", "{}", elsewhere.reply.text());
+    assert_eq!(entries(&replica, "event=call.refused&code=bridge.elsewhere").await?.len(), 1);
+    let answer = here.request("tools/call", ask).await?;
+    assert!(answer.text().contains(r#""name":"ada""#), "{}", answer.reply.text());
+    // One that shares nothing opens nothing.
+    let stranger = start(Wire::Http, Era::Legacy, ASKS).await?;
+    let mut client = stranger.client(Era::Modern).await?;
+    let mut foreign = json!({"name": "visit", "arguments": {}, "_meta": capable});
+    let state = here.request("tools/call", json!({"name": "ask", "arguments": {}, "_meta": capable})).await?;
+    foreign["requestState"] = result("ask", &state)?["requestState"].clone();
+    let refused = client.request("tools/call", foreign).await?;
+    assert_eq!(code_of(&refused), "bridge.state", "{}", refused.reply.text());
     Ok(())
 }
 
@@ -691,6 +955,7 @@ fn sample(method: &str) -> Value {
         "initialize" => {
             json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}})
         }
+        "tasks/get" | "tasks/cancel" | "tasks/result" | "tasks/update" => json!({"taskId": "t"}),
         "notifications/cancelled" => json!({"requestId": 99}),
         "notifications/progress" => json!({"progressToken": 1, "progress": 1}),
         _ => json!({}),
@@ -703,15 +968,18 @@ async fn every_method_of_a_client_fares_on_the_bridge_as_the_table_says() -> Out
         let bridge = start(wire, server_era, "").await?;
         let mut client = bridge.client(client_era).await?;
         let era = |era| if era == Era::Modern { revision::Era::Modern } else { revision::Era::Legacy };
-        let rows = TABLE.iter().filter(|row| row.from != Side::Server && row.name != "subscriptions/listen");
+        let rows = TABLE.iter().filter(|row| row.from != Side::Server);
         for row in rows {
             let what = format!("{}: {}", bridge.what, row.name);
             let (_, mut message) = client.message(row.name, sample(row.name));
             if row.form == Form::Notification {
                 message.as_object_mut().ok_or("no object")?.remove("id");
             }
-            if row.name.starts_with("tasks/") {
-                // Ids of tasks are judged before it matters where they lead.
+            if row.name == "subscriptions/listen" && client_era == Era::Modern {
+                let wanted = json!({"notifications": {"toolsListChanged": true}});
+                let mut stream = client.open(row.name, wanted).await?;
+                let first = next(&mut stream, &mut String::new()).await?;
+                assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{what}");
                 continue;
             }
             let reply = client.notify(&message).await?;
@@ -719,6 +987,10 @@ async fn every_method_of_a_client_fares_on_the_bridge_as_the_table_says() -> Out
             let code = body.pointer("/error/data/code").and_then(Value::as_str).unwrap_or_default();
             match passage(row, Side::Client, era(client_era), era(server_era)) {
                 Passage::Absent => assert_eq!(code, "method.unknown", "{what}"),
+                // No task can have begun on the bridge, so that none is known.
+                Passage::Refused if message.pointer("/params/taskId").is_some() => {
+                    assert_eq!(code, "task.unknown", "{what}: {}", reply.text());
+                }
                 Passage::Refused => assert_eq!(code, "bridge.untranslatable", "{what}: {}", reply.text()),
                 Passage::Answered | Passage::Translated if row.form == Form::Notification => {
                     assert_eq!(reply.status, 202, "{what}: {}", reply.text());

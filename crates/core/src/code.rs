@@ -110,12 +110,18 @@ codes! {
         "authentication is required", "send `Authorization: Bearer …`; create a key with `portcullis key create`";
     AuthUnavailable = "auth.unavailable", Ours, Error, http 503 / 503, rpc 5031,
         "the credential cannot be checked at the moment", "the key set of the issuer cannot be fetched; the log names it";
+    BridgeCapability = "bridge.capability", Client, Info, http 400 / 200, rpc -32021,
+        "the server asks for something that the client did not declare", "the error data names the capability; a client that has it declares it in every request";
     BridgeElsewhere = "bridge.elsewhere", Client, Info, http 400 / 200, rpc 4092,
         "the call that asked is not waiting here any more", "make the call again; a call that asked waits on one node, for one answer, for at most `limits.total_timeout_ms`";
+    BridgeResumption = "bridge.resumption", Client, Info, http 400 / 400, rpc 4093,
+        "what was missed on a stream cannot be asked for where the server speaks another revision", "open the stream without Last-Event-ID";
     BridgeState = "bridge.state", Client, Warn, http 400 / 200, rpc -32602,
         "the request state is not one of this caller for this request, or has expired", "make the call again without it";
     BridgeUntranslatable = "bridge.untranslatable", Client, Info, http 404 / 200, rpc -32601,
         "this has no counterpart in the revision of the protocol that the server speaks", "docs/reference/bridging.md lists what passes between the revisions";
+    BridgeUnwanted = "bridge.unwanted", Upstream, Info, http 200 / 200, rpc 4094,
+        "the server told something that this client did not ask for or its revision cannot say", "nothing to do; in the ledger once for each call and method, and never sent to a client";
     DefinitionChanged = "definition.changed", Policy, Warn, http 200 / 200, rpc 4090,
         "this changed on the server since it was approved and is quarantined", "review it with `portcullis tool diff`, then `portcullis tool approve` or `reject`";
     DefinitionUnreviewed = "definition.unreviewed", Policy, Info, http 200 / 200, rpc 4091,

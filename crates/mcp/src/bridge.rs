@@ -9,9 +9,11 @@ mod question;
 mod request;
 mod table;
 
-pub use answer::{Kind, kind, to_legacy as answer_to_legacy, to_modern as answer_to_modern};
+pub use answer::{Kind, kind, pages_to_visit, to_legacy as answer_to_legacy, to_modern as answer_to_modern};
 pub use notification::{Filter, for_call, for_listener, for_session};
-pub use offer::{client_capabilities, discover_result, initialize_result, result_message};
+pub use offer::{
+    capability_lacking, client_capabilities, discover_result, initialize_result, result_message,
+};
 pub use question::{Question, answer_to_server, input_required, questions_inside, to_client};
 pub use request::{
     Declared, Round, param_headers, same_in_each_round, to_legacy as request_to_legacy,

@@ -206,7 +206,7 @@ fn a_server_introduces_itself_in_the_other_revision_as_in_its_own() {
     let discovered = value(&bridge::discover_result(&View::of(initialized.as_bytes())));
     assert_eq!(
         discovered,
-        json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": kept, "ttlMs": 0,
+        json!({"resultType": "complete", "supportedVersions": ["2026-07-28", "2025-06-18"], "capabilities": kept, "ttlMs": 0,
             "cacheScope": "private", "instructions": "be kind",
             "_meta": {"io.modelcontextprotocol/serverInfo": info}})
     );
@@ -230,6 +230,50 @@ fn a_client_offers_a_server_only_what_the_server_may_use() {
     let offered = bridge::client_capabilities(Some(View::of(declared)), |kind| kind != "sampling");
     assert_eq!(value(&offered), json!({"elicitation": {"url": {}}, "roots": {}}));
     assert_eq!(&*bridge::client_capabilities(None, |_| true), b"{}");
+}
+
+#[test]
+fn a_question_needs_what_its_client_declared_in_every_request() {
+    let question = |method: &str, params: &'static str| bridge::Question {
+        key: "1".into(),
+        method: method.into(),
+        params: params.as_bytes().into(),
+    };
+    let lacking = |declared: &str, question: &bridge::Question| {
+        bridge::capability_lacking(Some(View::of(declared.as_bytes())), question)
+    };
+    let form = question("elicitation/create", "{}");
+    let page = question("elicitation/create", r#"{"mode":"url","url":"https://x.example"}"#);
+    let sampling = question("sampling/createMessage", "{}");
+    assert_eq!(lacking(r#"{"elicitation":{}}"#, &form), None);
+    assert_eq!(lacking(r#"{"elicitation":{"url":{}}}"#, &page), None);
+    assert_eq!(lacking(r#"{"elicitation":{}}"#, &page).as_deref(), Some(r#"{"elicitation":{"url":{}}}"#));
+    assert_eq!(lacking("{}", &sampling).as_deref(), Some(r#"{"sampling":{}}"#));
+    assert_eq!(bridge::capability_lacking(None, &form).as_deref(), Some(r#"{"elicitation":{}}"#));
+}
+
+#[test]
+fn pages_that_an_error_wants_visited_are_questions_of_the_newer_revision() {
+    let error = |code: i64, data: Value| {
+        message(&json!({"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": "m", "data": data}}))
+    };
+    let page = json!({"mode": "url", "url": "https://x.example", "elicitationId": "e", "message": "sign in"});
+    let data = json!({"elicitations": [page, {"mode": "form"}]});
+    let pages = bridge::pages_to_visit(&error(-32042, data.clone()));
+    assert_eq!(pages.len(), 1);
+    let asked = value(&bridge::input_required(b"9", &pages, "s"));
+    assert_eq!(
+        asked["result"]["inputRequests"],
+        json!({"1": {"method": "elicitation/create",
+            "params": {"mode": "url", "url": "https://x.example", "message": "sign in"}}})
+    );
+    for other in [error(-32042, json!({})), error(-32042, json!({"elicitations": 7})), error(-32000, data)] {
+        assert!(bridge::pages_to_visit(&other).is_empty(), "{other:?}");
+    }
+    let lacks = error(-32021, json!({"requiredCapabilities": {"sampling": {}}}));
+    assert_eq!(value(&bridge::answer_to_modern(&lacks, b"1", "tools/call"))["error"]["code"], -32021);
+    let other = error(-32021, json!({}));
+    assert_eq!(value(&bridge::answer_to_modern(&other, b"1", "tools/call"))["error"]["code"], -32603);
 }
 
 #[test]
@@ -271,12 +315,13 @@ fn in_a_call_progress_gets_the_clients_token_back_and_logs_pass_only_when_asked_
     let progress = message(
         &json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 7, "progress": 1}}),
     );
-    let told = bridge::for_call(&progress, Some(br#""p""#), false).unwrap();
+    let told = bridge::for_call(&progress, b"7", Some(br#""p""#), false).unwrap();
+    assert!(bridge::for_call(&progress, b"8", Some(br#""p""#), false).is_none(), "of another call");
     assert_eq!(value(&told)["params"], json!({"progressToken": "p", "progress": 1}));
-    assert!(bridge::for_call(&progress, None, false).is_none(), "nobody asked");
+    assert!(bridge::for_call(&progress, b"7", None, false).is_none(), "nobody asked");
     let log = message(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x"}}));
-    assert!(bridge::for_call(&log, None, false).is_none());
-    assert_eq!(bridge::for_call(&log, None, true).as_ref(), Some(log.bytes()));
+    assert!(bridge::for_call(&log, b"7", None, false).is_none());
+    assert_eq!(bridge::for_call(&log, b"7", None, true).as_ref(), Some(log.bytes()));
 }
 
 #[test]

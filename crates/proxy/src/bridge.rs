@@ -1,6 +1,7 @@
 //! Between a client of one era and a server of the other. What goes to the server is translated behind `arm`; what
 //! comes back is translated before it is judged, so that what is inspected and recorded is what the client gets.
 
+mod aside;
 mod changes;
 mod held;
 mod legacy_client;
@@ -9,6 +10,8 @@ mod listener;
 mod modern_client;
 mod pool;
 mod rounds;
+mod running;
+mod unwanted;
 
 use std::sync::Arc;
 
@@ -23,8 +26,8 @@ use portcullis_mcp::{
     revision::{Era, MODERN, ParamHeader, mirrored},
 };
 
-pub use self::legacy_client::BridgedSession;
-use self::{held::Held, pool::Pool};
+use self::{held::Held, pool::Pool, running::Requests};
+pub use self::{legacy_client::BridgedSession, unwanted::Unwanted};
 use crate::{
     head::{METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb},
     rules::Server,
@@ -52,6 +55,8 @@ pub struct Crossing<'a> {
     pub annotated: &'a [ParamHeader],
     /// The limits in force.
     pub limits: &'a Limits,
+    /// Where it is noted what the server says in vain.
+    pub unwanted: &'a Arc<Unwanted>,
 }
 
 impl Crossing<'_> {
@@ -80,6 +85,7 @@ impl Crossing<'_> {
 pub struct Bridge {
     pool: Pool,
     held: Arc<Held>,
+    requests: Requests,
 }
 
 impl Bridge {
@@ -87,7 +93,7 @@ impl Bridge {
     #[must_use]
     pub fn new(sealer: Sealer, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         let held = Arc::new(Held::new(sealer, Arc::clone(&clock), entropy));
-        Self { pool: Pool::new(clock), held }
+        Self { pool: Pool::new(clock), held, requests: Requests::default() }
     }
 
     /// Ends sessions with servers that nobody uses, and calls whose question nobody answered in time.

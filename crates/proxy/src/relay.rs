@@ -84,7 +84,18 @@ impl Relay {
         }
     }
 
+    /// Records what the server said in vain on the bridge.
+    async fn record_unwanted(&mut self) -> Result<(), Refusal> {
+        let (intent, gateway) = (self.armed.index(), Arc::clone(&self.gateway));
+        for (method, code) in self.armed.unwanted().take() {
+            record::question(&gateway, &method, Some(code), intent, self.pending.trail()).await?;
+        }
+        Ok(())
+    }
+
     async fn refuse(mut self, refusal: Refusal) -> Response<Body> {
+        // Where the ledger takes nothing the refusal itself says so in the log.
+        let _ = self.record_unwanted().await;
         if refusal.code == Code::SessionUnknown
             && let Some(session) = self.armed.session()
         {
@@ -119,6 +130,9 @@ impl Relay {
             && matches!(session.backend, Backend::Http(Some(_)))
         {
             self.gateway.sessions.end(&session.id);
+        }
+        if let Err(refusal) = self.record_unwanted().await {
+            return self.refuse(refusal).await;
         }
         let judged = self.judge(bytes);
         let judged = self.pending.trail().keep(Stage::InspectAnswer, judged);
@@ -276,6 +290,7 @@ struct Stream {
 impl Stream {
     async fn run(mut self, mut events: Events, deadline: Instant) {
         let ended = self.pump(&mut events, deadline).await.and_then(|()| self.complete());
+        let ended = self.relay.record_unwanted().await.and(ended);
         // Under 2026-07-28 this closes the connection, which cancels the request.
         drop(events);
         let Err(refusal) = ended else {
@@ -311,6 +326,7 @@ impl Stream {
         let limits = self.relay.rules.limits.clone();
         let keepalive = Duration::from_millis(limits.keepalive_ms);
         loop {
+            self.relay.record_unwanted().await?;
             let event = tokio::select! {
                 () = self.to.closed(), if stops_with_client => return Ok(()),
                 () = tokio::time::sleep_until(deadline), if !endless => return Err(too_long()),

@@ -5,10 +5,13 @@ use alloc::{format, vec::Vec};
 
 use bytes::Bytes;
 
-use super::object::{Change, rewrite};
+use super::{
+    Question,
+    object::{Change, rewrite},
+};
 use crate::{
     answer::result_type,
-    json::View,
+    json::{ValueKind, View},
     jsonrpc::{Message, Shape},
 };
 
@@ -33,6 +36,30 @@ pub fn kind(result: &View<'_>) -> Kind {
     }
 }
 
+/// The code with which a server of the older revision says that somebody must visit pages first.
+const URL_REQUIRED: i64 = -32042;
+
+/// The code with which the newer revision says that the client lacks a capability.
+const CAPABILITY_MISSING: i64 = -32021;
+
+/// The pages that an error of a server of the older revision wants visited before the call is made again, as questions
+/// of the newer one; none where it is another error.
+#[must_use]
+pub fn pages_to_visit(message: &Message) -> Vec<Question> {
+    let error = message
+        .error()
+        .filter(|error| error.get("code").and_then(|code| code.as_i64()) == Some(URL_REQUIRED));
+    let pages = error.and_then(|error| error.path(&["data", "elicitations"]));
+    let pages = pages.into_iter().flat_map(|pages| pages.elements());
+    let by_url = pages.filter(|page| page.get("mode").is_some_and(|mode| mode.is_str("url")));
+    let question = |(number, page): (usize, View<'_>)| Question {
+        key: format!("{}", number + 1),
+        method: "elicitation/create".into(),
+        params: Bytes::copy_from_slice(page.raw()),
+    };
+    by_url.enumerate().map(question).collect()
+}
+
 /// JSON-RPC codes that only one revision knows, or that mean a mistake of the gateway's own to whoever gets them.
 const fn modern_code(code: i64) -> Option<i64> {
     match code {
@@ -48,7 +75,7 @@ fn legacy_code(code: i64, method: &str) -> Option<i64> {
     match (code, method) {
         (-32602, "resources/read") => Some(-32002),
         // The client lacks what the server needs: it was told so in `initialize`.
-        (-32021, _) => Some(-32600),
+        (CAPABILITY_MISSING, _) => Some(-32600),
         // Headers and versions are the gateway's.
         (-32020 | -32022, _) => Some(-32603),
         _ => None,
@@ -85,7 +112,11 @@ fn with<'a>(message: &'a Message, id: &[u8], change: impl Fn(&str, View<'a>) -> 
 #[must_use]
 pub fn to_modern(message: &Message, id: &[u8], method: &str) -> Bytes {
     if message.shape() == Shape::Error {
-        return with_error(message, id, modern_code);
+        let lacks = message.error().and_then(|error| error.path(&["data", "requiredCapabilities"]));
+        let lacks = lacks.is_some_and(|lacks| lacks.kind() == ValueKind::Object);
+        // What says the same as the newer revision does may say it in the same words.
+        let code = |code| if lacks && code == CAPABILITY_MISSING { None } else { modern_code(code) };
+        return with_error(message, id, code);
     }
     let mut extra: Vec<(&str, &[u8])> = alloc::vec![("resultType", br#""complete""#)];
     if method == "resources/read" {

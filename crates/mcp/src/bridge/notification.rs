@@ -123,12 +123,14 @@ pub fn for_session(message: &Message) -> Option<Bytes> {
     Some(with_params(message, &params))
 }
 
-/// A notification in the course of a call, with the progress token that the client chose; nothing where it does not
-/// belong to the call, or is a log message that nobody asked for.
+/// A notification in the course of a call, with the progress token that the client chose in place of the one that was
+/// `sent`; nothing where it does not belong to the call, or is a log message that nobody asked for.
 #[must_use]
-pub fn for_call(message: &Message, token: Option<&[u8]>, logs: bool) -> Option<Bytes> {
+pub fn for_call(message: &Message, sent: &[u8], token: Option<&[u8]>, logs: bool) -> Option<Bytes> {
+    let own =
+        message.params().and_then(|params| params.get("progressToken")).is_some_and(|own| own.raw() == sent);
     match (message.method_name().as_deref(), token) {
-        (Some("notifications/progress"), Some(token)) => {
+        (Some("notifications/progress"), Some(token)) if own => {
             let change = |name: &str, _: View<'_>| match name {
                 "progressToken" => Change::Set(token.to_vec()),
                 _ => Change::Keep,

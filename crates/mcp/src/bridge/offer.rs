@@ -1,10 +1,13 @@
 //! What servers and clients say of themselves: in `initialize`, in `server/discover`, and in every request.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use bytes::Bytes;
 
-use super::object::{Change, object, rewrite};
+use super::{
+    Question,
+    object::{Change, object, rewrite},
+};
 use crate::{
     json::{View, quote},
     revision::{LEGACY, LEGACY_SUPPORTED, MODERN},
@@ -33,10 +36,27 @@ pub fn client_capabilities(declared: Option<View<'_>>, allowed: impl Fn(&str) ->
     Bytes::from(rewrite(declared.unwrap_or(View::of(b"{}")), keep, &[]))
 }
 
+/// The capability that a question needs and `declared` lacks, as the newer revision names it (JSON text).
+#[must_use]
+pub fn capability_lacking(declared: Option<View<'_>>, question: &Question) -> Option<String> {
+    let has = |path: &[&str]| declared.is_some_and(|declared| declared.path(path).is_some());
+    let kind = question.method.split('/').next().unwrap_or_default();
+    let by_url = View::of(&question.params).get("mode").is_some_and(|mode| mode.is_str("url"));
+    if kind == "elicitation" && by_url {
+        return (!has(&[kind, "url"])).then(|| r#"{"elicitation":{"url":{}}}"#.into());
+    }
+    (!has(&[kind])).then(|| alloc::format!("{{{}:{{}}}}", quote(kind)))
+}
+
 /// The result of `server/discover` that follows from the result of `initialize`.
 #[must_use]
 pub fn discover_result(initialized: &View<'_>) -> Vec<u8> {
-    let versions = alloc::format!("[{}]", quote(MODERN));
+    // What a client of this route can speak: over the bridge, and what the server itself does.
+    let own = initialized.get("protocolVersion").and_then(|version| version.as_str());
+    let own = own.filter(|version| LEGACY_SUPPORTED.contains(&&**version));
+    let versions: Vec<_> =
+        core::iter::once(quote(MODERN)).chain(own.map(|version| quote(&version))).collect();
+    let versions = alloc::format!("[{}]", versions.join(","));
     let capabilities = capabilities(initialized);
     let meta = initialized.get("serverInfo").map(|info| object(&[(META_SERVER, info.raw())]));
     let mut members: Vec<(&str, &[u8])> = alloc::vec![

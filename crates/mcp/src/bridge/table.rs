@@ -60,11 +60,14 @@ pub fn passage(row: &MethodRow, sender: Side, client: Era, server: Era) -> Passa
 
 fn from_modern_client(name: &str) -> Passage {
     match name {
-        "completion/complete" | "prompts/get" | "resources/read" | "subscriptions/listen" | "tools/call" => {
-            Passage::Translated
-        }
+        "completion/complete"
+        | "notifications/cancelled"
+        | "prompts/get"
+        | "resources/read"
+        | "subscriptions/listen"
+        | "tools/call" => Passage::Translated,
         "server/discover" => Passage::Answered,
-        // Over HTTP a call is cancelled by closing its stream; tasks of the two revisions have nothing in common.
+        // Tasks of the two revisions have nothing in common.
         _ => Passage::Refused,
     }
 }

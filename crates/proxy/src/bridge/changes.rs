@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use portcullis_core::{Limits, Refusal};
+use portcullis_core::{Code, Limits, Refusal};
 use portcullis_mcp::{
     bridge::{Filter, Round, for_session, request_to_modern},
-    jsonrpc::Shape,
+    jsonrpc::{Message, Shape},
     sse,
 };
 use tokio::sync::watch;
 
-use super::{BridgedSession, modern_headers, parse, send_modern};
+use super::{BridgedSession, Unwanted, modern_headers, parse, send_modern};
 use crate::{
     rules::Server,
     upstream::{Bridged, Events, NextEvent, Reply},
@@ -27,12 +27,13 @@ pub(super) fn open(
     caller: &str,
     armed: &HeaderMap,
     session: &Arc<BridgedSession>,
+    unwanted: &Arc<Unwanted>,
 ) -> Reply {
     let mut filter = session.filter.subscribe();
     filter.mark_changed();
     let (server, session) = (Arc::clone(server), Arc::clone(session));
-    let changes =
-        Changes { server, caller: caller.to_owned(), armed: armed.clone(), session, filter, events: None };
+    let (caller, armed, unwanted) = (caller.to_owned(), armed.clone(), Arc::clone(unwanted));
+    let changes = Changes { server, caller, armed, session, filter, events: None, unwanted };
     Reply::Stream { events: Events::Bridged(Box::new(changes)), session: None }
 }
 
@@ -44,6 +45,7 @@ struct Changes {
     session: Arc<BridgedSession>,
     filter: watch::Receiver<Option<Filter>>,
     events: Option<Events>,
+    unwanted: Arc<Unwanted>,
 }
 
 impl Changes {
@@ -97,16 +99,22 @@ impl Changes {
             let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
             let message = parse(data, limits)?;
             match message.shape() {
-                Shape::Notification => {
-                    if let Some(bytes) = for_session(&message) {
-                        return Ok(Some(sse::Event::message(bytes)));
-                    }
-                }
+                Shape::Notification => match for_session(&message) {
+                    Some(bytes) => return Ok(Some(sse::Event::message(bytes))),
+                    None if about_listening(&message) => {}
+                    None => self.unwanted.note(&message, Code::BridgeUnwanted),
+                },
                 // The orderly end: a client of the older revision opens another stream.
                 Shape::Error | Shape::Request | Shape::Response => return Ok(None),
             }
         }
     }
+}
+
+/// Whether a notification is about the listening itself, of which a client of the older revision knows nothing.
+fn about_listening(message: &Message) -> bool {
+    let name = message.method_name();
+    matches!(name.as_deref(), Some("notifications/cancelled" | "notifications/subscriptions/acknowledged"))
 }
 
 impl Bridged for Changes {

@@ -15,8 +15,10 @@ use crate::seal::Sealer;
 /// What states are sealed for.
 const PURPOSE: &str = "bridge";
 
-/// Version of what is sealed.
-const FORMAT: u8 = 1;
+/// First byte of what is sealed: a call waits, here and nowhere else.
+const WAITS: u8 = 1;
+/// First byte of what is sealed: the call is to be made again, wherever that is.
+const AGAIN: u8 = 2;
 const NAME_BYTES: usize = 16;
 
 /// A call that waits for its client's answer.
@@ -27,6 +29,15 @@ pub(super) struct Waiting {
     pub(super) question: Bytes,
     caller: Arc<str>,
     until_us: u64,
+}
+
+/// What a state says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The server waits for nothing: the call is made again.
+    Again,
+    /// The call of this name waits for its answer.
+    Waits([u8; NAME_BYTES]),
 }
 
 /// Calls that wait.
@@ -51,12 +62,8 @@ impl Held {
     pub(super) fn hold(&self, call: Box<Call>, question: Bytes, limits: &Limits) -> Result<String, Refusal> {
         let mut name = [0; NAME_BYTES];
         self.entropy.fill(&mut name);
+        let sealed = self.seal(&call, WAITS, name, limits)?;
         let caller = Arc::clone(&call.caller);
-        let until_ms = self.clock.now().0.saturating_add(limits.total_timeout_ms);
-        let plain = [&[FORMAT][..], &until_ms.to_be_bytes(), &name, &call.same.0].concat();
-        let bound = [&*call.request.link.server.name, &*caller];
-        let sealed = self.sealer.seal(PURPOSE, &bound, &plain, &*self.entropy);
-        let sealed = sealed.ok_or_else(|| Refusal::new(Code::Internal, "a state could not be sealed"))?;
         let until_us = self.clock.ticks_us().saturating_add(limits.total_timeout_ms.saturating_mul(1000));
         let mut calls = self.calls();
         let own = calls.values().filter(|waiting| waiting.caller == caller).count() as u64;
@@ -70,24 +77,48 @@ impl Held {
         Ok(sealed)
     }
 
-    /// The call that a caller's state names, once.
-    pub(super) fn take(
+    /// A state with which the client makes the same call again.
+    pub(super) fn again(&self, call: &Call, limits: &Limits) -> Result<String, Refusal> {
+        self.seal(call, AGAIN, [0; NAME_BYTES], limits)
+    }
+
+    fn seal(
+        &self,
+        call: &Call,
+        kind: u8,
+        name: [u8; NAME_BYTES],
+        limits: &Limits,
+    ) -> Result<String, Refusal> {
+        let until_ms = self.clock.now().0.saturating_add(limits.total_timeout_ms);
+        let plain = [&[kind][..], &until_ms.to_be_bytes(), &name, &call.same.0].concat();
+        let bound = [&*call.request.link.server.name, &*call.caller];
+        let sealed = self.sealer.seal(PURPOSE, &bound, &plain, &*self.entropy);
+        sealed.ok_or_else(|| Refusal::new(Code::Internal, "a state could not be sealed"))
+    }
+
+    /// What a caller's state says about its request.
+    pub(super) fn open(
         &self,
         server: &str,
         caller: &str,
         state: &str,
         same: Digest,
-    ) -> Result<Waiting, Refusal> {
+    ) -> Result<State, Refusal> {
         let unusable = |why: &str| Refusal::new(Code::BridgeState, why);
         let plain = self.sealer.open(PURPOSE, &[server, caller], state);
         let plain = plain.ok_or_else(|| unusable("not sealed for this caller on this server, or damaged"))?;
-        let (until_ms, name, sealed_same) = read(&plain).ok_or_else(|| unusable("of another format"))?;
+        let (state, until_ms, sealed_same) = read(&plain).ok_or_else(|| unusable("of another format"))?;
         if sealed_same != same.0 {
             return Err(unusable("sealed for another request"));
         }
         if self.clock.now().0 > until_ms {
             return Err(unusable("expired"));
         }
+        Ok(state)
+    }
+
+    /// The call of that name, once.
+    pub(super) fn take(&self, name: [u8; NAME_BYTES]) -> Result<Waiting, Refusal> {
         let waiting = self.calls().remove(&name);
         waiting.ok_or_else(|| {
             Refusal::new(
@@ -111,11 +142,14 @@ impl Held {
     }
 }
 
-type State = (u64, [u8; NAME_BYTES], [u8; 32]);
-
-fn read(plain: &[u8]) -> Option<State> {
-    let (format, rest) = plain.split_first()?;
+fn read(plain: &[u8]) -> Option<(State, u64, [u8; 32])> {
+    let (kind, rest) = plain.split_first()?;
     let (until, rest) = rest.split_first_chunk::<8>()?;
     let (name, same) = rest.split_first_chunk::<NAME_BYTES>()?;
-    (*format == FORMAT).then_some((u64::from_be_bytes(*until), *name, same.try_into().ok()?))
+    let state = match *kind {
+        AGAIN => State::Again,
+        WAITS => State::Waits(*name),
+        _ => return None,
+    };
+    Some((state, u64::from_be_bytes(*until), same.try_into().ok()?))
 }

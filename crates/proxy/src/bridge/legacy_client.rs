@@ -22,7 +22,7 @@ use portcullis_mcp::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
-    Bridge, Crossing, changes, modern_headers, only_answer, parse, rounds::Rounds, send_modern,
+    Bridge, Crossing, Unwanted, changes, modern_headers, only_answer, parse, rounds::Rounds, send_modern,
     untranslatable,
 };
 use crate::upstream::Reply;
@@ -269,8 +269,9 @@ impl Bridge {
         caller: &str,
         armed: &http::HeaderMap,
         session: &Arc<BridgedSession>,
+        unwanted: &Arc<Unwanted>,
     ) -> Reply {
-        changes::open(server, caller, armed, session)
+        changes::open(server, caller, armed, session, unwanted)
     }
 }
 

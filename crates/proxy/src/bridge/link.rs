@@ -6,13 +6,17 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use portcullis_core::{Code, Limits, Refusal};
 use portcullis_mcp::jsonrpc::{Message, Shape};
+use tokio::sync::mpsc;
 
-use super::{only_answer, parse, translated};
+use super::{
+    aside::{self, Asides},
+    only_answer, parse, translated,
+};
 use crate::{
-    head::{SESSION, Verb},
+    head::{LAST_EVENT_ID, SESSION, Verb},
     rules::Server,
     upstream::{
         Events, Reply, Upstream,
@@ -29,11 +33,15 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 pub(super) struct Link {
     pub(super) server: Arc<Server>,
     wire: Wire,
+    /// The params of `initialize` that it was opened with.
+    pub(super) params: String,
     /// The message with which the server answered `initialize`.
     pub(super) initialized: Message,
     unique: String,
     next: AtomicU64,
-    limits: Limits,
+    pub(super) limits: Limits,
+    /// Running calls that may be meant on the stream of the session.
+    pub(super) asides: Asides,
 }
 
 #[derive(Debug)]
@@ -70,7 +78,15 @@ impl Link {
             return Err(Refusal::new(Code::UpstreamRevision, "the server refused `initialize`"));
         }
         let (server, next) = (Arc::clone(server), AtomicU64::new(1));
-        Ok(Self { server, wire, initialized, unique, next, limits: limits.clone() })
+        let (limits, asides) = (limits.clone(), Asides::default());
+        Ok(Self { server, wire, params: params.to_owned(), initialized, unique, next, limits, asides })
+    }
+
+    /// Hears what the server says on the stream of the session. A child has no streams: its lines are told apart.
+    pub(super) async fn listen(self: &Arc<Self>) {
+        if matches!(self.wire, Wire::Http(_)) {
+            aside::listen(self).await;
+        }
     }
 
     /// The id for the next request.
@@ -126,7 +142,8 @@ impl Link {
     pub(super) async fn answer(&self, number: u64, message: Bytes) -> Result<(), Refusal> {
         match (&self.wire, &self.server.upstream) {
             (Wire::Http(headers), Upstream::Http(peer)) => {
-                match peer.send(Verb::Post, headers.clone(), message, &self.limits).await? {
+                let sent = peer.send(Verb::Post, headers.clone(), message, &self.limits).await;
+                match sent.map_err(in_the_middle)? {
                     Reply::Unary { status: 400.., .. } => Err(Refusal::new(
                         Code::BridgeElsewhere,
                         "the server does not take the answer any more",
@@ -153,8 +170,7 @@ impl Link {
     pub(super) async fn changes(&self, limits: &Limits) -> Result<Option<Events>, Refusal> {
         match (&self.wire, &self.server.upstream) {
             (Wire::Http(headers), Upstream::Http(peer)) => {
-                let mut headers = headers.clone();
-                headers.remove(http::header::CONTENT_TYPE);
+                let headers = without_body(headers);
                 match peer.send(Verb::Get, headers, Bytes::new(), limits).await {
                     Ok(Reply::Stream { events, .. }) => Ok(Some(events)),
                     Ok(Reply::Accepted | Reply::Unary { .. }) => Ok(None),
@@ -165,6 +181,21 @@ impl Link {
             (Wire::Stdio(process), _) => Ok(Some(Events::Stdio(process.open_stream(&self.key(0))))),
             (Wire::Http(_), Upstream::Group | Upstream::Stdio(_)) => Err(moved()),
         }
+    }
+
+    /// What follows the event with this id on the stream of a call that broke off; nothing where the server has none.
+    pub(super) async fn resume(&self, last: &str, limits: &Limits) -> Result<Option<Events>, Refusal> {
+        let (Wire::Http(headers), Upstream::Http(peer)) = (&self.wire, &self.server.upstream) else {
+            return Ok(None);
+        };
+        let Ok(last) = HeaderValue::try_from(last) else { return Ok(None) };
+        let mut headers = without_body(headers);
+        headers.insert(LAST_EVENT_ID, last);
+        let sent = peer.send(Verb::Get, headers, Bytes::new(), limits).await;
+        Ok(match sent.map_err(in_the_middle)? {
+            Reply::Stream { events, .. } => Some(events),
+            Reply::Accepted | Reply::Unary { .. } => None,
+        })
     }
 
     /// Asks to be told when a resource changes, on the stream of changes.
@@ -204,18 +235,32 @@ impl Link {
     }
 }
 
+/// A server that ends its session in the middle of a call has seen the call: it is not made again.
+fn in_the_middle(refusal: Refusal) -> Refusal {
+    match refusal.code {
+        Code::SessionUnknown => Refusal::new(Code::UpstreamUnavailable, refusal.private),
+        _ => refusal,
+    }
+}
+
+fn without_body(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.remove(http::header::CONTENT_TYPE);
+    headers
+}
+
 fn moved() -> Refusal {
     Refusal::new(Code::SessionUnknown, "the server is reached another way now")
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
+        self.asides.stop();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (server, limits) = (Arc::clone(&self.server), self.limits.clone());
         match &self.wire {
             Wire::Http(headers) if headers.contains_key(SESSION) => {
-                let mut headers = headers.clone();
-                headers.remove(http::header::CONTENT_TYPE);
+                let headers = without_body(headers);
                 runtime.spawn(async move {
                     if let Upstream::Http(peer) = &server.upstream {
                         let _ = peer.send(Verb::Delete, headers, Bytes::new(), &limits).await;
@@ -241,13 +286,40 @@ impl Drop for Link {
 pub(super) struct Request {
     pub(super) link: Arc<Link>,
     pub(super) number: u64,
+    /// What the server says about it beside its own stream.
+    asides: mpsc::Receiver<Message>,
     open: bool,
 }
 
 impl Request {
     pub(super) fn new(link: Arc<Link>) -> Self {
         let number = link.number();
-        Self { link, number, open: true }
+        let asides = link.asides.begin(number);
+        Self { link, number, asides, open: true }
+    }
+
+    /// It waits for its client: what the server says meanwhile is not about it.
+    pub(super) fn pause(&self) {
+        self.link.asides.end(self.number);
+        if let Wire::Stdio(process) = &self.link.wire {
+            process.pause(&self.link.key(self.number), true);
+        }
+    }
+
+    /// It goes on.
+    pub(super) fn go_on(&mut self) {
+        self.asides = self.link.asides.begin(self.number);
+        if let Wire::Stdio(process) = &self.link.wire {
+            process.pause(&self.link.key(self.number), false);
+        }
+    }
+
+    /// The next thing that the server says about it beside its own stream.
+    pub(super) async fn aside(&mut self) -> Message {
+        match self.asides.recv().await {
+            Some(message) => message,
+            None => std::future::pending().await,
+        }
     }
 
     /// The server has answered.
@@ -258,6 +330,7 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
+        self.link.asides.end(self.number);
         if self.open {
             self.link.cancel(self.number);
         }

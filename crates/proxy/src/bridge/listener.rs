@@ -5,27 +5,36 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use portcullis_core::{Code, Limits, Refusal};
 use portcullis_mcp::{
-    bridge::{Filter, for_listener},
+    bridge::{Filter, answer_to_server, for_listener},
     jsonrpc::Shape,
     sse,
 };
 
-use super::{Crossing, link::Link, parse, pool::Said};
-use crate::upstream::{Bridged, Events, NextEvent, Reply};
+use super::{
+    Crossing, Unwanted,
+    link::Link,
+    parse,
+    pool::{Pool, Said},
+};
+use crate::upstream::{Bridged, Events, NextEvent, Reply, Upstream};
 
 /// Resources that one listener may name.
 const URIS_MAX: usize = 256;
 
 /// Opens a session for the listener, so that its changes are its own, and listens there.
-pub(super) async fn listen(crossing: &Crossing<'_>) -> Result<Reply, Refusal> {
+pub(super) async fn listen(crossing: &Crossing<'_>, pool: &Pool) -> Result<Reply, Refusal> {
     let (id, limits) = (crossing.id(), crossing.limits);
     let asked = Filter::of(crossing.message.params());
     if asked.uris.len() > URIS_MAX {
         let what = format!("more than {URIS_MAX} resources in one subscription");
         return Err(Refusal::new(Code::RequestTooLarge, what.clone()).saying(what));
     }
-    // As calls of this client do, so that a process that is its own is the same one.
-    let params = Said::of(crossing).params;
+    // As its calls do, so that a process that is its own is the same one.
+    let said = Said::of(crossing);
+    let params = match &crossing.server.upstream {
+        Upstream::Stdio(_) => pool.link(crossing, &said).await?.1.params.clone(),
+        Upstream::Group | Upstream::Http(_) => said.params,
+    };
     let link = Arc::new(Link::open(crossing.server, crossing.caller, "listener", &params, limits).await?);
     let capabilities = link.initialized.result().and_then(|result| result.get("capabilities"));
     let mut filter = capabilities.map(|offered| asked.offered(&offered)).unwrap_or_default();
@@ -41,7 +50,7 @@ pub(super) async fn listen(crossing: &Crossing<'_>) -> Result<Reply, Refusal> {
     }
     filter.uris = told.into_iter().collect();
     let ready = VecDeque::from([filter.acknowledgement(&id)]);
-    let listener = Listener { ready, events, filter, id, link };
+    let listener = Listener { ready, events, filter, id, link, unwanted: Arc::clone(crossing.unwanted) };
     Ok(Reply::Stream { events: Events::Bridged(Box::new(listener)), session: None })
 }
 
@@ -55,6 +64,7 @@ struct Listener {
     id: Bytes,
     /// The session ends with its listener.
     link: Arc<Link>,
+    unwanted: Arc<Unwanted>,
 }
 
 impl Listener {
@@ -70,14 +80,20 @@ impl Listener {
             let Some(event) = events.next(limits, true).await? else { return Ok(None) };
             let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
             let message = parse(data, limits)?;
-            if let (Shape::Request, Some(id)) = (message.shape(), message.id()) {
-                // Nobody here can be asked: a question belongs to a call.
-                self.link.decline(0, id.raw()).await;
-            }
-            if message.shape() == Shape::Notification
-                && let Some(bytes) = for_listener(&message, &self.filter, &self.id)
-            {
-                return Ok(Some(sse::Event::message(bytes)));
+            match (message.shape(), message.id()) {
+                (Shape::Request, Some(id)) if message.method_name().as_deref() == Some("ping") => {
+                    self.link.answer(0, answer_to_server(id.raw(), b"{}")).await?;
+                }
+                (Shape::Request, Some(id)) => {
+                    // Nobody here can be asked: a question belongs to a call.
+                    self.unwanted.note(&message, Code::BridgeUntranslatable);
+                    self.link.decline(0, id.raw()).await;
+                }
+                (Shape::Notification, _) => match for_listener(&message, &self.filter, &self.id) {
+                    Some(bytes) => return Ok(Some(sse::Event::message(bytes))),
+                    None => self.unwanted.note(&message, Code::BridgeUnwanted),
+                },
+                (Shape::Error | Shape::Request | Shape::Response, _) => {}
             }
         }
     }

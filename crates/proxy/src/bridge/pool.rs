@@ -53,6 +53,8 @@ pub(super) struct Said {
     pub(super) params: String,
     /// The least severity of log messages (JSON text), if it wants any.
     pub(super) log_level: Option<String>,
+    /// Whether the server may ask or log, also beside a call.
+    talks: bool,
     digest: Digest,
 }
 
@@ -74,7 +76,8 @@ impl Said {
             quote(LEGACY),
             String::from_utf8_lossy(&capabilities)
         );
-        Self { params, log_level, digest }
+        let talks = log_level.is_some() || capabilities.len() > 2;
+        Self { params, log_level, talks, digest }
     }
 }
 
@@ -162,7 +165,11 @@ async fn open(crossing: &Crossing<'_>, said: &Said) -> Result<Arc<Link>, Refusal
     if let Some(level) = said.log_level.as_ref().filter(|_| logs) {
         link.ask("logging/setLevel", &format!(r#"{{"level":{level}}}"#), limits).await?;
     }
-    Ok(Arc::new(link))
+    let link = Arc::new(link);
+    if said.talks {
+        link.listen().await;
+    }
+    Ok(link)
 }
 
 fn has_logging(initialized: &Message) -> bool {

@@ -18,7 +18,7 @@ use portcullis_mcp::{
 use tokio::sync::oneshot;
 
 use super::{
-    Crossing, QUESTIONS, answers,
+    Crossing, QUESTIONS, Unwanted, answers,
     legacy_client::{Running, Said},
     parse, send_modern, untranslatable, wrong_id,
 };
@@ -58,6 +58,7 @@ pub(super) struct Rounds {
     ready: VecDeque<Bytes>,
     events: Option<Events>,
     over: bool,
+    unwanted: Arc<Unwanted>,
 }
 
 impl Rounds {
@@ -75,6 +76,7 @@ impl Rounds {
             ready: VecDeque::new(),
             events: None,
             over: false,
+            unwanted: Arc::clone(crossing.unwanted),
         }
     }
 
@@ -206,7 +208,11 @@ impl Rounds {
             Shape::Notification => {
                 let token = self.message.params().and_then(|params| params.path(&["_meta", "progressToken"]));
                 let logs = self.running.session().declared().log_level.is_some();
-                self.ready.extend(for_call(message, token.map(|token| token.raw()), logs));
+                let token = token.map(|token| token.raw());
+                match for_call(message, token.unwrap_or_default(), token, logs) {
+                    Some(told) => self.ready.push_back(told),
+                    None => self.unwanted.note(message, Code::BridgeUnwanted),
+                }
                 Ok(())
             }
             Shape::Response

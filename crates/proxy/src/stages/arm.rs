@@ -1,12 +1,15 @@
 //! The credentials of the server are joined here and nowhere earlier: no ledger entry, detector or refusal can have
 //! seen them.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use portcullis_core::{Obligations, Refusal};
 use portcullis_mcp::revision::{Era, mirrored};
 
 use super::record::Recorded;
 use crate::{
+    bridge::Unwanted,
     extensions,
     head::{LAST_EVENT_ID, METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb, secret_value},
     session::Backend,
@@ -21,6 +24,8 @@ pub struct Armed {
     pub(super) headers: HeaderMap,
     /// What the permit, and those of the tasks that it names, demand of the answer.
     pub(super) obligations: Obligations,
+    /// What its server says in vain, until that is recorded.
+    pub(super) unwanted: Arc<Unwanted>,
 }
 
 impl Armed {
@@ -77,7 +82,7 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
             headers.insert(name, secret_value(secret.expose())?);
         }
     }
-    Ok(Armed { recorded, headers, obligations })
+    Ok(Armed { recorded, headers, obligations, unwanted: Arc::default() })
 }
 
 fn obligations(recorded: &Recorded) -> Obligations {

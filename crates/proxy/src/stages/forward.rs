@@ -40,8 +40,9 @@ use portcullis_mcp::{
 
 use super::{arm::Armed, parse::Content, resolve::member::Via};
 use crate::{
+    bridge::Unwanted,
     gateway::Gateway,
-    head::{SESSION, Verb},
+    head::{LAST_EVENT_ID, SESSION, Verb},
     rules::{Rules, Server},
     session::{Backend, Session},
     tasks::{self, Tasks},
@@ -158,6 +159,13 @@ impl Armed {
         })
     }
 
+    /// Whether the client wants to hear what it missed on a stream (2025-11-25).
+    #[must_use]
+    fn asks_for_missed(&self) -> bool {
+        let call = &self.recorded.inspected.permitted.valid.aimed.call;
+        call.head.headers.contains_key(&LAST_EVENT_ID)
+    }
+
     /// Whether the answer is a stream without an end of its own.
     #[must_use]
     pub fn endless(&self) -> bool {
@@ -168,6 +176,12 @@ impl Armed {
     #[must_use]
     pub fn part(&self) -> Option<Arc<Session>> {
         members::part(self)
+    }
+
+    /// What its server says in vain, until that is recorded.
+    #[must_use]
+    pub fn unwanted(&self) -> &Unwanted {
+        &self.unwanted
     }
 
     /// The headers for a further message of the same call.

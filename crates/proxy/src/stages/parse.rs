@@ -7,7 +7,7 @@ use portcullis_core::{Action, Caller, Code, Refusal, Timestamp};
 use portcullis_mcp::{
     jsonrpc::{Message, Shape},
     method::{self, Form, MethodRow, Side},
-    revision::{self, Era, EraError},
+    revision::{self, Era, EraError, MODERN},
 };
 use portcullis_policy::RequestContext;
 
@@ -208,7 +208,10 @@ pub(super) fn refused(error: EraError, head: &Head, rules: &Rules) -> Refusal {
     let offered = rules.route(&head.server).map(|server| server.catalog.versions()).unwrap_or_default();
     match (error.data(), &error.requested) {
         (Some(_), Some(requested)) if !offered.is_empty() => {
-            let data = serde_json::json!({ "supported": *offered, "requested": requested });
+            // What the server does not speak, the bridge does.
+            let bridged = (!offered.iter().any(|version| version == MODERN)).then(|| MODERN.to_owned());
+            let supported: Vec<&String> = bridged.iter().chain(offered.iter()).collect();
+            let data = serde_json::json!({ "supported": supported, "requested": requested });
             refusal.with_data(data.to_string())
         }
         (Some(data), _) => refusal.with_data(data),

@@ -2,7 +2,7 @@
 //! progress tokens and subscription ids are replaced on the way in and restored on the way out
 //! (specification, stdio; a shared channel must never deliver one client's answer to another).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use portcullis_mcp::{
@@ -46,6 +46,8 @@ pub(super) struct Pending {
     streams: HashMap<String, Sender>,
     /// Raw ids of the server's own requests, and the session each was delivered to.
     asked: HashMap<Bytes, String>,
+    /// Sessions whose one call waits for its client, so that another call is the one that asks.
+    paused: BTreeSet<String>,
     /// URIs, and the sessions that asked to be told of their changes.
     subscribed: HashMap<String, BTreeSet<String>>,
 }
@@ -124,7 +126,9 @@ impl Pending {
     }
 
     pub(super) fn forget(&mut self, number: u64) -> bool {
-        self.calls.remove(&number).is_some()
+        let call = self.calls.remove(&number);
+        self.go_on(call.as_ref().and_then(|call| call.session.as_deref()));
+        call.is_some()
     }
 
     pub(super) fn open_stream(&mut self, session: &str, to: Sender) {
@@ -188,6 +192,7 @@ impl Pending {
         let Some(waiting) = number.and_then(|number: u64| self.calls.remove(&number)) else {
             return Route::Drop;
         };
+        self.go_on(waiting.session.as_deref());
         let mut edits = Edits::new();
         edits.replace(span, waiting.id.to_vec());
         restore_subscription(&mut edits, message, &waiting.id, "result");
@@ -245,10 +250,16 @@ impl Pending {
             return if to.is_empty() { Route::Drop } else { Route::Deliver(to, whole(message)) };
         }
         // What changed lists concerns everybody; anything else that names nobody would be a guess.
-        if !self.shared || name.is_some_and(|name| name.ends_with("/list_changed")) {
+        if name.is_some_and(|name| name.ends_with("/list_changed")) {
             return self.broadcast(message);
         }
-        Route::Drop
+        match self.responsible() {
+            _ if self.shared => Route::Drop,
+            Some(waiting) if self.streams.is_empty() => {
+                Route::Deliver(vec![waiting.to.clone()], whole(message))
+            }
+            Some(_) | None => self.broadcast(message),
+        }
     }
 
     fn broadcast(&self, message: &Message) -> Route {
@@ -258,11 +269,36 @@ impl Pending {
 
     /// The newest running call, if all running calls are of one session, or of one caller.
     fn responsible(&self) -> Option<&Waiting> {
-        let newest = self.calls.iter().max_by_key(|(number, _)| **number).map(|(_, call)| call)?;
-        let alone = self.calls.len() == 1;
+        // Where calls are of several callers, one that waits could ask once more: nobody else is to hear that.
+        let paused = |call: &Waiting| call.session.as_ref().is_some_and(|own| self.paused.contains(own));
+        let all_wait = self.calls.values().all(paused);
+        let counts = |call: &&Waiting| self.shared || all_wait || !paused(call);
+        let running: BTreeMap<u64, &Waiting> = self
+            .calls
+            .iter()
+            .map(|(number, call)| (*number, call))
+            .filter(|(_, call)| counts(call))
+            .collect();
+        let newest = *running.last_key_value()?.1;
         let known = |call: &Waiting| call.session.is_some() || !self.shared;
-        let ours = |call: &Waiting| known(call) && call.session == newest.session;
-        (alone || self.calls.values().all(ours)).then_some(newest)
+        let ours = |call: &&Waiting| known(call) && call.session == newest.session;
+        (running.len() == 1 || running.values().all(ours)).then_some(newest)
+    }
+
+    /// The one call of a session goes on, or is over.
+    fn go_on(&mut self, session: Option<&str>) {
+        if let Some(session) = session {
+            self.paused.remove(session);
+        }
+    }
+
+    /// The one call of a session waits for its client, or goes on.
+    pub(super) fn pause(&mut self, session: &str, waits: bool) {
+        if !waits {
+            self.go_on(Some(session));
+        } else if self.paused.len() < REMEMBERED_MAX {
+            self.paused.insert(session.to_owned());
+        }
     }
 
     /// Forgets whoever reads there: its call or its stream has ended.
@@ -386,6 +422,28 @@ mod tests {
             matches!(pending.route(&question), Route::Unroutable(_)),
             "two sessions run: nobody can be blamed"
         );
+    }
+
+    #[test]
+    fn a_call_that_waits_for_its_client_asks_nothing_unless_it_is_of_another_caller() {
+        for shared in [false, true] {
+            let mut pending = Pending::new(shared);
+            let (to, _from) = mpsc::channel(4);
+            let call = message(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t"}}"#);
+            let question =
+                |id: u64| message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"roots/list"}}"#));
+            let (first, _) = pending.register(&call, Some("call 1"), to.clone()).unwrap();
+            pending.pause("call 1", true);
+            assert!(delivered(pending.route(&question(7))).is_some(), "nobody else runs");
+            pending.register(&call, Some("call 2"), to.clone()).unwrap();
+            assert_eq!(delivered(pending.route(&question(8))).is_none(), shared);
+            assert_eq!(pending.take_question("call 2", b"8"), !shared);
+            pending.pause("call 1", false);
+            assert!(delivered(pending.route(&question(9))).is_none(), "both run");
+            pending.pause("call 1", true);
+            pending.forget(first);
+            assert!(pending.paused.is_empty(), "what is gone is forgotten");
+        }
     }
 
     #[test]

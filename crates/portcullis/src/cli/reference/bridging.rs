@@ -17,11 +17,12 @@ revision a server speaks is found out by asking it.
 | straight | passed on as it came |
 | translated | passed on in the words of the other revision |
 | gateway | dealt with by the gateway itself: lists come from the pinned catalogue, for example |
-| refused | has no counterpart on the other side: refused with `bridge.untranslatable` |
+| refused | has no counterpart on the other side: refused with `bridge.untranslatable`; what names a task with `task.unknown`, since none begins here |
 | – | the revision of its sender does not have it |
 
 A question of a server is a request in 2025-11-25 and part of a result (`input_required`) in 2026-07-28; the row of its
-method stands for both.
+method stands for both. A notification of a server that its client did not ask for is recorded with the call
+(`bridge.unwanted`).
 
 ";
 

@@ -56,9 +56,16 @@ async fn in_session(
             session.end();
             Ok(Reply::Accepted)
         }
-        Content::OpenStream => {
-            Ok(gateway.bridge.changes(armed.server(), armed.caller(), &armed.headers, session))
+        Content::OpenStream if armed.asks_for_missed() => {
+            Err(Refusal::new(Code::BridgeResumption, "Last-Event-ID in a session over the bridge"))
         }
+        Content::OpenStream => Ok(gateway.bridge.changes(
+            armed.server(),
+            armed.caller(),
+            &armed.headers,
+            session,
+            &armed.unwanted,
+        )),
         Content::Message(message) => match message.shape() {
             // As it was judged, with what had to be masked.
             Shape::Error | Shape::Response => {
@@ -118,6 +125,7 @@ pub(super) async fn open(
         headers: armed.headers(),
         annotated: &[],
         limits,
+        unwanted: &armed.unwanted,
     };
     Ok(Backend::Bridged(gateway.bridge.initialize(&crossing).await?.1))
 }
@@ -156,5 +164,6 @@ fn crossing<'a>(armed: &'a Armed, limits: &'a Limits) -> Result<Crossing<'a>, Re
         headers: armed.headers(),
         annotated,
         limits,
+        unwanted: &armed.unwanted,
     })
 }

@@ -205,9 +205,8 @@ impl Process {
         let line = format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{params}}}"#);
         self.write(Bytes::from(line)).await?;
         let wait = Duration::from_millis(limits.first_byte_timeout_ms);
-        let answer = timeout(wait, from.recv())
-            .await
-            .map_err(|_| Refusal::new(Code::UpstreamTimeout, format!("no answer to `{method}` in time")))?;
+        let late = |_| Refusal::new(Code::UpstreamTimeout, format!("no answer to `{method}` in time"));
+        let answer = timeout(wait, from.recv()).await.map_err(late)?;
         drop(guard);
         let bytes = answer.ok_or_else(gone)?.bytes;
         Message::parse(bytes, &JsonLimits::answer(limits))
@@ -243,9 +242,8 @@ impl Process {
             // In most cases the gateway told the child itself when it opened it.
             Some("notifications/initialized") => return self.confirm().await,
             Some("notifications/cancelled") => {
-                let Some(id) = message.params().and_then(|params| params.get("requestId")) else {
-                    return Ok(());
-                };
+                let id = message.params().and_then(|params| params.get("requestId"));
+                let Some(id) = id else { return Ok(()) };
                 let Some(number) = self.pending().number_of(session, id.raw()) else { return Ok(()) };
                 let mut edits = Edits::new();
                 edits.replace(id.span(), number.to_string().into_bytes());
@@ -265,10 +263,8 @@ impl Process {
     pub async fn answer(&self, message: &Message, session: &str) -> Result<(), Refusal> {
         let asked = message.id().is_some_and(|id| self.pending().take_question(session, id.raw()));
         if !asked {
-            return Err(Refusal::new(
-                Code::RequestInvalid,
-                "an answer to a question that was not asked here",
-            ));
+            let what = "an answer to a question that was not asked here";
+            return Err(Refusal::new(Code::RequestInvalid, what));
         }
         self.write(message.bytes().clone()).await
     }
@@ -277,6 +273,11 @@ impl Process {
     pub async fn decline(&self, id: &[u8], session: &str) {
         self.pending().take_question(session, id);
         let _ = self.write(declined(id)).await;
+    }
+
+    /// The one call of a session waits for its client, or goes on: while it waits it asks nothing.
+    pub fn pause(&self, session: &str, waits: bool) {
+        self.pending().pause(session, waits);
     }
 
     /// Opens the event stream of a session; an older one of the same session ends.
