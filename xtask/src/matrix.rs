@@ -76,8 +76,9 @@ fn page(clients: &Clients, conformance: &Conformance, counterparts: &str) -> Str
     }
     out.push_str(
         "\n## Conformance\n\nThe official suite, scenarios that passed; none failed. In the server legs its client asks a \
-         fixture server, direct\nand behind the gateway; in the client legs its servers answer an official client. \
-         Scenarios that are not scored\ncount where they ran. What cannot apply is named, with the reason, in\n\
+         fixture server:\n`direct`, behind the gateway over HTTP and over stdio, one that speaks the asked revision alone \
+         (`one-era`), and one\nthat speaks the other alone (`bridged`). In the client legs its servers answer an \
+         official client.\nScenarios that are not scored count where they ran. What cannot apply is named, with the reason, in\n\
          `tests/peers/conformance/not-applicable.json`.\n\n",
     );
     out.push_str(&legs(conformance));

@@ -49,6 +49,8 @@ def report(required):
     for revision, names in required.items():
         left = [name for name in names if excuse("client", name)]
         print(f"# {len(left)} client scenarios of {revision} cannot apply: {', '.join(left)}", flush=True)
+        for reason in sorted({excuse("client", name) for name in left}):
+            print(f"# they cannot apply: {reason}", flush=True)
         for where in ("client-direct", "client-gateway"):
             runs += [(where, revision, name) for name in scenarios(revision, names)]
 

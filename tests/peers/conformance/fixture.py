@@ -21,6 +21,7 @@ from mcp.server.streamable_http import EventMessage, EventStore
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, PromptsListChanged, ToolsListChanged
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
+from mcp.shared.message import SessionMessage
 
 # The 2025-11-25 half of the fixture uses sampling, logging and roots on purpose.
 warnings.filterwarnings("ignore", category=MCPDeprecationWarning)
@@ -401,7 +402,11 @@ async def required_capabilities(ctx, params):
 @tool("test_missing_capability", "Cannot work without sampling.")
 async def missing_capability(ctx, params):
     can = ctx.session.client_capabilities
-    if can is None or can.sampling is None:
+    if one_era == "legacy":
+        # The older revision has no such error: its servers ask, and see what comes of it.
+        asked = sample("Say hello", 50).params
+        await ctx.session.create_message(asked.messages, max_tokens=50, related_request_id=ctx.request_id)
+    elif can is None or can.sampling is None:
         data = {"requiredCapabilities": {"sampling": {}}}
         raise MCPError(MISSING_CAPABILITY, "This tool needs the capability `sampling`", data)
     return said(text("The client can sample."))
@@ -603,18 +608,52 @@ class OneEra:
         await send({"type": "http.response.body", "body": body})
 
 
+class OneEraLines:
+    """The same for a server that is spoken to on its standard input."""
+
+    def __init__(self, reader, writer, era):
+        self.reader, self.writer, self.modern = reader, writer, era == "modern"
+
+    def __getattr__(self, name):
+        return getattr(self.reader, name)
+
+    def __aiter__(self):
+        return self
+
+    async def __aenter__(self):
+        await self.reader.__aenter__()
+        return self
+
+    async def __aexit__(self, *error):
+        return await self.reader.__aexit__(*error)
+
+    async def __anext__(self):
+        while True:
+            item = await self.reader.__anext__()
+            message = getattr(item, "message", None)
+            if not isinstance(message, types.JSONRPCRequest):
+                return item
+            meta = (message.params or {}).get("_meta") or {}
+            if ("io.modelcontextprotocol/protocolVersion" in meta) is self.modern:
+                return item
+            error = types.ErrorData(code=-32601, message="Method not found")
+            await self.writer.send(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=message.id, error=error)))
+
+
 async def serve_stdio(server):
     options = server.create_initialization_options(NotificationOptions())
     async with stdio_server() as (reader, writer):
-        await server.run(reader, writer, options)
+        await server.run(OneEraLines(reader, writer, one_era) if one_era else reader, writer, options)
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--port", type=int, help="serve Streamable HTTP on this port of loopback; else stdio")
-    arguments.add_argument("--era", choices=["legacy", "modern"], help="speak one revision alone, over HTTP")
+    arguments.add_argument("--era", choices=["legacy", "modern"], help="speak one revision alone")
     given_arguments = arguments.parse_args()
     port = given_arguments.port
+    global one_era
+    one_era = given_arguments.era
     if port is None:
         asyncio.run(serve_stdio(build()))
         return
@@ -626,10 +665,8 @@ def main():
     )
     # A short retry keeps the polling scenario quick.
     app = build().streamable_http_app(event_store=Memory(), retry_interval=500, transport_security=security)
-    if given_arguments.era:
-        global one_era
-        one_era = given_arguments.era
-        app = OneEra(app, given_arguments.era)
+    if one_era:
+        app = OneEra(app, one_era)
     print(f"serving on {port}", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
