@@ -136,15 +136,18 @@ impl Gateway {
     /// without it; under the newer one it is, and dropping this future is what cancels.
     async fn relay(self: &Arc<Self>, relay: Relay) -> Response<Body> {
         let asked = relay.asked.clone();
-        if relay.armed.era() == portcullis_mcp::revision::Era::Modern {
-            let answered = AssertUnwindSafe(relay.run()).catch_unwind().await;
-            return answered.unwrap_or_else(|_panic| refusal::reply(&panicked(), &asked));
-        }
-        let answered = tokio::spawn(self.running.until_cut(relay.run())).await;
+        let legacy = relay.armed.era() == portcullis_mcp::revision::Era::Legacy;
+        let work = AssertUnwindSafe(relay.run()).catch_unwind();
+        let answered = if legacy {
+            self.running.finish(self.running.until_cut(work), |_answered| async {}).await
+        } else {
+            Some(Box::pin(work).await)
+        };
         let stopped =
             || refusal::reply(&Refusal::new(Code::UpstreamUnavailable, "the gateway stops"), &asked);
-        let answered = answered.map(|answer| answer.unwrap_or_else(stopped));
-        answered.unwrap_or_else(|_panic| refusal::reply(&panicked(), &asked))
+        let answered =
+            answered.map(|answer| answer.unwrap_or_else(|_panic| refusal::reply(&panicked(), &asked)));
+        answered.unwrap_or_else(stopped)
     }
 
     async fn refuse(&self, refusal: &Refusal, asked: &Asked, trail: &mut Trail) -> Response<Body> {

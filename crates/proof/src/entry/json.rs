@@ -18,8 +18,6 @@ pub(super) struct Cut {
 /// The largest integer that every JSON reader reads exactly; larger ones are written as this.
 const INTEGER_MAX: u64 = (1 << 53) - 1;
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
 /// An open JSON object.
 pub(super) struct Object<'o> {
     out: &'o mut Vec<u8>,
@@ -140,13 +138,17 @@ fn cut_text(out: &mut Vec<u8>, cut: Cut, value: &str) {
     });
 }
 
+const fn hex(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }
+}
+
 fn digest(out: &mut Vec<u8>, value: &Digest) {
     out.extend_from_slice(b"\"sha256:");
-    for byte in value.0 {
-        for nibble in [byte >> 4, byte & 15] {
-            out.push(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
-        }
+    let mut text = [0; 64];
+    for (byte, digits) in value.0.iter().zip(text.as_chunks_mut::<2>().0) {
+        *digits = [hex(byte >> 4), hex(byte & 15)];
     }
+    out.extend_from_slice(&text);
     out.push(b'"');
 }
 
@@ -155,7 +157,7 @@ fn number(out: &mut Vec<u8>, value: u64) {
     let mut digits = [0; 20];
     let mut used = 0;
     for digit in digits.iter_mut().rev() {
-        *digit = HEX.get(usize::try_from(rest % 10).unwrap_or(0)).copied().unwrap_or(b'0');
+        *digit = hex(u8::try_from(rest % 10).unwrap_or(0));
         rest /= 10;
         used += 1;
         if rest == 0 {
@@ -192,7 +194,7 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
         other => {
             out.extend_from_slice(b"\\u00");
             for nibble in [other >> 4, other & 15] {
-                out.push(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
+                out.push(hex(nibble));
             }
             return;
         }
