@@ -207,7 +207,7 @@ impl Server {
         let name = params.get("name").and_then(Value::as_str).unwrap_or_default();
         let text = |text: String| json!({"content": [{"type": "text", "text": text}], "isError": false});
         match name {
-            "ask" | "sample" | "aside" => self.ask(name, params, out).await.map(|said| match said {
+            "ask" | "sample" | "aside" | "prod" => self.ask(name, params, out).await.map(|said| match said {
                 Ok(result) => result,
                 Err(said) => text(format!("you said {said}")),
             }),
@@ -242,6 +242,9 @@ impl Server {
                     ("notifications/progress", json!({"progressToken": "foreign", "progress": 1})),
                     ("notifications/chatter", json!({})),
                     ("notifications/chatter", json!({})),
+                    ("notifications/cancelled", json!({"requestId": "q-none"})),
+                    ("notifications/tasks", json!({"taskId": "t", "status": "working"})),
+                    ("notifications/tasks/status", json!({"taskId": "t", "status": "working"})),
                 ];
                 for (method, params) in notes {
                     let _ = out.send(json!({"jsonrpc": "2.0", "method": method, "params": params}));
@@ -290,6 +293,7 @@ impl Server {
                 json!({"message": "who are you?", "requestedSchema": {"type": "object",
                 "properties": {"name": {"type": "string"}}}}),
             ),
+            "prod" => ("tasks/get", json!({"taskId": "t"})),
             _ => ("sampling/createMessage", json!({"messages": [], "maxTokens": 1})),
         };
         if !self.modern {
@@ -321,7 +325,7 @@ fn tools() -> Value {
     let plain = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
     let mut tools: Vec<Value> =
         ["echo", "ask", "sample", "count", "slow", "touch", "fail", "task"].map(plain).to_vec();
-    tools.extend(["aside", "visit", "chatter", "told"].map(plain));
+    tools.extend(["aside", "visit", "chatter", "told", "prod"].map(plain));
     tools.push(json!({"name": "mirrored", "inputSchema": {"type": "object",
         "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}}));
     json!(tools)

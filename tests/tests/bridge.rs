@@ -252,7 +252,7 @@ async fn every_request_of_one_era_is_understood_by_a_server_of_the_other() -> Ou
         let modern = client_era == Era::Modern;
         let mut names = client.list("tools/list").await?;
         names.sort();
-        assert_eq!(names.len(), 13, "{what}: {names:?}");
+        assert_eq!(names.len(), 14, "{what}: {names:?}");
         let answer = client.call("echo", json!({"n": 1, "text": "ü"})).await?;
         assert_eq!(answer.text(), r#"{"n":1,"text":"ü"} false"#, "{what}");
         assert_eq!(answer.result().get("resultType").is_some(), modern, "{what}");
@@ -626,12 +626,82 @@ async fn what_a_server_tells_in_vain_is_in_the_ledger_once_for_each_call() -> Ou
         assert_eq!(
             told,
             [
+                "notifications/cancelled bridge.unwanted",
                 "notifications/chatter method.unknown",
                 "notifications/elicitation/complete bridge.unwanted",
-                "notifications/progress bridge.unwanted"
+                "notifications/progress bridge.unwanted",
+                "notifications/tasks bridge.unwanted",
+                "notifications/tasks/status bridge.unwanted",
             ],
             "{what}"
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_server_of_the_same_revision_tells_passes_unless_it_is_of_a_stranger() -> Outcome {
+    for era in [Era::Legacy, Era::Modern] {
+        let bridge = start(Wire::Http, era, "").await?;
+        let answer = bridge.client(era).await?.call("chatter", json!({})).await?;
+        let mut told: Vec<_> =
+            answer.messages.iter().filter_map(|message| message["method"].as_str()).collect();
+        told.sort_unstable();
+        let passed =
+            ["notifications/cancelled", "notifications/elicitation/complete", "notifications/progress"];
+        assert_eq!(told, passed, "{era:?}: tasks are of their caller, and what nobody knows passes nowhere");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_question_without_a_counterpart_is_declined_and_refuses_its_call() -> Outcome {
+    for (wire, client_era, server_era) in WAYS {
+        let bridge = start(wire, server_era, ASKS).await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(client_era).await?;
+        let answer = client.call("prod", json!({})).await?;
+        assert_eq!(code_of(&answer), "bridge.untranslatable", "{what}: {}", answer.reply.text());
+        assert_eq!(answer.messages.len(), 1, "{what}: {:?}", answer.messages);
+        assert_eq!(entries(&bridge.gateway, "event=call.refused&code=bridge.untranslatable").await?.len(), 1);
+        let recorded = entries(&bridge.gateway, "event=server.request").await?;
+        let codes: Vec<_> = recorded.iter().map(|entry| entry["code"].clone()).collect();
+        // A question inside a result is part of the answer; one of its own is recorded by itself.
+        let by_itself = server_era == Era::Legacy;
+        assert_eq!(codes, vec![json!("bridge.untranslatable"); usize::from(by_itself)], "{what}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_or_cancels_is_told_to_a_child_of_the_other_era() -> Outcome {
+    for (client_era, server_era) in [(Era::Modern, Era::Legacy), (Era::Legacy, Era::Modern)] {
+        let bridge = start(Wire::Stdio, server_era, SHARED).await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(client_era).await?;
+        if client_era == Era::Modern {
+            let mut leaving = client.clone().with_patience(Duration::from_millis(500));
+            assert!(leaving.call("slow", json!({})).await.is_err(), "{what}: it was answered");
+        } else {
+            let (id, call) = client.message("tools/call", json!({"name": "slow", "arguments": {}}));
+            let sent = client.clone();
+            let mut waiting = tokio::spawn(async move { sent.notify(&call).await.map(|reply| reply.text()) });
+            let params = json!({"requestId": id});
+            let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+            // The call may not have begun yet when it is cancelled, so it is cancelled until it is.
+            let answer = loop {
+                assert_eq!(client.notify(&cancel).await?.status, 202, "{what}");
+                tokio::select! {
+                    answer = &mut waiting => break answer??,
+                    () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                }
+            };
+            assert!(answer.contains("request.cancelled"), "{what}: {answer}");
+        }
+        let due = std::time::Instant::now() + SOON;
+        while !client.call("told", json!({})).await?.text().contains("requestId") {
+            assert!(std::time::Instant::now() < due, "{what}: the server was not told");
+        }
     }
     Ok(())
 }

@@ -89,7 +89,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "clients",
-        doc: "official clients of both revisions with real servers behind the gateway",
+        doc: "official clients of both revisions with real servers behind the gateway, and every method between revisions",
         place: Where::Beside,
         slow: true,
         needs: &[Need::Npm, Need::Python, Need::PythonLegacy],
@@ -199,7 +199,8 @@ fn conformance(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
 }
 
 fn clients(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
-    Ok(vec![peers(root, cache, "clients/run.py", minutes(10))])
+    let scripts = ["clients/run.py", "clients/cells.py"];
+    Ok(scripts.map(|script| peers(root, cache, script, minutes(10))).into())
 }
 
 fn verifier(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
