@@ -122,6 +122,7 @@ const WHERE: &[(&str, &str, &str)] = &[
         "a_crashing_child_is_started_ever_more_rarely_and_leaves_no_zombie",
     ),
     ("children_max", "tests/tests/stdio.rs", "a_server_has_so_many_children_at_once"),
+    ("caller_children_max", "tests/tests/stdio.rs", "one_caller_cannot_use_up_the_children_of_a_server"),
     (
         "ledger_timeout_ms",
         "tests/tests/limits_ledger.rs",

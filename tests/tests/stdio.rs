@@ -280,6 +280,54 @@ async fn a_server_has_so_many_children_at_once() -> Outcome {
 }
 
 #[tokio::test]
+async fn one_caller_cannot_use_up_the_children_of_a_server() -> Outcome {
+    // The share that is configured, and the half that nobody gets beyond.
+    for limits in [
+        [("children_max", 64), ("caller_children_max", 2)],
+        [("children_max", 4), ("caller_children_max", 16)],
+    ] {
+        let gateway = start(&[CHILD], "    isolation: per_session\n", &limits).await?;
+        let other = new_key(&gateway, "other", "operator")?;
+        let mut greedy = Vec::new();
+        for _ in 0..2 {
+            let mut one = client(&gateway, gateway.key()?, Era::Legacy).await?;
+            let own = pid(&mut one).await?;
+            // Who listens is not idle.
+            greedy.push((own, stream(&one).await?, one));
+        }
+        let mut third = McpClient::new(&gateway.url("s"), Some(gateway.key()?), Era::Legacy);
+        let answer = third.initialize().await?;
+        assert_eq!(verdict(&answer), (429, "limit.children".into()), "{limits:?}");
+        assert_eq!(refusals(&gateway, "limit.children", 1).await?[0]["method"], "initialize");
+        let mut others = client(&gateway, &other, Era::Legacy).await?;
+        let theirs = pid(&mut others).await?;
+        // What makes room is the caller's own, never another's.
+        let (idle, listening, _) = greedy.remove(0);
+        drop(listening);
+        let due = Instant::now() + SOON;
+        while third.initialize().await?.result().is_null() {
+            assert!(Instant::now() < due, "the place was not given back");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        soon("the idle one ended", || process(idle).is_none()).await?;
+        assert_eq!(pid(&mut others).await?, theirs, "another caller paid for it");
+    }
+    Ok(())
+}
+
+/// The open stream of a session.
+async fn stream(client: &McpClient) -> Outcome<portcullis_testkit::Body> {
+    let bearer = format!("Bearer {}", client.bearer.clone().unwrap_or_default());
+    let session = client.session.clone().ok_or("no session")?;
+    let headers =
+        [("authorization", bearer.as_str()), ("mcp-session-id", &session), ("accept", "text/event-stream")];
+    let http = portcullis_testkit::Client::default();
+    let stream = http.open(http::Method::GET, &client.url, &headers, bytes::Bytes::new()).await?;
+    assert_eq!(stream.status, 200);
+    Ok(stream)
+}
+
+#[tokio::test]
 async fn a_session_does_not_keep_more_children_than_there_may_be_and_gets_another_when_it_needs_one()
 -> Outcome {
     let gateway = start(&[CHILD], "    isolation: per_caller\n", &[("children_max", 1)]).await?;
@@ -294,13 +342,7 @@ async fn a_session_does_not_keep_more_children_than_there_may_be_and_gets_anothe
     soon("the idle child of the second session ended", || process(theirs).is_none()).await?;
 
     // Who listens is not idle.
-    let bearer = format!("Bearer {}", gateway.key()?);
-    let session = first.session.clone().ok_or("no session")?;
-    let headers =
-        [("authorization", bearer.as_str()), ("mcp-session-id", &session), ("accept", "text/event-stream")];
-    let http = portcullis_testkit::Client::default();
-    let stream = http.open(http::Method::GET, &first.url, &headers, bytes::Bytes::new()).await?;
-    assert_eq!(stream.status, 200);
+    let stream = stream(&first).await?;
     assert_eq!(code_of(&second.call("pid", json!({})).await?), "limit.concurrency");
     drop(stream);
     let due = Instant::now() + SOON;

@@ -98,6 +98,8 @@ codes! {
         "the server's answer is not a valid MCP message", "look at the server's own log; the ledger entry says what was wrong with the answer";
     AnswerRefused = "answer.refused", Policy, Warn, http 200 / 200, rpc 4032,
         "the server's answer was withheld by policy", "the ledger entry names the detector; `inspect` in portcullis.yaml sets its treatment";
+    AnswerSchema = "answer.schema", Upstream, Warn, http 502 / 200, rpc 5023,
+        "the structured content of the answer does not fit the tool's output schema", "the ledger entry names the places; `output_schema: record` of the server lets such answers pass";
     AnswerTooLarge = "answer.too_large", Upstream, Warn, http 502 / 502, rpc 5022,
         "the server's answer exceeds a limit", "raise the limit that the log names if the server is right";
     ArgumentsInvalid = "arguments.invalid", Client, Info, http 400 / 200, rpc -32602,
@@ -130,6 +132,8 @@ codes! {
         "internal error", "the log has the cause; please report it";
     LedgerUnavailable = "ledger.unavailable", Ours, Error, http 503 / 503, rpc 5030,
         "the call cannot be recorded and was therefore not made", "look at `/healthz` and the disk; the gateway recovers by itself once it can write";
+    LimitChildren = "limit.children", Client, Info, http 429 / 429, rpc 4292,
+        "too many processes of one caller at once", "end sessions that are not used, or raise `limits.caller_children_max`";
     LimitConcurrency = "limit.concurrency", Client, Info, http 429 / 429, rpc 4291,
         "too many calls at once", "raise `limits.caller_calls_max`, `limits.server_calls_max` or the stream limits";
     LimitRate = "limit.rate", Client, Info, http 429 / 429, rpc 4290,
@@ -172,8 +176,12 @@ codes! {
         "resource not found", "clients of 2025-11-25 see this for `target.unknown`; what a caller may not use looks unknown to it";
     SandboxUnavailable = "sandbox.unavailable", Ours, Error, http 503 / 503, rpc 5033,
         "the server cannot be confined and was therefore not started", "the log names what this kernel lacks; `require_sandbox: false` starts it with what there is";
+    ServerChanged = "server.changed", Policy, Info, http 404 / 404, rpc 4042,
+        "the server was changed by an operator", "initialize again, or open the stream again";
     ServerRequestDenied = "server_request.denied", Policy, Warn, http 200 / 200, rpc 4033,
         "the server asked for something that policy does not allow", "`server_requests` of the server lists what it may ask";
+    ServerRequestUrl = "server_request.url", Upstream, Warn, http 200 / 200, rpc 4034,
+        "the server asked for a URL to be opened that is not safe to open", "only `https`, or `http` on this machine, without user name and at most 2,048 bytes, in plain ASCII";
     ServerUnknown = "server.unknown", Client, Info, http 404 / 404, rpc 4040,
         "no such server", "`portcullis server list` shows the servers";
     SessionMissing = "session.missing", Client, Info, http 400 / 400, rpc -32600,

@@ -123,6 +123,9 @@ limits! {
     child_backoff_max_ms: 30_000 in 100 ..= 3_600_000,
     /// Child processes of one server at once, where each caller has its own.
     children_max: 64 in 1 ..= 10_000,
+    /// Child processes of one server that one caller has at once; never more than half of `children_max`. Beyond: its
+    /// own longest idle one makes room, else `limit.children`.
+    caller_children_max: 16 in 1 ..= 10_000,
     /// Time to wait for the ledger before a call is refused with `ledger.unavailable`.
     ledger_timeout_ms: 5_000 in 50 ..= 120_000,
     /// Entries waiting for the ledger at once. Beyond: `ledger.unavailable`.

@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod alias;
 pub mod answer;
 pub mod bridge;
+pub mod elicitation;
 pub mod json;
 pub mod jsonrpc;
 pub mod method;

@@ -35,7 +35,7 @@ pub(crate) use self::{
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
     sections::{Jwt, JwtKind, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
-    server::{Isolation, Server, ServerRequest, Transport, Trust, Upstream},
+    server::{Isolation, OutputSchema, Server, ServerRequest, Transport, Trust, Upstream},
     values::{PatternText, Reference, RoleName, is_name, looks_secret, names_a_secret},
 };
 use self::{

@@ -42,6 +42,7 @@ pub struct Item {
     /// Whether `raw` is approved and in force.
     pub pinned: bool,
     schema: OnceLock<Result<Schema, String>>,
+    output: OnceLock<Option<Result<Schema, String>>>,
     headers: OnceLock<Vec<ParamHeader>>,
 }
 
@@ -56,6 +57,18 @@ impl Item {
             Schema::compile(schema, limits).map_err(|error| error.to_string())
         };
         self.schema.get_or_init(compile).as_ref().map_err(String::as_str)
+    }
+
+    /// The compiled `outputSchema`, if the tool has one.
+    ///
+    /// # Errors
+    /// Why the schema cannot be used.
+    pub fn output(&self, limits: &portcullis_core::Limits) -> Result<Option<&Schema>, &str> {
+        let compile = || {
+            let schema = View::of(&self.raw).get("outputSchema")?;
+            Some(Schema::compile(schema.raw(), limits).map_err(|error| error.to_string()))
+        };
+        self.output.get_or_init(compile).as_ref().map(Result::as_ref).transpose().map_err(String::as_str)
     }
 
     /// Arguments that clients mirror in `Mcp-Param-*` headers. An invalid annotation mirrors nothing: clients must
@@ -320,7 +333,7 @@ impl Catalog {
             }
         };
         let name = Arc::from(name);
-        let (schema, headers) = (OnceLock::new(), OnceLock::new());
+        let (schema, output, headers) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Ok(Some(Arc::new(Item {
             kind,
             name,
@@ -329,6 +342,7 @@ impl Catalog {
             standing,
             pinned: heads.pinned.is_some(),
             schema,
+            output,
             headers,
         })))
     }

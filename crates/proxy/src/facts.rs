@@ -4,7 +4,11 @@
 use std::ops::Range;
 
 use memchr::memmem;
-use portcullis_mcp::jsonrpc::{Message, Shape};
+use portcullis_mcp::{
+    elicitation::{self, UrlError},
+    json::View,
+    jsonrpc::{Message, Shape},
+};
 
 /// What the gateway reads of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Facts {
     pub jsonrpc: Option<i64>,
     /// Methods of the questions inside it (`input_required`, revision 2026-07-28).
     pub questions: Vec<String>,
+    /// A URL among them that nobody should open.
+    pub unsafe_url: Option<UrlError>,
     /// Where it says that it may be cached for everybody.
     pub public_scope: Option<Range<usize>>,
 }
@@ -25,7 +31,12 @@ impl Facts {
     pub fn of(message: &Message) -> Self {
         if message.shape() == Shape::Error {
             let jsonrpc = message.error().and_then(|error| error.get("code")?.as_i64());
-            return Self { failure: Some("error"), jsonrpc, ..Self::default() };
+            let mut facts = Self { failure: Some("error"), jsonrpc, ..Self::default() };
+            // The older revision has a server ask in an error as well.
+            for asked in message.error().iter().flat_map(elicitation::required) {
+                facts.asks("elicitation/create".into(), Some(asked));
+            }
+            return facts;
         }
         let told = message.method_name().filter(|name| name.starts_with("notifications/tasks"));
         // What a task asks is told like what it answers.
@@ -43,16 +54,22 @@ impl Facts {
                 "isError" => facts.failure = (value.as_bool() == Some(true)).then_some("is_error"),
                 "cacheScope" => facts.public_scope = value.is_str("public").then(|| value.span()),
                 "inputRequests" => {
-                    let method = |request: portcullis_mcp::json::View<'_>| {
+                    for (_, request) in value.members() {
                         let method = request.get("method").and_then(|method| method.as_str());
-                        method.unwrap_or_default().into_owned()
-                    };
-                    facts.questions = value.members().map(|(_, request)| method(request)).collect();
+                        facts.asks(method.unwrap_or_default().into_owned(), request.get("params"));
+                    }
                 }
                 _ => {}
             }
         }
         facts
+    }
+
+    fn asks(&mut self, method: String, params: Option<View<'_>>) {
+        if method == "elicitation/create" {
+            self.unsafe_url = self.unsafe_url.or(elicitation::judge(params).err());
+        }
+        self.questions.push(method);
     }
 }
 
@@ -82,6 +99,20 @@ mod tests {
         );
         let asking = r#"{"jsonrpc":"2.0","id":1,"result":{"inputRequests":{"a":{"method":"sampling/createMessage"},"b":{}}}}"#;
         assert_eq!(facts(asking).questions, ["sampling/createMessage", ""]);
+        let open = |url: &str| {
+            let elicitation = format!(r#"{{"mode":"url","elicitationId":"e","url":"{url}"}}"#);
+            let asked = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"result":{{"inputRequests":{{"a":{{"method":"elicitation/create","params":{elicitation}}}}}}}}}"#
+            );
+            let error = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":-32042,"message":"","data":{{"elicitations":[{elicitation}]}}}}}}"#
+            );
+            [asked, error].map(|text| (facts(&text).questions.join(","), facts(&text).unsafe_url))
+        };
+        let asks = "elicitation/create".to_owned();
+        assert_eq!(open("https://a.example"), [(asks.clone(), None), (asks.clone(), None)]);
+        let unsafe_url = Some(UrlError::Scheme);
+        assert_eq!(open("http://a.example"), [(asks.clone(), unsafe_url), (asks, unsafe_url)]);
         assert!(facts(r#"{"jsonrpc":"2.0","id":1,"result":{"cacheScope":"public"}}"#).public_scope.is_some());
         assert!(
             facts(r#"{"jsonrpc":"2.0","id":1,"result":{"cacheScope":"private"}}"#).public_scope.is_none()

@@ -52,7 +52,8 @@ impl Gateway {
             Err(refusal) => self.refuse(&refusal, &asked, &mut trail).await,
             Ok(armed) => {
                 let pending = Pending::new(&self, &armed, trail, held);
-                self.relay(Relay { gateway: Arc::clone(&self), rules, armed, asked, pending }).await
+                let gateway = Arc::clone(&self);
+                self.relay(Relay { gateway, rules, armed, asked, pending, unfit: false }).await
             }
         }
     }

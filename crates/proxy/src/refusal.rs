@@ -24,6 +24,7 @@ pub struct Asked {
 /// (specification 2025-11-25, tools, "Error Handling").
 const FOR_THE_MODEL: &[Code] = &[
     Code::AnswerRefused,
+    Code::AnswerSchema,
     Code::ArgumentsInvalid,
     Code::ArgumentsRefused,
     Code::DefinitionChanged,
@@ -31,6 +32,7 @@ const FOR_THE_MODEL: &[Code] = &[
     Code::PolicyDenied,
     Code::PolicyError,
     Code::ServerRequestDenied,
+    Code::ServerRequestUrl,
 ];
 
 /// The reply to a refused message.

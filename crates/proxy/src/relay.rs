@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use portcullis_core::{Code, Refusal};
 use portcullis_inspect::Window;
 use portcullis_mcp::{
+    elicitation::{self, UrlError},
     jsonrpc::{Message, Shape},
     method,
     revision::Era,
@@ -26,8 +27,11 @@ use crate::{
     refusal::{self, Asked},
     rules::Rules,
     session::{Backend, NewSession, Session},
+    settings::OutputSchema,
     stages::{
+        again,
         arm::Armed,
+        fit,
         forward::{self, Exchange},
         record, redact,
     },
@@ -44,6 +48,9 @@ const VERSION_BYTES_MAX: usize = 32;
 /// How long a client that does not read is waited for when its call ends without an answer.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
+/// How often a stream without an end of its own is judged again while nothing comes on it.
+const JUDGED_AGAIN_EVERY: Duration = Duration::from_secs(1);
+
 /// One armed call on its way to the server and back.
 pub(crate) struct Relay {
     pub(crate) gateway: Arc<Gateway>,
@@ -51,6 +58,8 @@ pub(crate) struct Relay {
     pub(crate) armed: Armed,
     pub(crate) asked: Asked,
     pub(crate) pending: Pending,
+    /// Whether the answer passes although it does not fit the output schema of its tool.
+    pub(crate) unfit: bool,
 }
 
 impl Relay {
@@ -140,7 +149,7 @@ impl Relay {
             Ok(masked) => masked,
             Err(refusal) => return self.refuse(refusal).await,
         };
-        let (error, jsonrpc) = (masked.facts().failure, masked.facts().jsonrpc);
+        let (error, jsonrpc) = (self.failure(&masked), masked.facts().jsonrpc);
         let status = match &self.armed.server().upstream {
             Upstream::Http(_) => status,
             Upstream::Group | Upstream::Stdio(_) => http_status(self.armed.era(), jsonrpc),
@@ -160,12 +169,21 @@ impl Relay {
         response
     }
 
+    /// Judges an open stream by the rules of now; from here on they are its own.
+    async fn judge_again(&mut self) -> Result<(), Refusal> {
+        let rules = self.gateway.rules.load_full();
+        again::stream(&self.gateway, &mut self.armed, &self.rules, &rules).await?;
+        self.rules = rules;
+        Ok(())
+    }
+
     /// Judges the one answer of a request.
     fn judge(&mut self, bytes: Bytes) -> Result<redact::Masked, Refusal> {
         let message = self.parse(bytes)?;
         if !matches!(message.shape(), Shape::Response | Shape::Error) || !self.answers(&message) {
             return Err(Refusal::new(Code::AnswerInvalid, "a message that does not answer the request"));
         }
+        self.fits(&message)?;
         let message = self.exchange(message)?.ok_or_else(|| {
             Refusal::new(Code::AnswerInvalid, "the answer is about a task that is not the caller's")
         })?;
@@ -177,6 +195,25 @@ impl Relay {
     fn parse(&self, bytes: Bytes) -> Result<Message, Refusal> {
         Message::parse(bytes, &self.rules.answer)
             .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))
+    }
+
+    /// Whether the answer has the structure that the pinned definition of its tool promises. Looked at before anything
+    /// is masked in it.
+    fn fits(&mut self, message: &Message) -> Result<(), Refusal> {
+        let Err(refusal) = fit::answer(&self.armed, message, &self.rules.limits) else { return Ok(()) };
+        match self.armed.server().settings.output_schema {
+            OutputSchema::Refuse => Err(refusal),
+            OutputSchema::Record => {
+                tracing::warn!(server = %self.armed.server().name, detail = refusal.private, "the answer passes");
+                self.unfit = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// What the outcome says of an answer that passes.
+    fn failure(&self, answer: &redact::Masked) -> Option<&'static str> {
+        answer.facts().failure.or_else(|| self.unfit.then(|| Code::AnswerSchema.name()))
     }
 
     /// The message as this caller may know it; nothing when it is not meant for this caller.
@@ -204,7 +241,8 @@ impl Relay {
 
     /// Questions to the client inside a result (`input_required`, revision 2026-07-28) are policy's as well.
     fn questions_inside(&self, answer: &redact::Masked) -> Result<(), Refusal> {
-        answer.facts().questions.iter().try_for_each(|method| self.may_ask(method))
+        answer.facts().questions.iter().try_for_each(|method| self.may_ask(method))?;
+        answer.facts().unsafe_url.map_or(Ok(()), |error| Err(no_url(error)))
     }
 
     fn may_ask(&self, method: &str) -> Result<(), Refusal> {
@@ -228,6 +266,7 @@ impl Relay {
         let new = NewSession {
             caller: Arc::from(self.armed.caller()),
             server: Arc::clone(&self.armed.server().name),
+            declared: self.armed.server().settings.digest,
             version: version.into_owned(),
             backend,
             params: params.map(|params| Bytes::copy_from_slice(params.raw())).unwrap_or_default(),
@@ -236,16 +275,21 @@ impl Relay {
         session.map(Some).ok_or_else(|| Refusal::new(Code::LimitConcurrency, "limits.sessions_max"))
     }
 
-    async fn stream(self, events: Events, opens: Option<Backend>, deadline: Instant) -> Response<Body> {
+    async fn stream(mut self, events: Events, opens: Option<Backend>, deadline: Instant) -> Response<Body> {
         let (to, from) = mpsc::channel(EVENTS_WAITING_MAX);
         let session = match self.open(opens) {
             Ok(session) => session,
             Err(refusal) => return self.refuse(refusal).await,
         };
+        if self.armed.endless() {
+            self.armed.settle();
+            self.asked.id = self.asked.id.map(|id| Bytes::copy_from_slice(&id));
+        }
         let window = Window::new(Window::BYTES);
         let stream = Stream { relay: self, to, window, answered: false, resumable: false, untold: false };
         let running = stream.relay.gateway.running.clone();
-        tokio::spawn(running.until_cut(stream.run(events, deadline)));
+        // Boxed, since what is handed on from one future to the next is held twice.
+        tokio::spawn(running.until_cut(Box::pin(stream.run(events, deadline))));
         let mut response = Response::new(Body::Stream(from));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -269,6 +313,10 @@ const fn http_status(era: Era, jsonrpc: Option<i64>) -> u16 {
         (Era::Modern, Some(-32601)) => 404,
         (Era::Legacy | Era::Modern, _) => 200,
     }
+}
+
+fn no_url(error: UrlError) -> Refusal {
+    Refusal::new(Code::ServerRequestUrl, error.to_string())
 }
 
 fn too_long() -> Refusal {
@@ -323,20 +371,31 @@ impl Stream {
         let endless = self.relay.armed.endless();
         // The older revision says that a lost connection is no cancellation: the answer is still awaited there.
         let stops_with_client = endless || self.relay.armed.era() == Era::Modern;
-        let limits = self.relay.rules.limits.clone();
-        let keepalive = Duration::from_millis(limits.keepalive_ms);
+        let (mut due, mut said) = (Instant::now() + JUDGED_AGAIN_EVERY, Instant::now());
         loop {
             self.relay.record_unwanted().await?;
+            let rules = Arc::clone(&self.relay.rules);
             let event = tokio::select! {
                 () = self.to.closed(), if stops_with_client => return Ok(()),
                 () = tokio::time::sleep_until(deadline), if !endless => return Err(too_long()),
-                () = tokio::time::sleep(keepalive), if endless => {
-                    let _ = self.to.send(Bytes::from_static(b": keep-alive\n\n")).await;
+                () = tokio::time::sleep_until(due), if endless => {
+                    self.relay.judge_again().await?;
+                    due = Instant::now() + JUDGED_AGAIN_EVERY;
+                    if said.elapsed() >= Duration::from_millis(rules.limits.keepalive_ms) {
+                        said = Instant::now();
+                        // A client with events to read needs no sign that it is connected.
+                        let _ = self.to.try_send(Bytes::from_static(b": keep-alive\n\n"));
+                    }
                     continue;
                 }
-                event = events.next(&limits, endless) => event?,
+                event = events.next(&rules.limits, endless) => event?,
             };
             let Some(event) = event else { return Ok(()) };
+            if endless {
+                // Nothing passes that came after what opened the stream was taken back.
+                self.relay.judge_again().await?;
+                said = Instant::now();
+            }
             let handled = self.event(event);
             // A client that does not read holds its call, and the server's, no longer than a server that does not write.
             let handled = if endless {
@@ -365,6 +424,7 @@ impl Stream {
             Shape::Response | Shape::Error
                 if self.relay.asked.id.is_none() || self.relay.answers(&message) =>
             {
+                self.relay.fits(&message)?;
                 match self.relay.exchange(message)? {
                     Some(message) => self.answer(event, &message).await,
                     None => Ok(false),
@@ -400,7 +460,7 @@ impl Stream {
         self.relay.questions_inside(&masked)?;
         let endless = self.relay.asked.id.is_none();
         if !endless {
-            let failure = masked.facts().failure;
+            let failure = self.relay.failure(&masked);
             self.relay.pending.done(200, Some(masked.measured()), failure).await?;
             self.answered = true;
         }
@@ -411,7 +471,10 @@ impl Stream {
     /// A question of the server to the client: allowed and recorded, or declined on the client's behalf.
     async fn question(&mut self, event: sse::Event, message: Message) -> Result<(), Refusal> {
         let method = message.method_name().unwrap_or_default().into_owned();
-        let mut refused = self.relay.may_ask(&method).err();
+        let asks_by_url = || elicitation::judge(message.params()).map_err(no_url);
+        let allowed = self.relay.may_ask(&method);
+        let mut refused =
+            allowed.and_then(|()| if method == "elicitation/create" { asks_by_url() } else { Ok(()) }).err();
         let known = self.relay.exchange(message.clone())?;
         if known.is_none() {
             refused =

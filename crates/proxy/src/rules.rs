@@ -59,6 +59,12 @@ impl Rules {
         self.servers.get(name).or_else(|| self.groups.get(name))
     }
 
+    /// Digest of the declaration of what the route of that name leads to.
+    #[must_use]
+    pub fn declared(&self, name: &str) -> Option<Digest> {
+        self.route(name).map(|route| route.settings.digest)
+    }
+
     /// The path of a route.
     fn path(&self, name: &str) -> String {
         if name == aggregate::ROOT && self.groups.contains_key(name) {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use portcullis_core::{Clock, Digest, Entropy, Limits, Obligations};
+use portcullis_core::{Clock, Code, Digest, Entropy, Limits, Obligations, Refusal};
 
 pub use self::members::{Members, Running, Slot};
 use crate::{bridge::BridgedSession, upstream::stdio::Process};
@@ -44,6 +44,8 @@ pub struct Session {
     pub caller: Arc<str>,
     /// On which server.
     pub server: Arc<str>,
+    /// The declaration of the server that it was opened on: another server under the same name knows nothing of it.
+    pub declared: Digest,
     /// The version that `initialize` agreed on.
     pub version: String,
     /// The server's side.
@@ -58,11 +60,12 @@ pub struct Session {
 
 impl Session {
     fn new(random: &[u8; 16], new: NewSession, now_us: u64) -> Self {
-        let NewSession { caller, server, version, backend, params } = new;
+        let NewSession { caller, server, declared, version, backend, params } = new;
         Self {
             id: format!("pcs_{:032x}", u128::from_be_bytes(*random)),
             caller,
             server,
+            declared,
             version,
             backend,
             params,
@@ -105,6 +108,8 @@ pub struct NewSession {
     pub caller: Arc<str>,
     /// On which server.
     pub server: Arc<str>,
+    /// Digest of its declaration.
+    pub declared: Digest,
     /// The agreed version.
     pub version: String,
     /// The server's side.
@@ -162,21 +167,34 @@ impl Sessions {
         Arc::new(Session::new(&random, new, self.clock.ticks_us()))
     }
 
-    /// The session with that id, if it is this caller's, on this server, and alive.
-    #[must_use]
-    pub fn find(&self, id: &str, caller: &str, server: &str, limits: &Limits) -> Option<Arc<Session>> {
+    /// The session with that id, if it is this caller's, on this server as it is declared now, and alive.
+    ///
+    /// # Errors
+    /// `session.unknown`; `server.changed` when another server has the name now.
+    pub fn find(
+        &self,
+        id: &str,
+        caller: &str,
+        (server, declared): (&str, Option<Digest>),
+        limits: &Limits,
+    ) -> Result<Arc<Session>, Refusal> {
+        let unknown = || Refusal::new(Code::SessionUnknown, "no such session of this caller on this server");
         let now = self.clock.ticks_us();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = Arc::clone(held.get(id)?);
+        let session = Arc::clone(held.get(id).ok_or_else(unknown)?);
         if &*session.caller != caller || &*session.server != server {
-            return None;
+            return Err(unknown());
         }
         if !alive(&session, now, limits) {
             held.remove(id);
-            return None;
+            return Err(unknown());
+        }
+        if declared.is_some_and(|declared| declared != session.declared) {
+            held.remove(id);
+            return Err(Refusal::new(Code::ServerChanged, "the server was changed since the session began"));
         }
         session.used_us.store(now, Ordering::Relaxed);
-        Some(session)
+        Ok(session)
     }
 
     /// Ends a session.
@@ -228,7 +246,12 @@ mod tests {
     fn new(caller: &str) -> NewSession {
         let backend = Backend::Http(None);
         let version = "2025-11-25".into();
-        NewSession { caller: caller.into(), server: "s".into(), version, backend, params: Bytes::new() }
+        let (caller, declared) = (caller.into(), Digest::of(b"d"));
+        NewSession { caller, server: "s".into(), declared, version, backend, params: Bytes::new() }
+    }
+
+    fn found(sessions: &Sessions, id: &str, caller: &str, server: &str, limits: &Limits) -> bool {
+        sessions.find(id, caller, (server, None), limits).is_ok()
     }
 
     #[test]
@@ -237,12 +260,26 @@ mod tests {
         let sessions = Sessions::new(world.clone(), world.clone());
         let limits = Limits { session_idle_ms: 1_000, ..Limits::default() };
         let id = sessions.start(new("a"), &limits).unwrap().id.clone();
-        assert!(sessions.find(&id, "a", "s", &limits).is_some());
-        assert!(sessions.find(&id, "b", "s", &limits).is_none());
-        assert!(sessions.find(&id, "a", "t", &limits).is_none());
+        let find = |caller, server| found(&sessions, &id, caller, server, &limits);
+        assert_eq!([find("a", "s"), find("b", "s"), find("a", "t")], [true, false, false]);
         world.0.fetch_add(2_000_000, Ordering::Relaxed);
-        assert!(sessions.find(&id, "a", "s", &limits).is_none());
+        assert!(!find("a", "s"));
         assert_eq!(sessions.sweep(&limits), 0);
+    }
+
+    #[test]
+    fn a_session_ends_when_its_server_is_declared_otherwise() {
+        let world = Arc::new(World::default());
+        let sessions = Sessions::new(world.clone(), world.clone());
+        let limits = Limits::default();
+        let id = sessions.start(new("a"), &limits).unwrap().id.clone();
+        let find = |declared: &[u8]| {
+            let found = sessions.find(&id, "a", ("s", Some(Digest::of(declared))), &limits);
+            found.map(drop).map_err(|refusal| refusal.code)
+        };
+        assert_eq!(find(b"d"), Ok(()));
+        assert_eq!(find(b"another"), Err(Code::ServerChanged));
+        assert_eq!(find(b"d"), Err(Code::SessionUnknown), "it ended");
     }
 
     #[test]
@@ -251,7 +288,7 @@ mod tests {
         let sessions = Sessions::new(world.clone(), world.clone());
         let limits = Limits { caller_sessions_max: 2, sessions_max: 3, ..Limits::default() };
         let ids: Vec<_> = (0..3).map(|_| sessions.start(new("a"), &limits).unwrap().id.clone()).collect();
-        let alive: Vec<_> = ids.iter().map(|id| sessions.find(id, "a", "s", &limits).is_some()).collect();
+        let alive: Vec<_> = ids.iter().map(|id| found(&sessions, id, "a", "s", &limits)).collect();
         assert_eq!(alive, [false, true, true]);
         assert!(sessions.start(new("b"), &limits).is_some());
         assert!(sessions.start(new("c"), &limits).is_none());

@@ -22,6 +22,8 @@ pub struct ServerSettings {
     pub methods: BTreeSet<String>,
     /// Extensions that may be offered, besides those that the gateway understands.
     pub extensions: BTreeSet<String>,
+    /// What happens to results that do not fit the output schema of their tool.
+    pub output_schema: OutputSchema,
     /// Digest of the declaration with its secrets, to see whether a reload changed it.
     pub digest: Digest,
 }
@@ -80,6 +82,15 @@ pub enum Isolation {
     /// There is one caller. The gateway reads the catalogue on the process that this caller has opened, so that a
     /// program which is meant to run once does.
     Solo,
+}
+
+/// What happens to results that do not fit the output schema of their tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputSchema {
+    /// They pass, and the outcome says so.
+    Record,
+    /// They are refused.
+    Refuse,
 }
 
 /// What happens to definitions nobody has approved.

@@ -2,9 +2,11 @@
 //! stage itself can make its proof.
 
 pub mod accept;
+pub mod again;
 pub mod arm;
 pub mod authenticate;
 pub mod authorize;
+pub mod fit;
 pub mod forward;
 pub mod inspect;
 pub mod parse;

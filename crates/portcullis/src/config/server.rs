@@ -43,6 +43,8 @@ section! {
         /// Methods beyond the specification that pass in both directions, by their exact names; inspected and recorded
         /// like all others. Callers need the action `call_method`.
         methods: Vec<String>;
+        /// What happens to results whose `structuredContent` does not fit the pinned `outputSchema` of their tool.
+        output_schema: OutputSchema = OutputSchema::Refuse;
         /// Extensions that client and server may offer each other, besides `io.modelcontextprotocol/tasks` and
         /// `io.modelcontextprotocol/ui`.
         extensions: Vec<String>;
@@ -56,6 +58,16 @@ choice! {
         Review = "review",
         /// It is pinned and usable at once.
         TrustOnFirstUse = "trust_on_first_use",
+    }
+}
+
+choice! {
+    /// What happens to results that do not fit the output schema of their tool.
+    OutputSchema {
+        /// They are refused with `answer.schema`.
+        Refuse = "refuse",
+        /// They pass, and the entry of the outcome has the code `answer.schema`.
+        Record = "record",
     }
 }
 
@@ -127,6 +139,7 @@ pub(crate) struct Server {
     pub(crate) server_requests: Vec<ServerRequest>,
     pub(crate) methods: Vec<String>,
     pub(crate) extensions: Vec<String>,
+    pub(crate) output_schema: OutputSchema,
 }
 
 impl Server {
@@ -145,6 +158,7 @@ impl Server {
             server_requests: Vec::new(),
             methods: Vec::new(),
             extensions: Vec::new(),
+            output_schema: OutputSchema::Refuse,
         }
     }
 
@@ -191,7 +205,7 @@ impl Setting for Server {
         let section = ServerSection::read(node, walk)?;
         let ServerSection { url, command, env, cwd, sandbox, headers, trust, isolation, egress, .. } =
             section;
-        let ServerSection { server_requests, methods, extensions, transport, .. } = section;
+        let ServerSection { server_requests, methods, extensions, transport, output_schema, .. } = section;
         let sandbox = confinement(sandbox, node, walk);
         check_headers(node, walk, &headers);
         check_env(node, walk, &env);
@@ -237,7 +251,8 @@ impl Setting for Server {
                 None
             }
         };
-        let server = Self { upstream: upstream?, trust, isolation, server_requests, methods, extensions };
+        let upstream = upstream?;
+        let server = Self { upstream, trust, isolation, server_requests, methods, extensions, output_schema };
         (walk.mistakes.len() == before).then_some(server)
     }
 }

@@ -28,7 +28,7 @@ use portcullis_policy::{Policies, PolicySource};
 use portcullis_proxy::{
     catalog::{Catalog, Parts as CatalogParts},
     rules::{Rules, Server},
-    settings::{Isolation, ServerSettings, Transport, Trust},
+    settings::{Isolation, OutputSchema, ServerSettings, Transport, Trust},
     upstream::{HttpPeer, SseServer, StdioPeer, Upstream},
 };
 use portcullis_store::{Keys, Ledger, Revisions};
@@ -257,7 +257,7 @@ fn server_settings(
     };
     let mut parts = vec![
         format!("{:?}{:?}{:?}", section.trust, section.isolation, section.server_requests),
-        format!("{:?}{:?}", section.methods, section.extensions),
+        format!("{:?}{:?}{:?}", section.methods, section.extensions, section.output_schema),
     ];
     let transport = match &section.upstream {
         config::Upstream::Http { url, transport, headers, egress } => {
@@ -307,7 +307,11 @@ fn server_settings(
     parts.iter_mut().for_each(zeroize::Zeroize::zeroize);
     let (methods, extensions) =
         (section.methods.iter().cloned().collect(), section.extensions.iter().cloned().collect());
-    Ok(ServerSettings { transport, trust, server_requests, methods, extensions, digest })
+    let output_schema = match section.output_schema {
+        config::OutputSchema::Record => OutputSchema::Record,
+        config::OutputSchema::Refuse => OutputSchema::Refuse,
+    };
+    Ok(ServerSettings { transport, trust, server_requests, methods, extensions, output_schema, digest })
 }
 
 /// The confinement of a server, with what it shares with all others.

@@ -12,7 +12,7 @@ use portcullis_proxy::{
     aggregate::{Bounds, Group, Member, ROOT, Selection, cursor::Cursors},
     catalog::Catalog,
     rules::Server,
-    settings::{ServerSettings, Transport, Trust},
+    settings::{OutputSchema, ServerSettings, Transport, Trust},
     upstream::Upstream,
 };
 
@@ -101,6 +101,7 @@ fn group(
             // Beyond the specification a method has one server that answers it: it has its own route.
             methods: BTreeSet::new(),
             extensions: BTreeSet::new(),
+            output_schema: OutputSchema::Refuse,
             digest: Digest::of(name.as_bytes()),
         },
         upstream: Upstream::Group,

@@ -85,7 +85,8 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
     Ok(Armed { recorded, headers, obligations, unwanted: Arc::default() })
 }
 
-fn obligations(recorded: &Recorded) -> Obligations {
+/// What the permit, and those of the tasks that the call names, demand of the answer.
+pub(super) fn obligations(recorded: &Recorded) -> Obligations {
     let permitted = &recorded.inspected.permitted;
     let tasks = permitted.valid.aimed.tasks.iter().map(|task| &task.obligations);
     tasks::strictest(std::iter::once(permitted.permit.obligations()).chain(tasks))

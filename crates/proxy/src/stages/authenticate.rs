@@ -10,6 +10,9 @@ use crate::{head::Head, rules::Rules};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// Where credentials stand.
+pub(super) const HEADERS: [HeaderName; 2] = [header::AUTHORIZATION, API_KEY];
+
 /// Finds out who is asking, for the route of `head`.
 ///
 /// # Errors

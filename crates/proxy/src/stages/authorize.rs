@@ -35,27 +35,53 @@ pub fn call(
     rules: &Rules,
     denied: &mut Vec<String>,
 ) -> Result<Permitted, Refusal> {
+    match permit(gateway, caller, &valid, rules) {
+        Ok(permit) => Ok(Permitted { caller: Arc::clone(caller), permit, valid }),
+        Err(Denied::Route(denial)) => {
+            denied.extend(denial.policies.iter().cloned());
+            Err(Refusal::from(denial))
+        }
+        Err(Denied::Call(denial)) => {
+            denied.extend(denial.policies.iter().cloned());
+            Err(refusal(denial, caller, &valid, rules, &valid.aimed.call.context(gateway.clock.now())))
+        }
+    }
+}
+
+/// A denial, and whether it is about the route over several servers or about the call itself.
+pub(super) enum Denied {
+    Call(Denial),
+    Route(Denial),
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Call(denial) | Denied::Route(denial) => Self::from(denial),
+        }
+    }
+}
+
+/// Asks the policies.
+pub(super) fn permit(
+    gateway: &Gateway,
+    caller: &Arc<Caller>,
+    valid: &Valid,
+    rules: &Rules,
+) -> Result<Permit, Denied> {
     let aimed = &valid.aimed;
     let context = aimed.call.context(gateway.clock.now());
     // On a route over several servers policy speaks about the route as well, with the one action that it has.
     if let Some(via) = &aimed.call.via {
         let route = Target { server: Arc::clone(via.route()), item: None, digest: None };
-        if let Err(denial) = rules.policy.permit(caller, Action::Connect, &route, None, &context) {
-            denied.extend(denial.policies.iter().cloned());
-            return Err(Refusal::from(denial));
-        }
+        rules.policy.permit(caller, Action::Connect, &route, None, &context).map_err(Denied::Route)?;
     }
     let arguments = || {
         let view = aimed.call.message().and_then(|message| message.params()?.get("arguments"));
         view.map_or_else(|| serde_json::Value::Object(serde_json::Map::new()), |view| view.to_value())
     };
-    match rules.policy.permit(caller, aimed.call.action, &aimed.target, Some(&arguments), &context) {
-        Ok(permit) => Ok(Permitted { caller: Arc::clone(caller), permit, valid }),
-        Err(denial) => {
-            denied.extend(denial.policies.iter().cloned());
-            Err(refusal(denial, caller, &valid, rules, &context))
-        }
-    }
+    let permit = rules.policy.permit(caller, aimed.call.action, &aimed.target, Some(&arguments), &context);
+    permit.map_err(Denied::Call)
 }
 
 fn refusal(

@@ -250,7 +250,6 @@ fn session(
     let id = head
         .one(&crate::head::SESSION)
         .ok_or_else(|| Refusal::new(Code::SessionMissing, "no Mcp-Session-Id header"))?;
-    sessions
-        .find(id, &caller.id, &head.server, &rules.limits)
-        .ok_or_else(|| Refusal::new(Code::SessionUnknown, "no such session of this caller on this server"))
+    // Without a server of that name the call ends where its target is looked for.
+    sessions.find(id, &caller.id, (&head.server, rules.declared(&head.server)), &rules.limits)
 }

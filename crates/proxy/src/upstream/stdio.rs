@@ -28,8 +28,19 @@ pub use process::{Lines, Process, declined};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     modern: bool,
-    owner: String,
+    owner: Owned,
     params: Option<Digest>,
+}
+
+/// Whom a process belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Owned {
+    /// A caller, or one session of it.
+    Caller(String, Option<String>),
+    /// All callers.
+    Everybody,
+    /// The gateway itself.
+    Gateway,
 }
 
 /// Who wants a process.
@@ -169,14 +180,14 @@ impl StdioPeer {
         processes.remove(&asked).filter(|process| process.alive())
     }
 
-    fn owner(&self, owner: Owner<'_>, unique: Option<&str>) -> String {
+    fn owner(&self, owner: Owner<'_>, unique: Option<&str>) -> Owned {
         match (self.isolation, owner) {
-            (Isolation::Shared | Isolation::Solo, _) => String::new(),
-            (Isolation::PerCaller | Isolation::PerSession, Owner::Gateway) => "gateway".into(),
+            (Isolation::Shared | Isolation::Solo, _) => Owned::Everybody,
+            (Isolation::PerCaller | Isolation::PerSession, Owner::Gateway) => Owned::Gateway,
             (Isolation::PerSession, Owner::Caller(caller)) => {
-                format!("caller {caller} {}", unique.unwrap_or_default())
+                Owned::Caller(caller.to_owned(), unique.map(str::to_owned))
             }
-            (Isolation::PerCaller, Owner::Caller(caller)) => format!("caller {caller}"),
+            (Isolation::PerCaller, Owner::Caller(caller)) => Owned::Caller(caller.to_owned(), None),
         }
     }
 
@@ -199,24 +210,7 @@ impl StdioPeer {
             self.failed(limits);
         }
         processes.retain(|_, process| process.alive());
-        if processes.len() as u64 >= limits.children_max {
-            let idlest = processes
-                .iter()
-                .filter(|(_, process)| process.idle())
-                .min_by_key(|(_, process)| process.used_us.load(Ordering::Relaxed))
-                .map(|(key, _)| key.clone());
-            let Some(idlest) = idlest else {
-                return Err(Refusal::new(
-                    Code::LimitConcurrency,
-                    "limits.children_max processes are all busy",
-                ));
-            };
-            if let Some(process) = processes.remove(&idlest) {
-                // Sessions still hold it, so that dropping it here would end nothing; they open another when used.
-                process.over();
-                tokio::spawn(async move { process.shutdown().await });
-            }
-        }
+        make_room(&mut processes, &key.owner, limits)?;
         self.wait_allowed()?;
         let process = Process::start(&self.start(limits), limits).inspect_err(|refusal| {
             // What the kernel lacks does not come back with time.
@@ -304,4 +298,40 @@ impl StdioPeer {
             process.shutdown().await;
         }
     }
+}
+
+/// Makes room for one more process of `owner`: of a caller that has its share already by ending its own longest idle
+/// one, else by ending the longest idle of all.
+fn make_room(
+    processes: &mut HashMap<Key, Arc<Process>>,
+    owner: &Owned,
+    limits: &Limits,
+) -> Result<(), Refusal> {
+    let refused = |code, what: &str| Refusal::new(code, format!("all {what} processes are busy"));
+    if let Owned::Caller(caller, _) = owner {
+        let own = |key: &Key| matches!(&key.owner, Owned::Caller(other, _) if other == caller);
+        // Whatever is configured, one caller leaves room for another.
+        let share = limits.caller_children_max.min(limits.children_max / 2).max(1);
+        if processes.keys().filter(|key| own(key)).count() as u64 >= share && !end_idlest(processes, own) {
+            return Err(refused(Code::LimitChildren, "limits.caller_children_max"));
+        }
+    }
+    if processes.len() as u64 >= limits.children_max && !end_idlest(processes, |_| true) {
+        return Err(refused(Code::LimitConcurrency, "limits.children_max"));
+    }
+    Ok(())
+}
+
+/// Ends the longest idle process of those; false when all are busy.
+fn end_idlest(processes: &mut HashMap<Key, Arc<Process>>, of: impl Fn(&Key) -> bool) -> bool {
+    let idlest = processes
+        .iter()
+        .filter(|(key, process)| of(key) && process.idle())
+        .min_by_key(|(_, process)| process.used_us.load(Ordering::Relaxed))
+        .map(|(key, _)| key.clone());
+    let Some(process) = idlest.and_then(|key| processes.remove(&key)) else { return false };
+    // Sessions still hold it, so that dropping it here would end nothing; they open another when used.
+    process.over();
+    tokio::spawn(async move { process.shutdown().await });
+    true
 }

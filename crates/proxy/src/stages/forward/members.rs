@@ -37,11 +37,11 @@ pub(super) async fn session(
     };
     let server = armed.server();
     let slot = members.slot(&server.name);
-    if let Some(open) = slot.session() {
+    if let Some(open) = slot.session().filter(|open| open.declared == server.settings.digest) {
         return Ok(Some(open));
     }
     let _opening = slot.opening().await;
-    if let Some(open) = slot.session() {
+    if let Some(open) = slot.session().filter(|open| open.declared == server.settings.digest) {
         return Ok(Some(open));
     }
     let straight = open(gateway, server, armed.caller(), &session.params, limits).await;
@@ -55,6 +55,7 @@ pub(super) async fn session(
     let part = gateway.sessions.part(NewSession {
         caller: Arc::clone(&session.caller),
         server: Arc::clone(&server.name),
+        declared: server.settings.digest,
         version,
         backend,
         params: session.params.clone(),
