@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::account::Memory;
 use crate::compare;
@@ -111,6 +112,7 @@ async fn lists(program: &Path, scratch: &Path, tools: usize) -> Result<bool> {
 }
 
 async fn streams(program: &Path, scratch: &Path, wanted: usize) -> Result<bool> {
+    raise_descriptors(wanted as u64 * 2 + DESCRIPTORS_SPARE);
     // Two descriptors a stream, one to each side.
     let most = (descriptors()?.saturating_sub(DESCRIPTORS_SPARE) / 2) as usize;
     let count = wanted.min(most);
@@ -158,6 +160,19 @@ async fn open(target: &Target, count: usize, at_once: usize) -> Result<Vec<Strea
         }
     }
     Ok(streams)
+}
+
+/// Lets this process, and those that it starts, open so many files, as far as the system lets it.
+fn raise_descriptors(wanted: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    // Only the superuser may go beyond the hard limit; what cannot be raised is reported beside the figure.
+    for most in [hard.max(wanted), hard] {
+        let raised = Rlimit { current: Some(most), maximum: Some(most) };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            return;
+        }
+    }
 }
 
 /// How many files a process may open, from its own limits.

@@ -28,6 +28,9 @@ use crate::{
 };
 use connect::Connector;
 
+/// Bytes that are buffered of an answer that lasts, at most. It begins with 8 KiB.
+const LASTING_BYTES_MAX: usize = 64 << 10;
+
 /// How an upstream is connected to.
 #[derive(Clone, Debug)]
 pub struct UpstreamOptions {
@@ -116,6 +119,8 @@ impl ClientError {
 #[derive(Clone)]
 pub struct HttpUpstream {
     client: Client<Connector, Full<Bytes>>,
+    /// For answers that last: each has a connection of its own, with small buffers that grow while much comes.
+    lasting: Client<Connector, Full<Bytes>>,
     uri: Uri,
     host: HeaderValue,
     first_byte_timeout: Duration,
@@ -153,18 +158,23 @@ impl HttpUpstream {
         builder
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
-            .pool_max_idle_per_host(options.pool_idle_max)
             .pool_idle_timeout(options.pool_idle_timeout)
             // A pooled connection that died before a byte was written is no reason to fail; anything later is not retried.
             .retry_canceled_requests(true)
-            .set_host(false)
-            .http1_read_buf_exact_size(16 << 10);
+            .set_host(false);
         // hyper's own limit is 100 and costs nothing; another one costs an allocation per answer.
         if options.headers_max > 100 {
             builder.http1_max_headers(options.headers_max);
         }
+        let lasting = builder
+            .clone()
+            .pool_max_idle_per_host(0)
+            .http1_max_buf_size(LASTING_BYTES_MAX)
+            .build(connector.clone());
+        builder.pool_max_idle_per_host(options.pool_idle_max).http1_read_buf_exact_size(16 << 10);
         Ok(Self {
             client: builder.build(connector),
+            lasting,
             uri,
             host,
             first_byte_timeout: options.first_byte_timeout,
@@ -180,7 +190,13 @@ impl HttpUpstream {
     /// Sends one request to the configured URL, whatever URI and `Host` it carries. Returns when the head of the answer
     /// is there; the body streams. Dropping the future or the body ends the exchange and closes its connection.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
-        self.send_at(self.uri.clone(), request).await
+        self.send_at(&self.client, self.uri.clone(), request).await
+    }
+
+    /// The same for an answer that is a stream without an end of its own: thousands of them are open at once, and most
+    /// are silent.
+    pub async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+        self.send_at(&self.lasting, self.uri.clone(), request).await
     }
 
     /// The same to another path of the configured scheme, host and port, as the server itself names one.
@@ -192,18 +208,19 @@ impl HttpUpstream {
         let mut parts = self.uri.clone().into_parts();
         parts.path_and_query = Some(target);
         let uri = Uri::from_parts(parts).map_err(|error| ClientError::Request(error.to_string()))?;
-        self.send_at(uri, request).await
+        self.send_at(&self.client, uri, request).await
     }
 
     async fn send_at(
         &self,
+        client: &Client<Connector, Full<Bytes>>,
         uri: Uri,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, ClientError> {
         *request.uri_mut() = uri;
         *request.version_mut() = http::Version::HTTP_11;
         request.headers_mut().insert(header::HOST, self.host.clone());
-        match timeout(self.first_byte_timeout, self.client.request(request)).await {
+        match timeout(self.first_byte_timeout, client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(explain(error)),
             Err(_elapsed) => Err(ClientError::FirstByteTimeout),

@@ -12,7 +12,7 @@ use portcullis_net::client::{ClientError, HttpUpstream};
 use tokio::time::timeout;
 
 use super::{Events, Reply, own::OwnHttp, spoken::Spoken};
-use crate::head::{SESSION, Verb};
+use crate::head::{METHOD, SESSION, Verb};
 
 /// A Streamable HTTP server.
 #[derive(Debug)]
@@ -51,7 +51,11 @@ impl HttpPeer {
         *request.method_mut() = method;
         *request.headers_mut() = headers;
         let wait = Duration::from_millis(limits.first_byte_timeout_ms);
-        let response = timeout(wait, self.client.send(request))
+        let listens = verb == Verb::Get
+            || request.headers().get(METHOD).is_some_and(|method| method == "subscriptions/listen");
+        let sent =
+            async { if listens { self.client.open(request).await } else { self.client.send(request).await } };
+        let response = timeout(wait, sent)
             .await
             .map_err(|_elapsed| {
                 Refusal::new(Code::UpstreamTimeout, "no answer within first_byte_timeout_ms")
