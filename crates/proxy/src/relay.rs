@@ -1,5 +1,7 @@
 //! The way back: each message of a server is parsed, inspected, masked, recorded and only then written.
 
+mod stream;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -7,22 +9,21 @@ use http::{HeaderValue, Response, StatusCode, header};
 use portcullis_core::{Code, Refusal};
 use portcullis_inspect::Window;
 use portcullis_mcp::{
-    elicitation::{self, UrlError},
+    elicitation::UrlError,
     jsonrpc::{Message, Shape},
-    method,
     revision::Era,
-    sse,
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
+use self::stream::Stream;
 use crate::{
     body::{self, Body},
     extensions,
     gateway::Gateway,
-    head::{SESSION, Verb},
+    head::SESSION,
     pending::Pending,
     refusal::{self, Asked},
     rules::Rules,
@@ -44,12 +45,6 @@ const EVENTS_WAITING_MAX: usize = 16;
 
 /// The longest name of a revision that a session keeps.
 const VERSION_BYTES_MAX: usize = 32;
-
-/// How long a client that does not read is waited for when its call ends without an answer.
-const LAST_WORD: Duration = Duration::from_secs(5);
-
-/// How often a stream without an end of its own is judged again while nothing comes on it.
-const JUDGED_AGAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// One armed call on its way to the server and back.
 pub(crate) struct Relay {
@@ -321,226 +316,4 @@ fn no_url(error: UrlError) -> Refusal {
 
 fn too_long() -> Refusal {
     Refusal::new(Code::UpstreamTimeout, "the call exceeded total_timeout_ms")
-}
-
-/// One event stream on its way to a client.
-struct Stream {
-    relay: Relay,
-    to: mpsc::Sender<Bytes>,
-    window: Window,
-    answered: bool,
-    /// Whether an event had an id, by which a client of the older revision can ask for what follows.
-    resumable: bool,
-    /// Whether a notification that the specification does not know was recorded.
-    untold: bool,
-}
-
-impl Stream {
-    async fn run(mut self, mut events: Events, deadline: Instant) {
-        let ended = self.pump(&mut events, deadline).await.and_then(|()| self.complete());
-        let ended = self.relay.record_unwanted().await.and(ended);
-        // Under 2026-07-28 this closes the connection, which cancels the request.
-        drop(events);
-        let Err(refusal) = ended else {
-            if !self.answered {
-                let _ = self.relay.pending.done(200, None, Some("no_answer")).await;
-            }
-            return;
-        };
-        let message = refusal::message(&refusal, &self.relay.asked);
-        self.relay.pending.refused(&refusal, 200).await;
-        if self.relay.asked.id.is_some() && !self.answered {
-            let told = self.to.send(sse::encode(&sse::Event::message(message)));
-            let _ = timeout(LAST_WORD, told).await;
-        }
-    }
-
-    /// Whether the stream may end here.
-    fn complete(&self) -> Result<(), Refusal> {
-        let due = self.relay.asked.id.is_some() && !self.relay.armed.endless() && !self.answered;
-        if due && !self.resumable && !self.to.is_closed() {
-            return Err(Refusal::new(
-                Code::AnswerInvalid,
-                "the stream ended before the request was answered",
-            ));
-        }
-        Ok(())
-    }
-
-    async fn pump(&mut self, events: &mut Events, deadline: Instant) -> Result<(), Refusal> {
-        let endless = self.relay.armed.endless();
-        // The older revision says that a lost connection is no cancellation: the answer is still awaited there.
-        let stops_with_client = endless || self.relay.armed.era() == Era::Modern;
-        let (mut due, mut said) = (Instant::now() + JUDGED_AGAIN_EVERY, Instant::now());
-        loop {
-            self.relay.record_unwanted().await?;
-            let rules = Arc::clone(&self.relay.rules);
-            let event = tokio::select! {
-                () = self.to.closed(), if stops_with_client => return Ok(()),
-                () = tokio::time::sleep_until(deadline), if !endless => return Err(too_long()),
-                () = tokio::time::sleep_until(due), if endless => {
-                    self.relay.judge_again().await?;
-                    due = Instant::now() + JUDGED_AGAIN_EVERY;
-                    if said.elapsed() >= Duration::from_millis(rules.limits.keepalive_ms) {
-                        said = Instant::now();
-                        // A client with events to read needs no sign that it is connected.
-                        let _ = self.to.try_send(Bytes::from_static(b": keep-alive\n\n"));
-                    }
-                    continue;
-                }
-                event = events.next(&rules.limits, endless) => event?,
-            };
-            let Some(event) = event else { return Ok(()) };
-            if endless {
-                // Nothing passes that came after what opened the stream was taken back.
-                self.relay.judge_again().await?;
-                said = Instant::now();
-            }
-            let handled = self.event(event);
-            // A client that does not read holds its call, and the server's, no longer than a server that does not write.
-            let handled = if endless {
-                handled.await
-            } else {
-                timeout_at(deadline, handled).await.unwrap_or_else(|_elapsed| Err(too_long()))
-            };
-            if handled? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Handles one event; true when it was the answer.
-    async fn event(&mut self, mut event: sse::Event) -> Result<bool, Refusal> {
-        self.resumable |= event.id.is_some();
-        if let Some(via) = self.relay.armed.via() {
-            event.id = event.id.map(|id| via.prefix.expose_id(&id));
-        }
-        let Some(data) = event.data.clone().filter(|data| !data.is_empty()) else {
-            self.write(event).await;
-            return Ok(false);
-        };
-        let message = self.relay.parse(data)?;
-        match message.shape() {
-            Shape::Response | Shape::Error
-                if self.relay.asked.id.is_none() || self.relay.answers(&message) =>
-            {
-                self.relay.fits(&message)?;
-                match self.relay.exchange(message)? {
-                    Some(message) => self.answer(event, &message).await,
-                    None => Ok(false),
-                }
-            }
-            Shape::Response | Shape::Error => {
-                Err(Refusal::new(Code::AnswerInvalid, "an answer with another request's id"))
-            }
-            Shape::Request if self.relay.armed.era() == Era::Modern => Err(Refusal::new(
-                Code::AnswerInvalid,
-                "a request of the server, which revision 2026-07-28 forbids",
-            )),
-            Shape::Request => self.question(event, message).await.map(|()| false),
-            Shape::Notification => {
-                if !self.may_tell(&message).await? {
-                    return Ok(false);
-                }
-                let Some(message) = self.relay.exchange(message)? else { return Ok(false) };
-                let masked = self.relay.mask(&message, Some(&mut self.window))?;
-                if let Err(refusal) = self.relay.questions_inside(&masked) {
-                    self.unheard(&message, refusal.code).await?;
-                    return Ok(false);
-                }
-                self.relay.gateway.noticed(self.relay.armed.server(), &message);
-                self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
-                Ok(false)
-            }
-        }
-    }
-
-    async fn answer(&mut self, event: sse::Event, message: &Message) -> Result<bool, Refusal> {
-        let masked = self.relay.mask(message, None)?;
-        self.relay.questions_inside(&masked)?;
-        let endless = self.relay.asked.id.is_none();
-        if !endless {
-            let failure = self.relay.failure(&masked);
-            self.relay.pending.done(200, Some(masked.measured()), failure).await?;
-            self.answered = true;
-        }
-        self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
-        Ok(!endless)
-    }
-
-    /// A question of the server to the client: allowed and recorded, or declined on the client's behalf.
-    async fn question(&mut self, event: sse::Event, message: Message) -> Result<(), Refusal> {
-        let method = message.method_name().unwrap_or_default().into_owned();
-        let asks_by_url = || elicitation::judge(message.params()).map_err(no_url);
-        let allowed = self.relay.may_ask(&method);
-        let mut refused =
-            allowed.and_then(|()| if method == "elicitation/create" { asks_by_url() } else { Ok(()) }).err();
-        let known = self.relay.exchange(message.clone())?;
-        if known.is_none() {
-            refused =
-                Some(Refusal::new(Code::TaskUnknown, "a question about a task that is not the caller's"));
-        }
-        let code = refused.as_ref().map(|refusal| refusal.code);
-        let (intent, gateway) = (self.relay.armed.index(), Arc::clone(&self.relay.gateway));
-        record::question(&gateway, &method, code, intent, self.relay.pending.trail()).await?;
-        let Some(message) = known.filter(|_| refused.is_none()) else {
-            self.decline(&message).await;
-            return Ok(());
-        };
-        let masked = self.relay.mask(&message, None)?;
-        self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
-        Ok(())
-    }
-
-    /// Whether a notification of the server may pass: one of the specification, or one that the operator lists. Of
-    /// others the first is recorded, so that a flood of them is none of the ledger.
-    async fn may_tell(&mut self, message: &Message) -> Result<bool, Refusal> {
-        let name = message.method_name().unwrap_or_default();
-        if method::is_told(&name) || self.relay.armed.server().settings.methods.contains(&*name) {
-            return Ok(true);
-        }
-        if !std::mem::replace(&mut self.untold, true) {
-            self.unheard(message, Code::MethodUnknown).await?;
-        }
-        Ok(false)
-    }
-
-    /// Records a message of the server that is not passed on.
-    async fn unheard(&mut self, message: &Message, code: Code) -> Result<(), Refusal> {
-        let method = message.method_name().unwrap_or_default().into_owned();
-        let (intent, gateway) = (self.relay.armed.index(), Arc::clone(&self.relay.gateway));
-        record::question(&gateway, &method, Some(code), intent, self.relay.pending.trail()).await
-    }
-
-    async fn decline(&self, message: &Message) {
-        let Some(id) = message.id() else { return };
-        let armed = &self.relay.armed;
-        let part = armed.part();
-        if let Some(Backend::Bridged(bridged)) = part.as_ref().map(|session| &session.backend) {
-            return bridged.decline(id.raw());
-        }
-        match (&armed.server().upstream, part.as_ref()) {
-            (Upstream::Group, _) => forward::decline(&self.relay.rules, armed, &id).await,
-            (Upstream::Stdio(_), Some(session)) => {
-                if let Backend::Stdio { process, .. } = &session.backend {
-                    process.decline(id.raw(), &session.id).await;
-                }
-            }
-            (Upstream::Http(peer), part) => {
-                let Ok(mut headers) = armed.headers_in(part) else { return };
-                headers.remove("last-event-id");
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                headers
-                    .insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-                let body = crate::upstream::stdio::declined(id.raw());
-                let _ = peer.send(Verb::Post, headers, body, &self.relay.rules.limits).await;
-            }
-            (Upstream::Stdio(_), None) => {}
-        }
-    }
-
-    async fn write(&self, event: sse::Event) {
-        // An error means that the client is gone; whether that matters is decided in `pump`.
-        let _ = self.to.send(sse::encode(&event)).await;
-    }
 }
