@@ -2,6 +2,7 @@
 
 pub mod book;
 pub mod chance;
+pub mod confined;
 pub mod differ;
 pub mod disk;
 pub mod era;

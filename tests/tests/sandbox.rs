@@ -11,7 +11,10 @@ use std::{
 
 use portcullis_net::sandbox::{Confinement, Network, Support};
 use portcullis_testkit::{Era, Gateway, McpClient, Outcome};
-use portcullis_tests::pair::{SOON, entries, refusals, soon, verdict};
+use portcullis_tests::{
+    confined::{Program, World},
+    pair::{SOON, refusals, soon, verdict},
+};
 use serde_json::{Value, json};
 
 const CHILD: &str = env!("CARGO_BIN_EXE_hostile-child");
@@ -29,61 +32,8 @@ fn unable(test: &str) -> bool {
     !lacking.is_empty()
 }
 
-struct World {
-    gateway: Gateway,
-    folder: PathBuf,
-    /// Holds what the server may see (`given`) and what it may not (`secret`).
-    _temp: tempfile::TempDir,
-}
-
-/// A gateway before the hostile child, which it knows as `s`; `sandbox` is the section, in flow style.
 async fn start(sandbox: impl FnOnce(&str) -> String, extra: &str) -> Outcome<World> {
-    // Not below the folder for temporary files, where a child's own folder lies.
-    let temp = tempfile::Builder::new().prefix("sandbox-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let folder = temp.path().canonicalize()?;
-    for name in ["given", "secret"] {
-        fs::create_dir(folder.join(name))?;
-        fs::write(folder.join(name).join("file"), name)?;
-    }
-    let section = sandbox(&folder.join("given").display().to_string());
-    let yaml = format!("servers:\n  s:\n    command: {}\n    sandbox: {section}\n{extra}", json!([CHILD]));
-    let gateway = Gateway::start(&yaml).await?;
-    Ok(World { gateway, folder, _temp: temp })
-}
-
-impl World {
-    async fn client(&self) -> Outcome<McpClient> {
-        McpClient::connect(&self.gateway.url("s"), Some(self.gateway.key()?), Era::Modern).await
-    }
-
-    async fn attempt(&self, what: &str, on: &str) -> Outcome<String> {
-        let answer = self.client().await?.call("try", json!({"what": what, "on": on})).await?;
-        Ok(if answer.status() == 200 { answer.text() } else { format!("{:?}", verdict(&answer)) })
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.join(name).display().to_string()
-    }
-
-    /// What the ledger has about incidents of this kind, as soon as it has something.
-    async fn incidents(&self, kind: &str) -> Outcome<Vec<Value>> {
-        let due = Instant::now() + SOON;
-        loop {
-            let found = entries(&self.gateway, "event=sandbox.denied").await?;
-            let found: Vec<Value> = found
-                .into_iter()
-                .filter_map(|entry| entry.get("data").cloned())
-                .filter(|data| data["kind"] == kind && data["server"] == "s")
-                .collect();
-            if !found.is_empty() {
-                return Ok(found);
-            }
-            if Instant::now() > due {
-                return Err(format!("no incident of kind {kind}; {}", self.gateway.output()).into());
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    }
+    World::start(&Program::rust(CHILD), sandbox, extra).await
 }
 
 /// A server on loopback that answers everything with 200.
@@ -181,8 +131,29 @@ async fn a_strict_sandbox_ends_who_opens_a_socket_and_records_it() -> Outcome {
     assert!(tried.contains("(os error 1)"), "{tried}");
     let tried = world.attempt("tcp", &open.to_string()).await?;
     assert!(tried.contains("upstream.unavailable"), "{tried}");
+    world.recorded("socket", "IPv4 stream").await?;
+    world.recorded("syscall", "chmod").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_an_audit_the_same_is_refused_and_only_what_ends_a_server_is_recorded() -> Outcome {
+    if unable("without_an_audit_the_same_is_refused_and_only_what_ends_a_server_is_recorded") {
+        return Ok(());
+    }
+    let open = web()?;
+    let world = start(|_| "{audit: false}".to_owned(), "").await?;
+    for (what, on) in
+        [("read", world.path("secret/file")), ("tcp", open.to_string()), ("group", String::new())]
+    {
+        let tried = world.attempt(what, &on).await?;
+        assert!(tried.contains("(os error 13)") || tried.contains("(os error 1)"), "{what} {on}: {tried}");
+    }
+    let tried = world.attempt("namespace", "").await?;
+    assert!(tried.contains("upstream.unavailable"), "{tried}");
     let found = world.incidents("syscall").await?;
     assert!(found[0]["detail"].as_str().is_some_and(|detail| detail.contains("signal: 31")), "{found:?}");
+    assert_eq!(world.all_incidents().await?.len(), 1, "{found:?}");
     Ok(())
 }
 
@@ -194,7 +165,8 @@ async fn a_system_call_that_no_server_needs_ends_it_and_is_recorded() -> Outcome
     let world = start(|_| "{}".to_owned(), "").await?;
     let tried = world.attempt("namespace", "").await?;
     assert!(tried.contains("upstream.unavailable"), "{tried}");
-    world.incidents("syscall").await?;
+    let found = world.recorded("syscall", "setns").await?;
+    assert_eq!(found["detail"], "setns");
     Ok(())
 }
 

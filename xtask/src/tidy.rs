@@ -63,6 +63,7 @@ const RULES: &[(&str, Rule)] = &[
     ("crate-length", crates::length),
     ("no-std", crates::no_std),
     ("crate-order", crates::order),
+    ("unsafe", crates::unsafe_code),
     ("lock-file", crates::lock_file),
     ("dependencies", crates::dependencies),
     ("generated", generated),

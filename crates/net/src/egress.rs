@@ -27,6 +27,7 @@ pub use self::allow::{AllowedHost, AllowedHostError};
 use crate::{
     client::{Resolve, SystemResolver},
     incident::{Incident, IncidentKind, Report},
+    visible::visible,
 };
 
 /// Connections of all children at once; beyond, new ones wait in the kernel's queue.
@@ -199,8 +200,9 @@ impl Grant {
     fn refused(&self, host: &str, reason: &str) {
         let host: String = host.chars().take(DETAIL_CHARS_MAX).collect();
         tracing::warn!(server = %self.server, host, reason, "a confined child asked for a host it may not reach");
-        let detail = format!("{host}: {reason}");
-        self.report.send(Incident { server: Arc::clone(&self.server), kind: IncidentKind::Egress, detail });
+        let (server, target) = (Arc::clone(&self.server), visible(&host));
+        let detail = reason.to_owned();
+        self.report.send(Incident { server, kind: IncidentKind::Egress, target, detail, count: 1 });
     }
 }
 

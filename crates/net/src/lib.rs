@@ -12,6 +12,7 @@ pub mod sandbox;
 mod stall;
 pub mod stdio;
 pub mod tls;
+mod visible;
 
 /// An error of any kind that can cross threads, as hyper's bodies and services carry it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

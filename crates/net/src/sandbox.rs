@@ -10,6 +10,8 @@ pub mod files;
 mod rights;
 #[cfg(target_os = "linux")]
 mod syscalls;
+#[cfg(target_os = "linux")]
+mod watch;
 
 use std::{
     collections::BTreeSet,
@@ -24,6 +26,8 @@ use tempfile::TempDir;
 use thiserror::Error;
 
 pub(crate) use self::crowd::overcrowded;
+#[cfg(target_os = "linux")]
+pub(crate) use self::watch::Watch;
 use crate::{
     egress::{AllowedHost, EgressProxy, Lease},
     incident::Report,
@@ -70,10 +74,12 @@ pub struct Confinement {
     pub network: Network,
     /// It may connect to sockets in the file system, such as those of databases and container engines.
     pub unix_sockets: bool,
-    /// A socket that it may not have ends it, which the gateway sees; otherwise the call fails, which it does not.
+    /// A socket that it may not have ends it; otherwise the call fails.
     pub strict: bool,
     /// Its bounds.
     pub bounds: Bounds,
+    /// What it tries and may not is refused, and nobody is told.
+    pub unwatched: bool,
     /// Do not start it where the kernel lacks something.
     pub required: bool,
 }
@@ -112,6 +118,8 @@ pub struct Policy {
     strict: bool,
     bounds: Bounds,
     required: bool,
+    /// Name of the socket where somebody waits who watches it.
+    watcher: Option<String>,
 }
 
 /// Which sockets a child may have.
@@ -163,6 +171,9 @@ pub struct Prepared {
     pub temp: TempDir,
     /// The way out; closed when dropped.
     pub lease: Option<Lease>,
+    /// Who will watch it.
+    #[cfg(target_os = "linux")]
+    pub(crate) watch: Option<Watch>,
 }
 
 impl Sandbox {
@@ -172,7 +183,8 @@ impl Sandbox {
     /// The kernel lacks something that is required, or a folder or the proxy cannot be made.
     pub fn prepare(&self, server: &Arc<str>, words: &Words<'_>) -> Result<Prepared, SandboxError> {
         let (confinement, around) = (&self.confinement, &self.surroundings);
-        let lacking = Support::detect().lacking(confinement);
+        let support = Support::detect();
+        let lacking = support.lacking(confinement);
         if confinement.required && !lacking.is_empty() {
             return Err(SandboxError::Lacking(lacking.join(", ")));
         }
@@ -201,11 +213,28 @@ impl Sandbox {
             strict: confinement.strict,
             bounds: confinement.bounds,
             required: confinement.required,
+            watcher: (support.watch && !confinement.unwatched).then(|| socket_name(temp.path())),
         };
+        #[cfg(target_os = "linux")]
+        let watch = policy.watcher.as_ref().map(|name| Watch::new(policy.clone(), name)).transpose()?;
         let policy = serde_json::to_string(&policy).map_err(io::Error::other)?;
         let before = vec!["confine".to_owned(), policy, "--".to_owned()];
-        Ok(Prepared { program: around.confine.clone(), before, env, temp, lease })
+        Ok(Prepared {
+            program: around.confine.clone(),
+            before,
+            env,
+            temp,
+            lease,
+            #[cfg(target_os = "linux")]
+            watch,
+        })
     }
+}
+
+/// As hard to guess, and as much a child's own, as the name of its temporary folder.
+fn socket_name(temp: &Path) -> String {
+    let name = temp.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    format!("{name}-{}", std::process::id())
 }
 
 impl Policy {
@@ -240,6 +269,8 @@ pub struct Support {
     pub scope: bool,
     /// seccomp filters.
     pub seccomp: bool,
+    /// seccomp's user notification, and memory of our children that we may read: what they try is recorded.
+    pub watch: bool,
 }
 
 impl Support {
@@ -261,6 +292,10 @@ impl Support {
             (self.tcp || !ports, "Landlock TCP rules (Linux 6.7)"),
             (self.scope, "Landlock scopes for signals and abstract sockets (Linux 6.12)"),
             (self.seccomp, "seccomp filters"),
+            (
+                self.watch || confinement.unwatched,
+                "a record of each attempt (seccomp user notification, Linux 5.5; `kernel.yama.ptrace_scope` below 2)",
+            ),
         ];
         rows.into_iter().filter(|(there, _)| !there).map(|(_, what)| what).collect()
     }

@@ -21,7 +21,8 @@ const ORDER: &[(&str, &[&str])] = &[
     ("policy", &["core"]),
     ("inspect", &["core"]),
     ("proof", &["core"]),
-    ("net", &["core"]),
+    ("sys", &[]),
+    ("net", &["sys", "core"]),
     ("hosts", &["core"]),
     ("store", &["proof", "core"]),
     ("connect", &["net", "store", "proof", "core"]),
@@ -36,6 +37,8 @@ const ORDER: &[(&str, &[&str])] = &[
         &["hosts", "proxy", "admin", "connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"],
     ),
 ];
+/// The only crate that may hold `unsafe`, and most lines of it: small enough to be read before every release.
+const UNSAFE: (&str, usize) = ("crates/sys/", 300);
 /// What would bring a second TLS stack, crypto provider or HTTP client into the binary.
 const UNWANTED: &[&str] = &["ring", "openssl", "openssl-sys", "native-tls", "reqwest", "async-std", "smol"];
 
@@ -64,6 +67,33 @@ pub fn no_std(tree: &Tree) -> Result<Vec<Finding>> {
         !text.lines().any(|line| line == "#![no_std]")
     });
     Ok(impure.map(|path| Finding::new(path, "is not `#![no_std]`")).collect())
+}
+
+/// `unsafe` stands in one small crate, and every other crate takes the lints of the workspace, which forbid it.
+pub fn unsafe_code(tree: &Tree) -> Result<Vec<Finding>> {
+    let (home, lines_max) = UNSAFE;
+    let mut findings = Vec::new();
+    for file in tree.rust().filter(|file| !file.path.starts_with(home)) {
+        let word = ["unsa", "fe {"].concat();
+        if file.text.contains(&word) {
+            findings.push(Finding::new(&*file.path, format!("holds `{word}`; only `{home}` may")));
+        }
+    }
+    for file in tree
+        .files
+        .iter()
+        .filter(|file| file.path.ends_with("/Cargo.toml") && file.path.starts_with("crates/"))
+    {
+        if !file.path.starts_with(home) && !file.text.contains("[lints]\nworkspace = true") {
+            findings.push(Finding::new(&*file.path, "does not take the lints of the workspace"));
+        }
+    }
+    let lines: usize =
+        tree.rust().filter(|file| file.path.starts_with(home)).map(|file| file.text.lines().count()).sum();
+    if lines > lines_max {
+        findings.push(Finding::new(home, format!("{lines} lines, {lines_max} are allowed")));
+    }
+    Ok(findings)
 }
 
 /// Dependencies, also those of tests, point down.
@@ -150,6 +180,16 @@ mod tests {
         assert_eq!(check("crates/admin/Cargo.toml", "dev-dependencies", "proxy"), 1);
         assert_eq!(check("crates/core/Cargo.toml", "dev-dependencies", "testkit"), 1);
         assert_eq!(check("crates/new/Cargo.toml", "dependencies", "core"), 1);
+    }
+
+    #[test]
+    fn what_the_compiler_cannot_check_stays_in_one_small_crate() {
+        let block = ["unsa", "fe { x() }\n"].concat();
+        assert_eq!(problems(unsafe_code, "crates/net/src/lib.rs", &block), 1);
+        assert_eq!(problems(unsafe_code, "crates/sys/src/lib.rs", &block), 0);
+        assert_eq!(problems(unsafe_code, "crates/sys/src/lib.rs", &"//\n".repeat(301)), 1);
+        assert_eq!(problems(unsafe_code, "crates/net/Cargo.toml", "[lints.rust]\n"), 1);
+        assert_eq!(problems(unsafe_code, "crates/net/Cargo.toml", "[lints]\nworkspace = true\n"), 0);
     }
 
     #[test]

@@ -128,7 +128,8 @@ impl EntryQuery {
             && since
             && until
             && self.caller.as_ref().is_none_or(|part| text("/actor/id").contains(part.as_str()))
-            && same(&self.server, "/target/server")
+            // Entries that are about no message name their server among their own members.
+            && (same(&self.server, "/target/server") || same(&self.server, "/data/server"))
             && same(&self.tool, "/target/name")
             && same(&self.code, "/code")
     }

@@ -6,7 +6,7 @@ use rustix::{
     thread::{CapabilitySet, clear_ambient_capability_set, remove_capability_from_bounding_set},
 };
 
-use super::{Bounds, Policy, Support, crowd, rights, syscalls};
+use super::{Bounds, Policy, Support, crowd, rights, syscalls, watch};
 
 /// A process has several threads, and the kernel counts threads of all programs of the user.
 const THREADS_PER_PROCESS: u64 = 16;
@@ -19,14 +19,29 @@ pub(super) fn support() -> Support {
         tcp: rights::has_tcp(),
         scope: rights::has_scope(),
         seccomp: seccomp && syscalls::known_machine(),
+        watch: syscalls::known_machine() && watch::supported(),
     }
 }
 
 pub(super) fn apply(policy: &Policy) -> Result<(), String> {
+    // As long as there are rights to connect.
+    let watcher = policy.watcher.as_ref().map(|name| watch::connect(name)).transpose();
+    let watcher = watcher.map_err(|error| format!("nobody watches: {error}"))?;
     rustix::thread::set_no_new_privs(true).map_err(|error| format!("no new privileges: {error}"))?;
     limit(&policy.bounds)?;
     drop_capabilities()?;
     rights::restrict(policy).map_err(|error| format!("Landlock: {error}"))?;
+    if let Some(watcher) = watcher {
+        match syscalls::restrict_watched(policy) {
+            Ok(listener) => {
+                return watch::hand_over(watcher, listener)
+                    .map_err(|error| format!("nobody watches: {error}"));
+            }
+            Err(error) if policy.required => return Err(format!("seccomp: {error}")),
+            // The gateway sees the end of the connection, and says that nobody watches.
+            Err(_) => {}
+        }
+    }
     let filtered = syscalls::restrict(policy).map_err(|error| format!("seccomp: {error}"));
     if policy.required || syscalls::known_machine() { filtered } else { Ok(()) }
 }

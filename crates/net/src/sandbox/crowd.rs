@@ -62,16 +62,18 @@ fn groups() -> HashMap<u32, u64> {
     let mut groups = HashMap::new();
     for pid in pids() {
         let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        // The name may hold anything, also parentheses; behind the last one stand state, parent and group.
-        let group = text
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().nth(2))
-            .and_then(|word| word.parse::<u32>().ok());
-        if let Some(group) = group {
+        if let Some(group) = group(&text) {
             *groups.entry(group).or_default() += 1;
         }
     }
     groups
+}
+
+/// The group in the `stat` of a process. Its name may hold anything, also parentheses; behind the last one stand state,
+/// parent and group.
+pub(super) fn group(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(2)?.parse().ok()
 }
 
 fn pids() -> impl Iterator<Item = u32> {

@@ -58,17 +58,31 @@ impl Confined {
 
     /// From here on its processes are counted.
     pub(super) fn started(mut self, pid: u32, group: &Arc<Group>) -> Self {
+        self.watch(pid);
         let Some(max) = self.processes_max else { return self };
         let (group, server, report) = (Arc::clone(group), Arc::clone(&self.server), self.report.clone());
         self.counting = Some(tokio::spawn(async move {
             let count = overcrowded(pid, max).await;
             group.kill_for(Violation::TooManyProcesses);
             tracing::warn!(%server, count, max, "a confined child had too many processes and is killed");
-            let detail = format!("{count} processes, {max} are allowed");
-            report.send(Incident { server, kind: IncidentKind::Processes, detail });
+            let (target, detail) = ("processes".to_owned(), format!("{count} processes, {max} are allowed"));
+            report.send(Incident { server, kind: IncidentKind::Processes, target, detail, count: 1 });
         }));
         self
     }
+
+    /// It does not run before somebody watches it; where nobody can, it gives up by itself.
+    #[cfg(target_os = "linux")]
+    fn watch(&mut self, pid: u32) {
+        if let Some(watch) = &mut self.prepared.watch
+            && let Err(error) = watch.start(pid, &self.server, &self.report)
+        {
+            tracing::error!(server = %self.server, %error, "a confined child cannot be watched");
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn watch(&mut self, _pid: u32) {}
 
     /// Reports an end that the sandbox brought about.
     pub(super) fn ended(&self, status: ExitStatus) {
@@ -82,7 +96,8 @@ impl Confined {
             Some(_) | None => return,
         };
         let detail = format!("ended by the kernel: {status}");
-        self.report.send(Incident { server: Arc::clone(&self.server), kind, detail });
+        let (server, target) = (Arc::clone(&self.server), "main process".to_owned());
+        self.report.send(Incident { server, kind, target, detail, count: 1 });
     }
 }
 

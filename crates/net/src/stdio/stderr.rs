@@ -1,14 +1,13 @@
 //! A child's standard error, in our log: line by line, escaped, capped. A child may say what it likes there, so what it
 //! says can neither fill the disk nor forge a line nor drive a terminal.
 
-use std::fmt::Write as _;
-
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     time::{Duration, Instant, sleep_until},
 };
 
 use super::ChildOptions;
+use crate::visible::visible;
 
 /// Bytes of one line that are logged.
 const LINE_BYTES_MAX: usize = 2_048;
@@ -83,7 +82,7 @@ impl Log {
         if let Some(filter) = &self.options.stderr_filter {
             text = filter(text);
         }
-        let text = escape(text.trim_end());
+        let text = visible(text.trim_end());
         let mark = if cut { "…" } else { "" };
         tracing::info!(target: "child", server = %self.options.name, "{text}{mark}");
     }
@@ -95,22 +94,4 @@ impl Log {
             tracing::warn!(target: "child", server = %self.options.name, dropped, "standard error exceeds its limit");
         }
     }
-}
-
-/// Makes visible whatever is not: control characters, and those that change the direction or the presence of others.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        let hidden = c.is_control()
-            || matches!(c,
-                '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-                | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-        if hidden && c != '\t' {
-            // Writing to a string cannot fail.
-            let _infallible = write!(escaped, "{}", c.escape_unicode());
-        } else {
-            escaped.push(c);
-        }
-    }
-    escaped
 }

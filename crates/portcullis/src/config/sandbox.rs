@@ -35,9 +35,12 @@ section! {
         /// It may connect to sockets in the file system (databases, container engines, desktop buses). Most of them
         /// lead out of any sandbox.
         unix_sockets: bool = false;
-        /// A socket that it may not have ends it, which is in the ledger, where otherwise the call fails, which is
-        /// not; and it changes no modes, owners and attributes of files, which otherwise are its user's to change.
+        /// A socket that it may not have ends it, where otherwise the call fails; and it changes no modes, owners and
+        /// attributes of files, which otherwise are its user's to change.
         strict: bool = false;
+        /// What it tries and may not is in the ledger. Costs it some microseconds for each file that it opens; `false`
+        /// refuses the same and records only what ends it and what the egress proxy refuses.
+        audit: bool = true;
         /// Processes at once; with more, all of them are killed.
         processes_max: Bounded<1, 100_000> = Bounded(64);
         /// Files open at once, per process.
@@ -132,6 +135,7 @@ pub(super) fn confinement(
             cpu_s_max: section.cpu_s_max.map(|seconds| seconds.0),
             file_bytes_max: Some(section.file_bytes_max.0),
         },
+        unwatched: !section.audit,
         // The configuration as a whole says so.
         required: false,
     })

@@ -10,7 +10,7 @@ use std::{
 use portcullis_core::{Clock, Entropy, Event};
 use portcullis_net::{
     egress::EgressProxy,
-    incident::{Incident, Report},
+    incident::{Incident, IncidentKind, Report},
     sandbox::{Confinement, Support, Surroundings},
 };
 use portcullis_proof::entry::Entry;
@@ -26,8 +26,9 @@ const OURSELVES: &str = "/proc/self/exe";
 /// Incidents that wait for the ledger; beyond, they are counted.
 const WAITING_MAX: usize = 256;
 
-/// Entries about one server in one minute; beyond, incidents are counted, and the next entry says how many.
-const ENTRIES_PER_MINUTE_MAX: u32 = 120;
+/// Entries about one kind of incident of one server in one minute; beyond, incidents are counted, and the next entry says
+/// how many. By kind, so that many of one cannot hide another.
+const ENTRIES_PER_MINUTE_MAX: u32 = 60;
 const MINUTE_MS: u64 = 60_000;
 
 /// What is the same for every confined child of this gateway.
@@ -99,8 +100,8 @@ struct Record {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     instance: Arc<str>,
-    /// By server, of which there are as many as the configuration names: start of the minute, entries, left out.
-    counts: BTreeMap<Arc<str>, (u64, u32, u32)>,
+    /// By server, of which there are as many as the configuration names, and kind: start of the minute, entries, left out.
+    counts: BTreeMap<(Arc<str>, IncidentKind), (u64, u32, u64)>,
 }
 
 impl Record {
@@ -110,7 +111,9 @@ impl Record {
             let mut entry = Entry::new(Event::SandboxDenied, self.clock.now(), &self.instance);
             entry.data.insert("server", json!(incident.server));
             entry.data.insert("kind", json!(incident.kind.name()));
+            entry.data.insert("target", json!(incident.target));
             entry.data.insert("detail", json!(incident.detail));
+            entry.data.insert("count", json!(incident.count));
             if left_out > 0 {
                 entry.data.insert("left_out", json!(left_out));
             }
@@ -121,14 +124,15 @@ impl Record {
     }
 
     /// Whether there is room for an entry; and how many were left out since the last.
-    fn admit(&mut self, incident: &Incident) -> Option<u32> {
+    fn admit(&mut self, incident: &Incident) -> Option<u64> {
         let now = self.clock.now().0;
-        let (start, entries, left_out) = self.counts.entry(Arc::clone(&incident.server)).or_default();
+        let (start, entries, left_out) =
+            self.counts.entry((Arc::clone(&incident.server), incident.kind)).or_default();
         if now.saturating_sub(*start) >= MINUTE_MS {
             (*start, *entries) = (now, 0);
         }
         if *entries >= ENTRIES_PER_MINUTE_MAX {
-            *left_out = left_out.saturating_add(1);
+            *left_out = left_out.saturating_add(incident.count);
             return None;
         }
         *entries += 1;
