@@ -33,6 +33,8 @@ struct Waiting {
     /// The progress token as the client wrote it.
     token: Option<Bytes>,
     session: Option<String>,
+    /// Whether its client cancelled it. A server answers that with nothing, and asks nothing more.
+    cancelled: bool,
     to: Sender,
 }
 
@@ -92,6 +94,7 @@ impl Pending {
             id: id.raw().clone(),
             token: token.map(|token| Bytes::copy_from_slice(token.raw())),
             session: session.map(str::to_owned),
+            cancelled: false,
             to,
         };
         self.calls.insert(number, waiting);
@@ -120,7 +123,13 @@ impl Pending {
     /// Registers a request of the gateway itself, whose message is written here.
     pub(super) fn register_own(&mut self, to: Sender) -> u64 {
         self.next += 1;
-        let waiting = Waiting { id: Bytes::from(self.next.to_string()), token: None, session: None, to };
+        let waiting = Waiting {
+            id: Bytes::from(self.next.to_string()),
+            token: None,
+            session: None,
+            cancelled: false,
+            to,
+        };
         self.calls.insert(self.next, waiting);
         self.next
     }
@@ -148,8 +157,17 @@ impl Pending {
         });
     }
 
+    /// The number of a session's call, which its client cancels, by the id that the client gave it.
+    pub(super) fn cancel(&mut self, session: Option<&str>, id: &[u8]) -> Option<u64> {
+        let number = self.number_of(session, id)?;
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.cancelled = true;
+        }
+        Some(number)
+    }
+
     /// The number of a session's call by the id its client gave it.
-    pub(super) fn number_of(&self, session: Option<&str>, id: &[u8]) -> Option<u64> {
+    fn number_of(&self, session: Option<&str>, id: &[u8]) -> Option<u64> {
         // Two callers may both have given the id; who has no session cancels by leaving.
         if session.is_none() && self.shared {
             return None;
@@ -270,7 +288,9 @@ impl Pending {
     /// The newest running call, if all running calls are of one session, or of one caller.
     fn responsible(&self) -> Option<&Waiting> {
         // Where calls are of several callers, one that waits could ask once more: nobody else is to hear that.
-        let paused = |call: &Waiting| call.session.as_ref().is_some_and(|own| self.paused.contains(own));
+        let paused = |call: &Waiting| {
+            call.cancelled || call.session.as_ref().is_some_and(|own| self.paused.contains(own))
+        };
         let all_wait = self.calls.values().all(paused);
         let counts = |call: &&Waiting| self.shared || all_wait || !paused(call);
         let running: BTreeMap<u64, &Waiting> = self
@@ -510,5 +530,11 @@ mod tests {
         assert_eq!(pending.number_of(Some("s"), b"1"), Some(number));
         assert_eq!(pending.number_of(Some("t"), b"1"), None);
         assert_eq!(pending.number_of(Some("s"), b"\"1\""), None);
+        let (to, _from) = mpsc::channel(4);
+        pending.register(&call, Some("t"), to).unwrap();
+        let question = message(r#"{"jsonrpc":"2.0","id":7,"method":"roots/list"}"#);
+        assert!(delivered(pending.route(&question)).is_none(), "both could have asked");
+        assert_eq!(pending.cancel(Some("s"), b"1"), Some(number));
+        assert!(delivered(pending.route(&question)).is_some() && pending.take_question("t", b"7"));
     }
 }

@@ -244,7 +244,7 @@ impl Process {
             Some("notifications/cancelled") => {
                 let id = message.params().and_then(|params| params.get("requestId"));
                 let Some(id) = id else { return Ok(()) };
-                let Some(number) = self.pending().number_of(session, id.raw()) else { return Ok(()) };
+                let Some(number) = self.pending().cancel(session, id.raw()) else { return Ok(()) };
                 let mut edits = Edits::new();
                 edits.replace(id.span(), number.to_string().into_bytes());
                 edits
