@@ -1,5 +1,5 @@
 """Every cell of docs/reference/bridging.md: what becomes of each method between any two revisions. The official Python
-SDK drives what it can, as client and as server; what it cannot is driven by messages written here, and what no SDK's
+SDK drives what it can, as client and as server, and so does the official TypeScript client; what they cannot is driven by messages written here, and what no SDK's
 server sends by the servers of `tests/tests/bridge.rs`, which is named with the reason."""
 
 import json
@@ -7,6 +7,7 @@ import re
 import sys
 import urllib.error
 import urllib.request
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
@@ -17,6 +18,7 @@ from peers import LEGACY, MODERN  # noqa: E402
 HERE = Path(__file__).resolve().parent
 PAGE = peers.ROOT / "docs/reference/bridging.md"
 REVISIONS = {"legacy": LEGACY, "modern": MODERN}
+WIRES = ("http", "stdio")
 # Why a message is not the SDK's, by the word of its cell or by its method.
 LACKS = "the SDK has no call for what its revision lacks"
 SILENT = "the SDK does not say how a notification was taken"
@@ -129,35 +131,39 @@ def cell(sender, method, kind, word, seen, wire):
 
 def main():
     servers, log = {}, peers.folder() / "cells.log"
+    asks = ["elicitation", "roots", "sampling"]
     for era in REVISIONS:
-        port = peers.free_port()
-        command = [peers.PYTHON, HERE / "cells_server.py", "--era", era, "--port", port]
-        peers.wait_port(port, peers.spawn(command, log), log)
-        asks = ["elicitation", "roots", "sampling"]
-        servers[era] = {"url": f"http://localhost:{port}/mcp", "server_requests": asks}
+        port, command = peers.free_port(), [peers.PYTHON, HERE / "cells_server.py", "--era", era]
+        peers.wait_port(port, peers.spawn([*command, "--port", port], log), log)
+        servers[f"{era}-http"] = {"url": f"http://localhost:{port}/mcp", "server_requests": asks}
+        servers[f"{era}-stdio"] = {"command": [str(word) for word in command], "server_requests": asks}
     gateway = peers.Gateway(servers)
     gateway.wait_ready(servers)
     table, driven = list(rows()), {}
-    for client_era, client in REVISIONS.items():
-        for server_era, server in REVISIONS.items():
-            environment = {"PEER_URL": gateway.url(server_era), "PEER_BEARER": gateway.key, "PATH": "/usr/bin:/bin"}
-            code, output, errors = peers.run([peers.PYTHON, HERE / "cells_python.py", client], 120, env=environment)
-            label = f"cells {client} to {server}"
-            if code != 0:
-                peers.not_ok(label, f"exit code {code}: {(output + errors)[-1500:]}")
-                continue
-            seen = json.loads(output.strip().splitlines()[-1])
-            for name in sorted(set(seen["sent"]) - {method for _, method, _, _ in table}):
-                wrong = seen["sent"][name]
-                peers.ok(f"{label} {name}") if wrong is True else peers.not_ok(f"{label} {name}", wrong)
-            wire = Wire(gateway.url(server_era), gateway.key, client)
-            for sender, method, kind, words in table:
-                how, wrong = cell(sender, method, kind, words[(client, server)], seen, wire)
-                driven[how] = driven.get(how, 0) + 1
-                name = f"{label} {method} from the {sender}"
-                peers.not_ok(name, wrong) if wrong else peers.ok(name)
-    for how, count in sorted(driven.items()):
-        print(f"# {count} cells: {how}", flush=True)
+    sdks = {
+        "python": [peers.PYTHON, HERE / "cells_python.py"],
+        "typescript": [peers.NODE, HERE / "cells_typescript.mjs"],
+    }
+    for client, era, wire, sdk in product(REVISIONS.values(), REVISIONS, WIRES, sdks):
+        server, url = REVISIONS[era], gateway.url(f"{era}-{wire}")
+        label = f"cells {sdk} {client} to {server} over {wire}"
+        environment = {"PEER_URL": url, "PEER_BEARER": gateway.key, "PATH": "/usr/bin:/bin"}
+        environment["PEER_MODULES"] = str(peers.MODULES)
+        code, output, errors = peers.run([*sdks[sdk], client], 120, env=environment)
+        if code != 0:
+            peers.not_ok(label, f"exit code {code}: {(output + errors)[-1500:]}")
+            continue
+        seen, own = json.loads(output.strip().splitlines()[-1]), Wire(url, gateway.key, client)
+        for name in sorted(set(seen["sent"]) - {method for _, method, _, _ in table}):
+            wrong = seen["sent"][name]
+            peers.ok(f"{label} {name}") if wrong is True else peers.not_ok(f"{label} {name}", wrong)
+        for sender, method, kind, words in table:
+            how, wrong = cell(sender, method, kind, words[(client, server)], seen, own)
+            driven[sdk, how] = driven.get((sdk, how), 0) + 1
+            name = f"{label} {method} from the {sender}"
+            peers.not_ok(name, wrong) if wrong else peers.ok(name)
+    for (sdk, how), count in sorted(driven.items()):
+        print(f"# {count} cells of {sdk}: {how}", flush=True)
     if len(table) < 40:
         peers.not_ok("cells", f"only {len(table)} rows were read from {PAGE}")
     gateway.stop()

@@ -89,7 +89,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "clients",
-        doc: "official clients of both revisions with real servers behind the gateway, and every method between revisions",
+        doc: "official clients of both revisions with real servers behind the gateway, and every method between any two revisions",
         place: Where::Beside,
         slow: true,
         needs: &[Need::Npm, Need::Python, Need::PythonLegacy],
