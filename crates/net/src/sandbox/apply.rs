@@ -24,6 +24,11 @@ pub(super) fn support() -> Support {
 }
 
 pub(super) fn apply(policy: &Policy) -> Result<(), String> {
+    match portcullis_sys::descriptors::close_on_exec() {
+        Err(error) if policy.required => return Err(format!("inherited descriptors: {error}")),
+        // Where the kernel is so old, or does not let us, the gateway has said so at its start.
+        Ok(()) | Err(_) => {}
+    }
     // As long as there are rights to connect.
     let watcher = policy.watcher.as_ref().map(|name| watch::connect(name)).transpose();
     let watcher = watcher.map_err(|error| format!("nobody watches: {error}"))?;

@@ -129,6 +129,7 @@ impl Base {
     /// Opens what a data directory holds.
     pub(crate) fn open(dir: DataDir, config: &Config) -> anyhow::Result<Self> {
         // A flood of connections must not take the descriptors that the ledger needs.
+        portcullis_net::descriptors::keep();
         portcullis_net::descriptors::raise_limit();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
