@@ -5,6 +5,7 @@
 #[cfg(target_os = "linux")]
 mod apply;
 mod crowd;
+mod disk;
 pub mod files;
 #[cfg(target_os = "linux")]
 mod rights;
@@ -25,9 +26,9 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use thiserror::Error;
 
-pub(crate) use self::crowd::overcrowded;
 #[cfg(target_os = "linux")]
 pub(crate) use self::watch::Watch;
+pub(crate) use self::{crowd::overcrowded, disk::overfull};
 use crate::{
     egress::{AllowedHost, EgressProxy, Lease},
     incident::Report,
@@ -61,6 +62,8 @@ pub struct Bounds {
     pub cpu_s_max: Option<u64>,
     /// Bytes of one file that is written.
     pub file_bytes_max: Option<u64>,
+    /// Bytes in the private temporary folder.
+    pub temp_bytes_max: Option<u64>,
 }
 
 /// What the operator declares about the confinement of a server.

@@ -136,6 +136,8 @@ pub enum Violation {
     StdoutClosed,
     /// It had more processes than its sandbox allows.
     TooManyProcesses,
+    /// Its temporary folder held more than its sandbox allows.
+    DiskFull,
 }
 
 /// How a child ended.
@@ -154,6 +156,7 @@ impl fmt::Display for Exit {
             Some(Violation::LineTooLong) => f.write_str("killed: it wrote a line that is too long"),
             Some(Violation::StdoutClosed) => f.write_str("killed: it closed its standard output"),
             Some(Violation::TooManyProcesses) => f.write_str("killed: it had too many processes"),
+            Some(Violation::DiskFull) => f.write_str("killed: it filled its temporary folder"),
         }
     }
 }

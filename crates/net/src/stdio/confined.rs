@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use super::{ChildOptions, Command, Violation, child::Group};
 use crate::{
     incident::{Incident, IncidentKind, Report},
-    sandbox::{NOT_CONFINED, Prepared, SandboxError, Words, overcrowded},
+    sandbox::{Bounds, NOT_CONFINED, Prepared, SandboxError, Words, overcrowded, overfull},
 };
 
 /// A child that is confined, from before its start until after its end.
@@ -15,9 +15,9 @@ use crate::{
 pub(super) struct Confined {
     server: Arc<str>,
     report: Report,
-    processes_max: Option<u64>,
+    bounds: Bounds,
     pub(super) prepared: Prepared,
-    counting: Option<tokio::task::JoinHandle<()>>,
+    counting: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Confined {
@@ -37,9 +37,9 @@ impl Confined {
         Ok(Some(Self {
             server: Arc::clone(&options.name),
             report: sandbox.surroundings.report.clone(),
-            processes_max: sandbox.confinement.bounds.processes_max,
+            bounds: sandbox.confinement.bounds,
             prepared: sandbox.prepare(&options.name, &words)?,
-            counting: None,
+            counting: Vec::new(),
         }))
     }
 
@@ -56,19 +56,39 @@ impl Confined {
         options
     }
 
-    /// From here on its processes are counted.
+    /// From here on it is watched, and its processes and files are counted.
     pub(super) fn started(mut self, pid: u32, group: &Arc<Group>) -> Self {
         self.watch(pid);
-        let Some(max) = self.processes_max else { return self };
-        let (group, server, report) = (Arc::clone(group), Arc::clone(&self.server), self.report.clone());
-        self.counting = Some(tokio::spawn(async move {
-            let count = overcrowded(pid, max).await;
-            group.kill_for(Violation::TooManyProcesses);
-            tracing::warn!(%server, count, max, "a confined child had too many processes and is killed");
-            let (target, detail) = ("processes".to_owned(), format!("{count} processes, {max} are allowed"));
-            report.send(Incident { server, kind: IncidentKind::Processes, target, detail, count: 1 });
-        }));
+        if let Some(max) = self.bounds.processes_max {
+            let words = ("processes", "processes");
+            let (kind, violation) = (IncidentKind::Processes, Violation::TooManyProcesses);
+            self.bounded(group, overcrowded(pid, max), max, (kind, violation, words));
+        }
+        if let Some(max) = self.bounds.temp_bytes_max {
+            let folder = self.prepared.temp.path().to_path_buf();
+            let words = ("temporary folder", "bytes");
+            let (kind, violation) = (IncidentKind::Disk, Violation::DiskFull);
+            self.bounded(group, overfull(folder, max), max, (kind, violation, words));
+        }
         self
+    }
+
+    /// Kills the group when `beyond` ends, which says how much there was.
+    fn bounded(
+        &mut self,
+        group: &Arc<Group>,
+        beyond: impl Future<Output = u64> + Send + 'static,
+        max: u64,
+        (kind, violation, (target, unit)): (IncidentKind, Violation, (&'static str, &'static str)),
+    ) {
+        let (group, server, report) = (Arc::clone(group), Arc::clone(&self.server), self.report.clone());
+        self.counting.push(tokio::spawn(async move {
+            let count = beyond.await;
+            group.kill_for(violation);
+            tracing::warn!(%server, count, max, "a confined child had too many {unit} and is killed");
+            let (target, detail) = (target.to_owned(), format!("{count} {unit}, {max} are allowed"));
+            report.send(Incident { server, kind, target, detail, count: 1 });
+        }));
     }
 
     /// It does not run before somebody watches it; where nobody can, it gives up by itself.
@@ -103,7 +123,7 @@ impl Confined {
 
 impl Drop for Confined {
     fn drop(&mut self) {
-        if let Some(counting) = &self.counting {
+        for counting in &self.counting {
             counting.abort();
         }
     }

@@ -49,6 +49,8 @@ section! {
         memory_bytes_max: Bounded<16_777_216, 1_099_511_627_776> = Bounded(4_294_967_296);
         /// Bytes of one file that it writes.
         file_bytes_max: Bounded<4_096, 1_099_511_627_776> = Bounded(1_073_741_824);
+        /// Bytes in its private temporary folder; with more, all its processes are killed.
+        temp_bytes_max: Bounded<1_048_576, 1_099_511_627_776> = Bounded(4_294_967_296);
         /// Seconds of processor time, per process; without it there is no bound.
         cpu_s_max: Option<Bounded<1, 31_536_000>>;
     }
@@ -134,6 +136,7 @@ pub(super) fn confinement(
             memory_bytes_max: Some(section.memory_bytes_max.0),
             cpu_s_max: section.cpu_s_max.map(|seconds| seconds.0),
             file_bytes_max: Some(section.file_bytes_max.0),
+            temp_bytes_max: Some(section.temp_bytes_max.0),
         },
         unwatched: !section.audit,
         // The configuration as a whole says so.
