@@ -67,23 +67,32 @@ def servers(work):
     return {
         "everything-stdio": Stdio([*everything, "stdio"], (LEGACY,), everything_plan),
         "everything-http": Http([*everything, "streamableHttp"], (LEGACY,), everything_plan),
-        "filesystem": Stdio([peers.NODE, MCP / "server-filesystem/dist/index.js", work], (LEGACY,), filesystem_plan),
+        "filesystem": Stdio(
+            [peers.NODE, MCP / "server-filesystem/dist/index.js", work], (LEGACY,), filesystem_plan, write=[work]
+        ),
         "time": Stdio([peers.PYTHON, "-m", "mcp_server_time"], both, time_plan),
-        "git": Stdio([peers.PYTHON, "-m", "mcp_server_git", "--repository", repository], both, git_plan),
+        "git": Stdio(
+            [peers.PYTHON, "-m", "mcp_server_git", "--repository", repository],
+            both,
+            git_plan,
+            write=[repository],
+            read=[Path.home() / ".gitconfig"],
+        ),
         "fastmcp": Http([peers.PYTHON, peers.PEERS / "upstreams/fastmcp_server.py"], both, popular_plan),
         "modern": Http([peers.PYTHON, peers.PEERS / "upstreams/fastmcp_server.py", "modern"], (MODERN,), popular_plan),
     }
 
 
 class Stdio:
-    """A server that the gateway starts."""
+    """A server that the gateway starts, confined with the rules that hold by default; data must be given to it."""
 
-    def __init__(self, command, revisions, plan):
+    def __init__(self, command, revisions, plan, write=(), read=()):
         self.command, self.revisions, self.plan = [str(word) for word in command], revisions, plan
+        self.write, self.read = [str(path) for path in write], [str(path) for path in read]
         self.url = None
 
     def section(self):
-        return {"command": self.command}
+        return {"command": self.command, "sandbox": {"write": self.write, "read": self.read}}
 
 
 class Http(Stdio):
