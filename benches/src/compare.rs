@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::account::{Cpu, Memory};
 use crate::load::{self, Outcome, Target};
-use crate::payload::{Era, SIZES};
+use crate::payload::{Era, SIZES, TOOL};
 use crate::report::{Cell, Report, Sample, Subject};
 use crate::servers::Server;
 
@@ -181,7 +181,7 @@ impl Bench {
 }
 
 fn target(server: &Server, era: Era) -> Result<Target> {
-    Ok(Target { url: server.url.parse()?, token: server.token.clone(), era })
+    Ok(Target { url: server.url.parse()?, token: server.token.clone(), era, tool: TOOL })
 }
 
 fn sample(outcome: &Outcome, before: &Cpu, after: &Cpu) -> Sample {

@@ -25,6 +25,8 @@ pub(crate) struct Target {
     pub(crate) token: Option<String>,
     /// Revision spoken.
     pub(crate) era: Era,
+    /// The tool that is called.
+    pub(crate) tool: &'static str,
 }
 
 /// What a loop saw. Latencies in microseconds, sorted.
@@ -201,7 +203,7 @@ impl Lane {
                 response.into_body().collect().await?;
                 ensure!(status == StatusCode::ACCEPTED, "notifications/initialized: {status}");
             }
-            Era::Modern => self.announce(&[("mcp-method", "tools/call"), ("mcp-name", payload::TOOL)]),
+            Era::Modern => self.announce(&[("mcp-method", "tools/call"), ("mcp-name", self.target.tool)]),
         }
         Ok(())
     }
@@ -218,7 +220,8 @@ impl Lane {
     async fn call(&mut self, size: usize, expected: &Expected) -> Result<()> {
         let id = self.next_id;
         self.next_id += 1;
-        let response = self.send(Method::POST, payload::call(id, size, self.target.era)).await?;
+        let response =
+            self.send(Method::POST, payload::call(id, self.target.tool, size, self.target.era)).await?;
         let status = response.status();
         let mut body = response.into_body();
         let mut start = Vec::with_capacity(64);

@@ -8,6 +8,7 @@ mod floor;
 mod load;
 mod payload;
 mod report;
+mod routes;
 mod servers;
 mod stages;
 mod standing;
@@ -39,6 +40,9 @@ enum Role {
         /// How many tools it offers.
         #[arg(long, default_value_t = 1)]
         tools: usize,
+        /// The one revision that it speaks; without it both.
+        #[arg(long, value_enum)]
+        era: Option<Era>,
     },
     /// A bare hyper reverse proxy on loopback.
     Floor {
@@ -86,7 +90,7 @@ struct LoadOptions {
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().role {
-        Role::Upstream { port, tools } => single()?.block_on(upstream::serve(port, tools))?,
+        Role::Upstream { port, tools, era } => single()?.block_on(upstream::serve(port, tools, era))?,
         Role::Floor { port, upstream } => one_worker()?.block_on(async move {
             // On the worker, as the gateway's connections are; the main thread only waits.
             tokio::spawn(async move { floor::serve(port, &upstream).await }).await?
@@ -119,7 +123,12 @@ fn one_worker() -> Result<tokio::runtime::Runtime> {
 }
 
 async fn load(options: LoadOptions) -> Result<()> {
-    let target = load::Target { url: options.url.parse()?, token: options.token, era: options.era };
+    let target = load::Target {
+        url: options.url.parse()?,
+        token: options.token,
+        era: options.era,
+        tool: payload::TOOL,
+    };
     let mut lanes = load::open(&target, options.connections).await?;
     let time = Duration::try_from_secs_f64(options.seconds)?;
     let outcome = match options.rate {

@@ -73,13 +73,13 @@ pub(crate) fn answer_parts(size: usize, era: Era) -> (&'static str, Bytes) {
 }
 
 /// A `tools/call` of the given id. About 110 bytes in the older revision.
-pub(crate) fn call(id: u64, size: usize, era: Era) -> Bytes {
+pub(crate) fn call(id: u64, tool: &str, size: usize, era: Era) -> Bytes {
     let meta = match era {
         Era::Legacy => String::new(),
         Era::Modern => format!(",\"_meta\":{}", meta()),
     };
     Bytes::from(format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"{TOOL}\",\
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"{tool}\",\
          \"arguments\":{{\"size\":{size}}}{meta}}}}}"
     ))
 }
@@ -133,7 +133,7 @@ impl Expected {
 
 #[cfg(test)]
 mod tests {
-    use super::{Era, Expected, SIZES, answer_parts, call, initialize, text};
+    use super::{Era, Expected, SIZES, TOOL, answer_parts, call, initialize, text};
 
     #[test]
     fn the_text_has_exactly_the_size_asked_for_and_is_json() {
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn messages_of_both_revisions_are_json() {
         for era in [Era::Legacy, Era::Modern] {
-            for message in [call(7, 1_024, era), initialize()] {
+            for message in [call(7, TOOL, 1_024, era), initialize()] {
                 assert!(serde_json::from_slice::<serde_json::Value>(&message).unwrap().is_object());
             }
         }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::payload::Era;
+
 /// How long a process may take to be ready.
 const START_MAX: Duration = Duration::from_secs(20);
 
@@ -40,6 +42,11 @@ impl Server {
         Self::own(&["upstream", "--tools", &tools.to_string()])
     }
 
+    /// The same that speaks one revision alone.
+    pub(crate) fn upstream_in(era: Era) -> Result<Self> {
+        Self::own(&["upstream", "--era", if era == Era::Legacy { "legacy" } else { "modern" }])
+    }
+
     /// The bare proxy of this program, before `upstream`.
     pub(crate) fn floor(upstream: &Self) -> Result<Self> {
         Self::own(&["floor", "--upstream", &upstream.url])
@@ -59,11 +66,21 @@ impl Server {
 
     /// The gateway before `upstream`, with every stage on, a fresh data directory on disk and one API key.
     pub(crate) fn gateway(program: &Path, upstream: &Self, scratch: &Path) -> Result<Self> {
+        Self::gateway_before(program, &[("bench".to_owned(), &upstream.url)], scratch)
+    }
+
+    /// The same before several, each on its own route; where there are many, also together on `/mcp`. Its URL is that
+    /// of the first.
+    pub(crate) fn gateway_before(
+        program: &Path,
+        upstreams: &[(String, &str)],
+        scratch: &Path,
+    ) -> Result<Self> {
         let directory = scratch.join(format!("bench-{}", std::process::id()));
         fs::create_dir_all(&directory)?;
         let (data, admin) = (free_port()?, free_port()?);
         let config = directory.join("portcullis.yaml");
-        fs::write(&config, configuration(data, admin, &directory, &upstream.url))?;
+        fs::write(&config, configuration(data, admin, &directory, upstreams))?;
         let log = fs::File::create(directory.join("run.log"))?;
         let child = Command::new(program)
             .arg("run")
@@ -76,7 +93,8 @@ impl Server {
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let url = format!("http://127.0.0.1:{data}/mcp/bench");
+        let first = upstreams.first().map_or("bench", |(name, _)| name);
+        let url = format!("http://127.0.0.1:{data}/mcp/{first}");
         let mut server = Self { child, url, token: None, directory: Some(directory.clone()) };
         server.wait_for(data)?;
         server.wait_for(admin)?;
@@ -157,12 +175,18 @@ fn free_port() -> Result<u16> {
 }
 
 /// Every stage on; the limits that count are raised out of the way, as one caller stands for many here.
-fn configuration(data: u16, admin: u16, directory: &Path, upstream: &str) -> String {
+fn configuration(data: u16, admin: u16, directory: &Path, upstreams: &[(String, &str)]) -> String {
+    let server =
+        |(name, url): &(String, &str)| format!("  {name}:\n    url: {url}\n    trust: trust_on_first_use\n");
+    let servers: String = upstreams.iter().map(server).collect();
+    let names: Vec<&str> = upstreams.iter().map(|(name, _)| name.as_str()).collect();
+    let many = if names.len() > 1 { "aggregate:\n  enabled: true\n" } else { "" };
+    let names = names.join(", ");
     format!(
-        "listen:\n  address: 127.0.0.1:{data}\nadmin:\n  address: 127.0.0.1:{admin}\ndata: {}\nservers:\n  bench:\n    \
-         url: {upstream}\n    trust: trust_on_first_use\nidentities:\n  api_keys: true\nroles:\n  bench:\n    \
+        "listen:\n  address: 127.0.0.1:{data}\nadmin:\n  address: 127.0.0.1:{admin}\ndata: {}\nservers:\n{servers}{many}\
+         identities:\n  api_keys: true\nroles:\n  bench:\n    \
          description: May call the one tool and mask what should be masked.\n    allow:\n      - actions: [connect]\n        \
-         servers: [bench]\n      - actions: [call_tool]\n        servers: [bench]\n        tools: [echo, 'echo_*']\nlimits:\n  \
+         servers: [{names}, aggregate]\n      - actions: [call_tool]\n        servers: [{names}]\n        tools: [echo, 'echo_*']\nlimits:\n  \
          caller_rate_per_s: 1000000\n  caller_burst_max: 1000000\n  source_rate_per_s: 1000000\n  \
          source_burst_max: 1000000\n  sessions_max: 50000\n  caller_sessions_max: 50000\n  connections_max: 50000\n  \
          caller_calls_max: 50000\n  server_calls_max: 50000\n  caller_streams_max: 50000\n  \

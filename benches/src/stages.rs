@@ -138,7 +138,7 @@ fn nanoseconds(stage: usize, size: usize) -> Result<f64> {
 /// The stage of that number, with everything prepared that a running gateway has prepared.
 fn work(stage: usize, size: usize) -> Result<Box<dyn FnMut()>> {
     let limits = Limits::default();
-    let request = call(12_345, size, Era::Legacy);
+    let request = call(12_345, TOOL, size, Era::Legacy);
     let (head, tail) = answer_parts(size, Era::Legacy);
     let answer = Bytes::from([head.as_bytes(), b"12345", &tail].concat());
     Ok(match stage {

@@ -1,8 +1,10 @@
-//! What costs without being a call: memory of idle event streams beside the bare proxy's, the time from start to the
-//! first answer, and a list of many tools.
+//! What costs without being a plain call: memory of idle event streams beside the bare proxy's, the time from start to
+//! the first answer, a list of many tools, and routes that rewrite.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::account::Memory;
 use crate::compare;
 use crate::load::{self, Target};
-use crate::payload::Era;
+use crate::payload::{Era, TOOL};
 use crate::servers::Server;
 
 /// File descriptors that a process needs beside those of its streams.
@@ -22,11 +24,13 @@ const OPENING: usize = 16;
 const STARTS: usize = 7;
 /// Lists that are measured.
 const LISTS: usize = 400;
+/// What a host says first.
+const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
 
 /// What is aimed at.
 const STREAM_KIB_AIM: f64 = 16.0;
 const START_MS_AIM: f64 = 50.0;
-const LIST_US_AIM: f64 = 1_000.0;
+pub(crate) const LIST_US_AIM: f64 = 1_000.0;
 
 /// How much, and of what.
 #[derive(clap::Args, Debug)]
@@ -43,9 +47,51 @@ pub(crate) struct Options {
     /// Measure this binary.
     #[arg(long)]
     program: Option<PathBuf>,
+    /// Print JSON instead of lines.
+    #[arg(long)]
+    json: bool,
     /// Fail when a target is missed.
     #[arg(long)]
     strict: bool,
+}
+
+/// One figure beside what is aimed at.
+#[derive(Debug, serde::Serialize)]
+struct Row {
+    name: String,
+    aim: f64,
+    seen: f64,
+    unit: &'static str,
+    met: bool,
+    note: String,
+}
+
+/// What was measured so far.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    rows: Vec<Row>,
+    /// Said at the end, instead of line by line.
+    json: bool,
+}
+
+impl Rows {
+    /// Adds a figure; no more than `aim` is wanted.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        seen: f64,
+        aim: f64,
+        unit: &'static str,
+        note: &str,
+    ) -> Result<()> {
+        let met = seen <= aim;
+        self.rows.push(Row { name: name.to_owned(), aim, seen, unit, met, note: note.to_owned() });
+        if self.json {
+            return Ok(());
+        }
+        let word = if met { "met" } else { "MISSED" };
+        crate::say(&format!("{name:<50} aim {aim:>7.1}  seen {seen:>8.2} {unit:<4} {word:<7} {note}"))
+    }
 }
 
 /// Measures and prints. True when every target is met.
@@ -56,40 +102,95 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     };
     let own = std::env::current_exe()?;
     let scratch = own.parent().context("no directory")?;
-    let mut met = start_up(&program, scratch)?;
-    met &= crate::single()?.block_on(lists(&program, scratch, options.tools))?;
-    met &= crate::single()?.block_on(streams(&program, scratch, options.streams))?;
-    Ok(met || !options.strict)
-}
-
-fn verdict(name: &str, seen: f64, aim: f64, unit: &str, note: &str) -> Result<bool> {
-    let met = seen <= aim;
-    let word = if met { "met" } else { "MISSED" };
-    crate::say(&format!("{name:<46} aim {aim:>7.1}  seen {seen:>8.2} {unit:<4} {word:<7} {note}"))?;
-    Ok(met)
-}
-
-fn start_up(program: &Path, scratch: &Path) -> Result<bool> {
-    let upstream = Server::upstream()?;
-    let mut met = true;
-    for (fresh, name) in [(false, "start-up, data directory there"), (true, "start-up, first start")] {
-        let mut times = Vec::with_capacity(STARTS);
-        for _ in 0..STARTS {
-            times.push(Server::start_up(program, &upstream, scratch, fresh)?);
-        }
-        times.sort();
-        let ms = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1_000.0);
-        let note = format!("least {:.1}, most {:.1}", ms(times.first()), ms(times.last()));
-        met &= verdict(name, ms(times.get(STARTS / 2)), START_MS_AIM, "ms", &note)?;
+    let mut rows = Rows { json: options.json, ..Rows::default() };
+    start_up(&program, scratch, &mut rows)?;
+    wrapped(&program, scratch, &mut rows)?;
+    crate::single()?.block_on(list(&program, scratch, options.tools, &mut rows))?;
+    crate::single()?.block_on(crate::routes::run(&program, scratch, &mut rows))?;
+    crate::single()?.block_on(streams(&program, scratch, options.streams, &mut rows))?;
+    if rows.json {
+        crate::say(&serde_json::to_string_pretty(&rows.rows)?)?;
     }
-    Ok(met)
+    Ok(!options.strict || rows.rows.iter().all(|row| row.met))
 }
 
-async fn lists(program: &Path, scratch: &Path, tools: usize) -> Result<bool> {
+fn ms(time: Option<&Duration>) -> f64 {
+    time.map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
+}
+
+/// The middle of several times, and the least and the greatest in words.
+fn middle(mut times: Vec<Duration>) -> (f64, String) {
+    times.sort();
+    let note = format!("least {:.1}, most {:.1}", ms(times.first()), ms(times.last()));
+    (ms(times.get(times.len() / 2)), note)
+}
+
+fn start_up(program: &Path, scratch: &Path, rows: &mut Rows) -> Result<()> {
+    let upstream = Server::upstream()?;
+    for (fresh, name) in [(false, "start-up, data directory there"), (true, "start-up, first start")] {
+        let times: Result<Vec<_>> =
+            (0..STARTS).map(|_| Server::start_up(program, &upstream, scratch, fresh)).collect();
+        let (seen, note) = middle(times?);
+        rows.add(name, seen, START_MS_AIM, "ms", &note)?;
+    }
+    Ok(())
+}
+
+/// What `wrap` adds to the start of a server: until it answers `initialize`, beside the server alone, in turn.
+fn wrapped(program: &Path, scratch: &Path, rows: &mut Rows) -> Result<()> {
+    let data = scratch.join(format!("bench-wrap-{}", std::process::id()));
+    let (mut alone, mut guarded) = (Vec::with_capacity(STARTS), Vec::with_capacity(STARTS));
+    // The first makes the data directory.
+    for _ in 0..=STARTS {
+        let mut plain = Command::new(program);
+        plain.arg("sample-server");
+        alone.push(greeted(plain)?);
+        let mut command = Command::new(program);
+        command.arg("wrap").arg("--data").arg(&data).arg("--").arg(program).arg("sample-server");
+        guarded.push(greeted(command)?);
+    }
+    fs::remove_dir_all(&data)?;
+    let first = guarded.remove(0);
+    let (alone, _) = middle(alone);
+    let (seen, note) = middle(guarded);
+    let note = format!("whole: {note}; the child alone {alone:.1}; first start {:.1}", ms(Some(&first)));
+    rows.add("start-up of wrap, beyond the child's", seen - alone, START_MS_AIM, "ms", &note)
+}
+
+/// How long a server on standard input takes from its start until it answers.
+fn greeted(mut command: Command) -> Result<Duration> {
+    let begun = Instant::now();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("no start")?;
+    let mut input = child.stdin.take().context("no input")?;
+    writeln!(input, "{HELLO}")?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+    let time = begun.elapsed();
+    drop(input);
+    child.wait()?;
+    ensure!(line.contains("protocolVersion"), "no answer to `initialize`: {line}");
+    Ok(time)
+}
+
+async fn list(program: &Path, scratch: &Path, tools: usize, rows: &mut Rows) -> Result<()> {
     let upstream = Server::upstream_of(tools)?;
     let gateway = Server::gateway(program, &upstream, scratch)?;
-    let target = Target { url: gateway.url.parse()?, token: gateway.token.clone(), era: Era::Legacy };
-    let mut lanes = load::open(&target, 1).await.with_context(|| gateway.log())?;
+    let (p50, note) = lists(&target(&gateway)?, tools).await.with_context(|| gateway.log())?;
+    rows.add(&format!("tools/list of {tools} tools, p50"), p50, LIST_US_AIM, "µs", &note)
+}
+
+fn target(server: &Server) -> Result<Target> {
+    Ok(Target { url: server.url.parse()?, token: server.token.clone(), era: Era::Legacy, tool: TOOL })
+}
+
+/// The median time of a list of so many tools, µs, and the rest in words.
+pub(crate) async fn lists(target: &Target, tools: usize) -> Result<(f64, String)> {
+    let mut lanes = load::open(target, 1).await?;
     let lane = lanes.first_mut().context("no lane")?;
     // The first answers wait for the catalogue.
     let whole = loop {
@@ -107,11 +208,10 @@ async fn lists(program: &Path, scratch: &Path, tools: usize) -> Result<bool> {
     }
     times.sort_by(f64::total_cmp);
     let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or(f64::INFINITY);
-    let note = format!("p99 {:.0}, {} KiB", at(99), whole / 1024);
-    verdict(&format!("tools/list of {tools} tools, p50"), at(50), LIST_US_AIM, "µs", &note)
+    Ok((at(50), format!("p99 {:.0}, {} KiB", at(99), whole / 1024)))
 }
 
-async fn streams(program: &Path, scratch: &Path, wanted: usize) -> Result<bool> {
+async fn streams(program: &Path, scratch: &Path, wanted: usize, rows: &mut Rows) -> Result<()> {
     raise_descriptors(wanted as u64 * 2 + DESCRIPTORS_SPARE);
     // Two descriptors a stream, one to each side.
     let most = (descriptors()?.saturating_sub(DESCRIPTORS_SPARE) / 2) as usize;
@@ -123,12 +223,12 @@ async fn streams(program: &Path, scratch: &Path, wanted: usize) -> Result<bool> 
     if count < wanted {
         note.push_str(&format!("; {count} of {wanted}, since a process here may open no more files"));
     }
-    verdict(&format!("memory of an idle stream, {count} open"), gateway, STREAM_KIB_AIM, "KiB", &note)
+    rows.add(&format!("memory of an idle stream, {count} open"), gateway, STREAM_KIB_AIM, "KiB", &note)
 }
 
 /// KiB of resident memory that each of so many open streams adds.
 async fn held(server: &Server, count: usize) -> Result<f64> {
-    let target = Target { url: server.url.parse()?, token: server.token.clone(), era: Era::Legacy };
+    let target = target(server)?;
     // What the first callers bring for all is no cost of a stream.
     let warm = open(&target, OPENING, OPENING).await.with_context(|| server.log())?;
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -19,10 +19,10 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 const SESSION: &str = "mcp-session-id";
 
 /// Listens on loopback, prints the address and serves until it is killed.
-pub(crate) async fn serve(port: u16, tools: usize) -> Result<()> {
+pub(crate) async fn serve(port: u16, tools: usize, only: Option<Era>) -> Result<()> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
     crate::say(&format!("listening {}", listener.local_addr()?))?;
-    let answers = Arc::new(Answers::new(tools));
+    let answers = Arc::new(Answers::new(tools, only));
     loop {
         let (stream, _) = listener.accept().await.context("cannot accept")?;
         stream.set_nodelay(true)?;
@@ -45,16 +45,18 @@ struct Answers {
     modern: Vec<(usize, Bytes)>,
     sessions: AtomicU64,
     tools: String,
+    only: Option<Era>,
 }
 
 impl Answers {
-    fn new(tools: usize) -> Self {
+    fn new(tools: usize, only: Option<Era>) -> Self {
         let of = |era| SIZES.iter().map(|&size| (size, answer_parts(size, era).1)).collect();
         Self {
             legacy: of(Era::Legacy),
             modern: of(Era::Modern),
             sessions: AtomicU64::new(1),
             tools: self::tools(tools),
+            only,
         }
     }
 
@@ -165,9 +167,9 @@ fn respond(answers: &Answers, era: Era, body: &[u8]) -> Response<Parts> {
     let tail = match call.method {
         "tools/call" => tool(answers, era, call.params),
         "tools/list" => result(era, &answers.tools),
-        "initialize" => result(Era::Legacy, &initialize()),
+        "initialize" if answers.only != Some(Era::Modern) => result(Era::Legacy, &initialize()),
         "ping" => result(Era::Legacy, "{}"),
-        "server/discover" => result(Era::Modern, &discover()),
+        "server/discover" if answers.only != Some(Era::Legacy) => result(Era::Modern, &discover()),
         _ => Bytes::from_static(b",\"error\":{\"code\":-32601,\"message\":\"Method not found\"}}"),
     };
     let mut head = BytesMut::with_capacity(48);

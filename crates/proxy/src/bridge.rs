@@ -114,7 +114,7 @@ fn parse(bytes: Bytes, limits: &Limits) -> Result<Message, Refusal> {
 }
 
 /// The answer to a request of the gateway itself; what else the server says in its course is dropped.
-async fn only_answer(reply: Reply, limits: &Limits) -> Result<Message, Refusal> {
+pub(crate) async fn only_answer(reply: Reply, limits: &Limits) -> Result<Message, Refusal> {
     let mut events = match reply {
         Reply::Unary { bytes, .. } => return parse(bytes, limits),
         Reply::Accepted => return Err(Refusal::new(Code::AnswerInvalid, "a request that was not answered")),

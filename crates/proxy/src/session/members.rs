@@ -45,6 +45,7 @@ pub struct Members {
     slots: Mutex<BTreeMap<Arc<str>, Arc<Slot>>>,
     running: Arc<Mutex<HashMap<Bytes, Arc<str>>>>,
     joining: Mutex<Option<mpsc::Sender<Arc<str>>>>,
+    level: Mutex<Option<Arc<str>>>,
 }
 
 impl Members {
@@ -72,6 +73,17 @@ impl Members {
         if let Some(slot) = lock(&self.slots).get(server) {
             *lock(&slot.held) = None;
         }
+    }
+
+    /// From which level on the client wants to be told of logs.
+    #[must_use]
+    pub fn level(&self) -> Option<Arc<str>> {
+        lock(&self.level).clone()
+    }
+
+    /// The client has named a level.
+    pub fn set_level(&self, level: &str) {
+        *lock(&self.level) = Some(Arc::from(level));
     }
 
     /// A request with this id goes to `server`, until what is returned is dropped.

@@ -13,7 +13,7 @@ use crate::{
     extensions,
     head::{LAST_EVENT_ID, METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb, secret_value},
     session::Backend,
-    settings::Transport,
+    settings::{ServerSettings, Transport},
     tasks,
 };
 
@@ -50,7 +50,7 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
     narrow(&mut recorded)?;
     let aimed = &recorded.inspected.permitted.valid.aimed;
     let mut headers = HeaderMap::new();
-    if let Transport::Http { headers: secrets, .. } = &aimed.server.settings.transport {
+    if let Transport::Http { .. } = &aimed.server.settings.transport {
         let (call, client) = (&aimed.call, &aimed.call.head.headers);
         for name in PASSED {
             if let Some(value) = client.get(&name) {
@@ -78,11 +78,23 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
                 }
             }
         }
+        headers.extend(credentials(&aimed.server.settings)?);
+    }
+    Ok(Armed { recorded, headers, obligations, unwanted: Arc::default() })
+}
+
+/// The headers that a server wants of everybody.
+///
+/// # Errors
+/// `internal` when one of them cannot be written.
+pub(in crate::stages) fn credentials(settings: &ServerSettings) -> Result<HeaderMap, Refusal> {
+    let mut headers = HeaderMap::new();
+    if let Transport::Http { headers: secrets, .. } = &settings.transport {
         for (name, secret) in secrets {
             headers.insert(name, secret_value(secret.expose())?);
         }
     }
-    Ok(Armed { recorded, headers, obligations, unwanted: Arc::default() })
+    Ok(headers)
 }
 
 /// What the permit, and those of the tasks that the call names, demand of the answer.

@@ -80,7 +80,9 @@ pub(super) fn permit(
         let view = aimed.call.message().and_then(|message| message.params()?.get("arguments"));
         view.map_or_else(|| serde_json::Value::Object(serde_json::Map::new()), |view| view.to_value())
     };
-    let permit = rules.policy.permit(caller, aimed.call.action, &aimed.target, Some(&arguments), &context);
+    // What concerns all of its servers is asked about each of them where it is done.
+    let action = if aimed.server.group.is_some() { Action::Connect } else { aimed.call.action };
+    let permit = rules.policy.permit(caller, action, &aimed.target, Some(&arguments), &context);
     permit.map_err(Denied::Call)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```compile_fail
 //! use portcullis_proxy::stages::{authorize::Permitted, forward};
-//! # async fn skip(gateway: &portcullis_proxy::Gateway, rules: &portcullis_proxy::rules::Rules, permitted: Permitted) {
+//! # async fn skip(gateway: &std::sync::Arc<portcullis_proxy::Gateway>, rules: &portcullis_proxy::rules::Rules, permitted: Permitted) {
 //! // A permit alone is not enough: the intent is not recorded, the credentials are not joined.
 //! let _ = forward::call(gateway, rules, &permitted).await;
 //! # }
@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use portcullis_proxy::stages::{arm::Armed, forward};
-//! # async fn go(gateway: &portcullis_proxy::Gateway, rules: &portcullis_proxy::rules::Rules, armed: Armed) {
+//! # async fn go(gateway: &std::sync::Arc<portcullis_proxy::Gateway>, rules: &portcullis_proxy::rules::Rules, armed: Armed) {
 //! let _ = forward::call(gateway, rules, &armed).await;
 //! # }
 //! ```
@@ -23,6 +23,7 @@ mod list;
 mod members;
 mod merged;
 mod streams;
+mod together;
 
 pub(crate) use self::members::decline;
 
@@ -142,6 +143,10 @@ impl Armed {
         limits: &Limits,
     ) -> Result<Option<Message>, Refusal> {
         let aimed = &self.recorded.inspected.permitted.valid.aimed;
+        // What a route over several servers says was exchanged for each of them, by its own name.
+        if aimed.server.group.is_some() {
+            return Ok(Some(message));
+        }
         let context = tasks::Context {
             tasks,
             caller: self.caller(),
@@ -206,7 +211,7 @@ impl Armed {
 ///
 /// # Errors
 /// `upstream.*`, `answer.*`, `session.unknown` when the server has ended it.
-pub async fn call(gateway: &Gateway, rules: &Rules, armed: &Armed) -> Result<Exchange, Refusal> {
+pub async fn call(gateway: &Arc<Gateway>, rules: &Rules, armed: &Armed) -> Result<Exchange, Refusal> {
     let aimed = &armed.recorded.inspected.permitted.valid.aimed;
     if let Some(group) = &aimed.server.group {
         return group::call(gateway, rules, armed, group).await;

@@ -6,7 +6,7 @@ pub mod member;
 use std::sync::Arc;
 
 use portcullis_core::{Action, Caller, Code, Refusal, Target, TargetKind};
-use portcullis_mcp::{method, revision::Era};
+use portcullis_mcp::{jsonrpc::Message, method, revision::Era};
 
 use super::parse::Call;
 use crate::{
@@ -75,23 +75,27 @@ pub async fn target(
         standing(gateway, &call, caller, &target, &item, rules)?;
         found = Some(item);
     }
-    let tasks = named_tasks(gateway, &call, caller, server, rules)?;
+    // A route over several servers has no tasks of its own.
+    let tasks = match call.message().filter(|_| server.group.is_none()) {
+        Some(message) => named_tasks(gateway, &call, message, caller, server, rules)?,
+        None => Vec::new(),
+    };
     if let (Action::Task, [task]) = (call.action, &*tasks) {
         target = tool_of(server, task).ok_or_else(|| no_task("its tool is not in the catalogue"))?.0;
     }
     Ok(Aimed { call, server: Arc::clone(server), target, item: found, tasks, running })
 }
 
-/// The tasks that the call names. Who may not call the tool of one may not follow what the tool does either, and what
+/// The tasks that the call names in `message`. Who may not call the tool of one may not follow what the tool does either, and what
 /// a tool does that changed since is withheld; it can only be cancelled.
-fn named_tasks(
+pub(super) fn named_tasks(
     gateway: &Gateway,
     call: &Call,
+    message: &Message,
     caller: &Caller,
     server: &Server,
     rules: &Rules,
 ) -> Result<Vec<Task>, Refusal> {
-    let Some(message) = call.message() else { return Ok(Vec::new()) };
     let named =
         tasks::named(&gateway.tasks, &call.method(), message, (&caller.id, &server.name), &rules.limits)?;
     let context = call.context(gateway.clock.now());

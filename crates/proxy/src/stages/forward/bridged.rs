@@ -15,9 +15,9 @@ use super::{Armed, Exchange};
 use crate::{
     bridge::{BridgedSession, Crossing},
     gateway::Gateway,
-    rules::Rules,
+    rules::{Rules, Server},
     session::{Backend, Session},
-    stages::parse::Content,
+    stages::{arm, parse::Content},
     upstream::{Reply, Upstream},
 };
 
@@ -108,7 +108,8 @@ async fn initialize(gateway: &Gateway, armed: &Armed, limits: &Limits) -> Result
 /// `initialize`.
 pub(super) async fn open(
     gateway: &Gateway,
-    armed: &Armed,
+    server: &Arc<Server>,
+    caller: &str,
     params: &Bytes,
     limits: &Limits,
 ) -> Result<Backend, Refusal> {
@@ -118,14 +119,14 @@ pub(super) async fn open(
     bytes.push(b'}');
     let message = Message::parse(Bytes::from(bytes), &JsonLimits::request(limits)).map_err(|_| lost())?;
     let crossing = Crossing {
-        server: armed.server(),
-        caller: armed.caller(),
+        server,
+        caller,
         message: &message,
         row: method::find("initialize").ok_or_else(lost)?,
-        headers: armed.headers(),
+        headers: arm::credentials(&server.settings)?,
         annotated: &[],
         limits,
-        unwanted: &armed.unwanted,
+        unwanted: &Arc::default(),
     };
     Ok(Backend::Bridged(gateway.bridge.initialize(&crossing).await?.1))
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use portcullis_core::{Code, Refusal, TargetKind};
+use portcullis_core::{Action, Code, Refusal, Target, TargetKind};
 use portcullis_mcp::{
     json::{ValueKind, View},
-    revision::{Era, LEGACY, LEGACY_SUPPORTED, SUPPORTED},
+    revision::{Era, LEGACY, LEGACY_SUPPORTED, MODERN, SUPPORTED},
 };
 use serde_json::{Map, Value, json};
 
-use super::{Armed, Exchange, INITIALIZE_BYTES_MAX, members, merged, streams};
+use super::{Armed, Exchange, INITIALIZE_BYTES_MAX, members, merged, streams, together};
 use crate::{
     aggregate::Group,
     gateway::Gateway,
@@ -28,7 +28,7 @@ const EXTENSIONS: [&str; 2] = ["io.modelcontextprotocol/tasks", "io.modelcontext
 /// # Errors
 /// `method.unknown` for what a route over several servers does not offer; and as the lists.
 pub(super) async fn call(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     rules: &Rules,
     armed: &Armed,
     group: &Group,
@@ -42,7 +42,7 @@ pub(super) async fn call(
             }
             return Ok(Exchange::plain(Reply::Accepted));
         }
-        Content::OpenStream => return streams::legacy(rules, group, parts),
+        Content::OpenStream => return streams::legacy(gateway, rules, armed, group, parts),
         Content::Message(_) => {}
     }
     if let Some(kind) = call.row.and_then(|row| row.list) {
@@ -53,6 +53,13 @@ pub(super) async fn call(
         "server/discover" => answer(armed, &discover(rules, group)),
         "ping" => answer(armed, &json!({})),
         "subscriptions/listen" => streams::modern(gateway, rules, armed, group),
+        "tasks/list" => together::tasks(gateway, rules, armed, group).await.map(unary),
+        "logging/setLevel" => {
+            if let Some(parts) = parts {
+                together::set_level(gateway, rules, armed, parts).await?;
+            }
+            answer(armed, &json!({}))
+        }
         // Each server is told that its session is initialized when it is opened. What is running no more needs no
         // cancelling, and a token that no server gave is nobody's progress.
         "notifications/initialized" | "notifications/cancelled" | "notifications/progress" => {
@@ -60,7 +67,13 @@ pub(super) async fn call(
         }
         "notifications/roots/list_changed" => {
             if let (Some(parts), Some(message)) = (parts, armed.message()) {
-                members::tell(parts, rules, message).await;
+                let context = call.context(gateway.clock.now());
+                let caller = &armed.recorded.inspected.permitted.caller;
+                let may = |server: &Arc<str>| {
+                    let target = Target { server: Arc::clone(server), item: None, digest: None };
+                    rules.policy.may_see(caller, Action::Answer, &target, &context)
+                };
+                members::tell(parts, rules, message, may).await;
             }
             Ok(Exchange::plain(Reply::Accepted))
         }
@@ -111,14 +124,19 @@ fn info() -> Value {
     json!({ "name": "portcullis", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// What all servers of the route speak; where they have nothing in common, or none was asked yet, all that the
-/// gateway speaks: a server that does not speak what its client speaks refuses its own calls alone.
-fn versions(rules: &Rules, group: &Group) -> Vec<String> {
+/// What every server of the route can be spoken to in: its own versions, the newer revision where it speaks an older
+/// one, and the older ones where it speaks the newer, since it is bridged then. A server that was not asked yet
+/// excludes nothing.
+fn versions(rules: &Rules, group: &Group) -> Vec<&'static str> {
     let spoken: Vec<_> = servers(rules, group).map(|server| server.catalog.versions()).collect();
-    let known: Vec<_> = spoken.iter().filter(|versions| !versions.is_empty()).collect();
-    let common = |version: &&&str| known.iter().all(|versions| versions.iter().any(|own| own == **version));
-    let common: Vec<String> = SUPPORTED.iter().filter(common).map(|version| (*version).to_owned()).collect();
-    if common.is_empty() { SUPPORTED.iter().map(|version| (*version).to_owned()).collect() } else { common }
+    let speaks = |own: &[String], version: &str| {
+        let named = |version: &str| own.iter().any(|own| own == version);
+        own.is_empty()
+            || named(version)
+            || if version == MODERN { LEGACY_SUPPORTED.iter().any(|one| named(one)) } else { named(MODERN) }
+    };
+    let common = |version: &&str| spoken.iter().all(|own| speaks(own, version));
+    SUPPORTED.iter().copied().filter(common).collect()
 }
 
 fn servers<'r>(rules: &'r Rules, group: &'r Group) -> impl Iterator<Item = &'r Arc<crate::rules::Server>> {
@@ -151,9 +169,14 @@ fn offer(rules: &Rules, group: &Group, era: Era) -> Map<String, Value> {
         if stated.get("completions").is_some() {
             capabilities.insert("completions".into(), json!({}));
         }
-        if let (Era::Legacy, Some(_)) = (era, stated.path(&["tasks", "requests"])) {
-            capabilities
-                .insert("tasks".into(), json!({ "cancel": {}, "requests": { "tools": { "call": {} } } }));
+        if era == Era::Legacy {
+            if stated.get("logging").is_some() {
+                capabilities.insert("logging".into(), json!({}));
+            }
+            if stated.path(&["tasks", "requests"]).is_some() {
+                let offered = json!({ "cancel": {}, "list": {}, "requests": { "tools": { "call": {} } } });
+                capabilities.insert("tasks".into(), offered);
+            }
         }
         extensions(stated, &mut capabilities);
     }

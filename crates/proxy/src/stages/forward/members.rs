@@ -13,7 +13,7 @@ use portcullis_mcp::{
     revision::LEGACY,
 };
 
-use super::{Armed, Exchange, bridged};
+use super::{Armed, Exchange, bridged, together};
 use crate::{
     gateway::Gateway,
     head::{SESSION, VERSION, Verb, secret_value},
@@ -32,24 +32,40 @@ pub(super) async fn session(
     armed: &Armed,
     limits: &Limits,
 ) -> Result<Option<Arc<Session>>, Refusal> {
-    let Some((session, members)) = armed.via().and_then(|via| of_group(via.session.as_ref()?)) else {
-        return Ok(armed.session().cloned());
-    };
-    let server = armed.server();
+    match armed.via() {
+        Some(via) if via.session.is_some() => {
+            open_part(gateway, armed, armed.server(), limits).await.map(Some)
+        }
+        _ => Ok(armed.session().cloned()),
+    }
+}
+
+/// The part of the client's session that belongs to `server`, opened if it is not.
+pub(super) async fn open_part(
+    gateway: &Gateway,
+    armed: &Armed,
+    server: &Arc<Server>,
+    limits: &Limits,
+) -> Result<Arc<Session>, Refusal> {
+    let (session, members) = armed
+        .own_session()
+        .and_then(of_group)
+        .ok_or_else(|| Refusal::new(Code::Internal, "a session with one server on a route over several"))?;
     let slot = members.slot(&server.name);
     if let Some(open) = slot.session().filter(|open| open.declared == server.settings.digest) {
-        return Ok(Some(open));
+        return Ok(open);
     }
     let _opening = slot.opening().await;
     if let Some(open) = slot.session().filter(|open| open.declared == server.settings.digest) {
-        return Ok(Some(open));
+        return Ok(open);
     }
     let straight = open(gateway, server, armed.caller(), &session.params, limits).await;
     let (backend, version) = match straight {
         // Only a server that refuses, and is of the newer era, is bridged.
-        Err(refusal) if bridged::refused(&refusal) && server.upstream.speaks_modern(limits).await? => {
-            (bridged::open(gateway, armed, &session.params, limits).await?, LEGACY.to_owned())
-        }
+        Err(refusal) if bridged::refused(&refusal) && server.upstream.speaks_modern(limits).await? => (
+            bridged::open(gateway, server, armed.caller(), &session.params, limits).await?,
+            LEGACY.to_owned(),
+        ),
         straight => straight?,
     };
     let part = gateway.sessions.part(NewSession {
@@ -60,9 +76,10 @@ pub(super) async fn session(
         backend,
         params: session.params.clone(),
     });
+    together::log_from(gateway, server, &part, members, limits).await;
     slot.put(Arc::clone(&part));
     members.joined(&server.name);
-    Ok(Some(part))
+    Ok(part)
 }
 
 /// The session with the call's server, once there is one.
@@ -188,10 +205,16 @@ pub(super) async fn end(members: &Members, rules: &Rules) {
     }
 }
 
-/// Tells every server that has a session already; one that cannot be told hears it by the next call that fails.
-pub(super) async fn tell(members: &Members, rules: &Rules, message: &Message) {
+/// Tells every server that has a session already and that the caller may tell; one that cannot be told hears it by the
+/// next call that fails.
+pub(super) async fn tell(
+    members: &Members,
+    rules: &Rules,
+    message: &Message,
+    may: impl Fn(&Arc<str>) -> bool,
+) {
     for (name, session) in members.open() {
-        let Some(server) = rules.servers.get(&*name) else { continue };
+        let Some(server) = rules.servers.get(&*name).filter(|_| may(&name)) else { continue };
         let told = match (&server.upstream, &session.backend) {
             (Upstream::Stdio(_), Backend::Stdio { process, .. }) => {
                 process.notify(message, Some(&session.id)).await

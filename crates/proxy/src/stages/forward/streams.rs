@@ -4,14 +4,14 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use portcullis_core::{Action, Code, Limits, Refusal, Target, TargetKind};
+use portcullis_core::{Action, Code, Limits, Obligations, Refusal, Target, TargetKind};
 use portcullis_mcp::{
-    alias::{Prefix, split_uri},
+    alias::{Prefix, split, split_uri},
     json::JsonLimits,
     jsonrpc::{Message, Shape},
-    sse,
+    method, sse,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -20,28 +20,46 @@ use tokio::{
 use super::{Armed, Exchange};
 use crate::{
     aggregate::{Group, Member},
+    bridge::{Crossing, Unwanted},
     gateway::{self, Gateway},
     head::Verb,
     rules::{Rules, Server},
     session::{Backend, Members, Session},
+    stages::{arm, resolve},
+    tasks,
     upstream::{Events, Merged, Reply, Upstream, stdio::Owner},
 };
 
 /// How long a server that cannot be listened to is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// One server that is listened to.
+const LISTEN: &str = "subscriptions/listen";
+
+const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+
+/// One server that is listened to for a caller.
 #[derive(Clone, Debug)]
 struct Source {
+    gateway: Arc<Gateway>,
+    caller: Arc<str>,
     prefix: Prefix,
     server: Arc<Server>,
     limits: Limits,
+    unwanted: Arc<Unwanted>,
 }
 
 impl Source {
-    fn of(member: &Member, rules: &Rules) -> Option<Self> {
-        let server = Arc::clone(rules.servers.get(&*member.server)?);
-        Some(Self { prefix: member.prefix.clone(), server, limits: rules.limits.clone() })
+    fn of(gateway: &Arc<Gateway>, rules: &Rules, armed: &Armed, member: &Member) -> Option<Self> {
+        Some(Self {
+            gateway: Arc::clone(gateway),
+            caller: Arc::from(armed.caller()),
+            prefix: member.prefix.clone(),
+            server: Arc::clone(rules.servers.get(&*member.server)?),
+            limits: rules.limits.clone(),
+            unwanted: Arc::clone(&armed.unwanted),
+        })
     }
 
     /// Hands on what comes, under exposed names, until the stream ends.
@@ -54,28 +72,107 @@ impl Source {
                 self.server.changed(self.limits.clone());
             }
             let acknowledges = message.method_name().as_deref() == Some(ACKNOWLEDGED);
-            match message.shape() {
+            let message = match message.shape() {
                 // The route acknowledged for all of its servers, and goes on when one of them ends.
                 Shape::Response | Shape::Error => return,
-                Shape::Notification if acknowledges => {}
-                Shape::Notification | Shape::Request => {
-                    let data = self.prefix.outward(&message).unwrap_or_else(|| message.bytes().clone());
-                    if to.send(sse::Event::message(data)).await.is_err() {
-                        return;
-                    }
-                }
+                Shape::Notification if acknowledges => continue,
+                Shape::Notification => self.told(message),
+                // Declined further on, by the id under which it was asked.
+                Shape::Request => Some(message),
+            };
+            let Some(message) = message else { continue };
+            let data = self.prefix.outward(&message).unwrap_or_else(|| message.bytes().clone());
+            if to.send(sse::Event::message(data)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A notification with our ids of tasks; nothing when it tells of a task of somebody else.
+    fn told(&self, message: Message) -> Option<Message> {
+        let context = tasks::Context {
+            tasks: &self.gateway.tasks,
+            caller: &self.caller,
+            server: &self.server.name,
+            method: "",
+            tool: None,
+            obligations: &Obligations::default(),
+            named: &[],
+            limits: &self.limits,
+        };
+        tasks::outward(&context, message).ok()?
+    }
+
+    /// The stream of a session with the server, if it offers one.
+    async fn stream(&self, session: &Session) -> Option<Events> {
+        let reply = match (&self.server.upstream, &session.backend) {
+            (_, Backend::Bridged(bridged)) => {
+                let headers = arm::credentials(&self.server.settings).ok()?;
+                self.gateway.bridge.changes(&self.server, &self.caller, &headers, bridged, &self.unwanted)
+            }
+            (Upstream::Stdio(_), Backend::Stdio { process, .. }) => {
+                return Some(Events::Stdio(process.open_stream(&session.id)));
+            }
+            (Upstream::Http(peer), Backend::Http(id)) => {
+                let within = (id.as_deref(), session.version.as_str());
+                peer.within(Verb::Get, within, Bytes::new(), &self.limits).await.ok()?
+            }
+            (Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_), _) => return None,
+        };
+        match reply {
+            Reply::Stream { events, .. } => Some(events),
+            Reply::Accepted | Reply::Unary { .. } => None,
+        }
+    }
+
+    /// Listens until the server ends it; whether to listen again.
+    async fn listen(&self, request: &Message, to: &mpsc::Sender<sse::Event>) -> bool {
+        match self.listening(request).await {
+            Ok(Reply::Stream { events, .. }) => {
+                self.follow(events, to).await;
+                !to.is_closed()
+            }
+            // It has said that it offers nothing to hear.
+            Ok(Reply::Accepted | Reply::Unary { .. }) => false,
+            Err(_) => !to.is_closed(),
+        }
+    }
+
+    async fn listening(&self, request: &Message) -> Result<Reply, Refusal> {
+        let (server, limits) = (&self.server, &self.limits);
+        if !server.upstream.speaks_modern(limits).await? {
+            let lost = || Refusal::new(Code::Internal, "no such method");
+            let crossing = Crossing {
+                server,
+                caller: &self.caller,
+                message: request,
+                row: method::find(LISTEN).ok_or_else(lost)?,
+                headers: arm::credentials(&server.settings)?,
+                annotated: &[],
+                limits,
+                unwanted: &self.unwanted,
+            };
+            return self.gateway.bridge.from_modern(crossing).await;
+        }
+        match &server.upstream {
+            Upstream::Group => {
+                Err(Refusal::new(Code::Internal, "a route over several servers inside another"))
+            }
+            Upstream::Http(peer) => peer.listen(request.bytes().clone(), limits).await,
+            Upstream::Stdio(peer) => {
+                let process = peer.modern(Owner::Caller(&self.caller), limits).await?;
+                let lines = process.request(request, None, true).await?;
+                Ok(Reply::Stream { events: Events::Stdio(lines), session: None })
             }
         }
     }
 }
 
-const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
-
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
-
 /// The stream of a session: what the servers say whose sessions are open, and those that are opened later.
 pub(super) fn legacy(
+    gateway: &Arc<Gateway>,
     rules: &Rules,
+    armed: &Armed,
     group: &Group,
     parts: Option<&Arc<Members>>,
 ) -> Result<Exchange, Refusal> {
@@ -83,7 +180,7 @@ pub(super) fn legacy(
     let sources: HashMap<Arc<str>, Source> = group
         .members()
         .iter()
-        .filter_map(|member| Some((Arc::clone(&member.server), Source::of(member, rules)?)))
+        .filter_map(|member| Some((Arc::clone(&member.server), Source::of(gateway, rules, armed, member)?)))
         .collect();
     let mut joins = parts.joins();
     let events = Merged::new(|to| async move {
@@ -96,7 +193,7 @@ pub(super) fn legacy(
                 };
                 let to = to.clone();
                 let stream = streams.spawn(async move {
-                    if let Some(events) = open_stream(&source, &session).await {
+                    if let Some(events) = source.stream(&session).await {
                         source.follow(events, &to).await;
                     }
                 });
@@ -121,26 +218,9 @@ const fn stream(events: Merged) -> Exchange {
     Exchange::plain(Reply::Stream { events: Events::Merged(events), session: None })
 }
 
-async fn open_stream(source: &Source, session: &Session) -> Option<Events> {
-    match (&source.server.upstream, &session.backend) {
-        (Upstream::Stdio(_), Backend::Stdio { process, .. }) => {
-            Some(Events::Stdio(process.open_stream(&session.id)))
-        }
-        (Upstream::Http(peer), Backend::Http(id)) => {
-            let within = (id.as_deref(), session.version.as_str());
-            match peer.within(Verb::Get, within, Bytes::new(), &source.limits).await {
-                Ok(Reply::Stream { events, .. }) => Some(events),
-                // Servers need not offer one.
-                Ok(Reply::Accepted | Reply::Unary { .. }) | Err(_) => None,
-            }
-        }
-        (Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_), _) => None,
-    }
-}
-
 /// `subscriptions/listen`: each server is asked for its part of what the client wants to hear.
 pub(super) fn modern(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     rules: &Rules,
     armed: &Armed,
     group: &Group,
@@ -149,8 +229,7 @@ pub(super) fn modern(
         armed.message().ok_or_else(|| Refusal::new(Code::Internal, "a request without a message"))?;
     let request: Value = serde_json::from_slice(request.bytes())
         .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-    let wanted = request.pointer("/params/notifications").filter(|wanted| wanted.is_object());
-    let wanted = wanted.ok_or_else(|| {
+    let wanted = request.pointer("/params/notifications").and_then(Value::as_object).ok_or_else(|| {
         Refusal::new(Code::RequestMeta, "`notifications` is not an object")
             .saying("`notifications` must be an object")
     })?;
@@ -158,32 +237,37 @@ pub(super) fn modern(
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;
     let context = call.context(gateway.clock.now());
     let may = |action, target: &Target| rules.policy.may_see(caller, action, target, &context);
-    let mut asked = Vec::new();
+    let (mut asked, mut promised) = (Vec::new(), Map::new());
     for member in group.members() {
-        let Some(source) = Source::of(member, rules) else { continue };
+        let Some(source) = Source::of(gateway, rules, armed, member) else { continue };
         let target = Target { server: Arc::clone(&member.server), item: None, digest: None };
         let part = if may(Action::Connect, &target) { part(wanted, member, &may) } else { None };
-        if let Some(part) = part {
-            let mut own = request.clone();
-            if let Some(slot) = own.pointer_mut("/params/notifications") {
-                *slot = part;
-            }
-            asked.push((source, Bytes::from(own.to_string())));
+        let Some(part) = part else { continue };
+        promise(&mut promised, &part, &member.prefix);
+        let mut own = request.clone();
+        if let Some(slot) = own.pointer_mut("/params/notifications") {
+            *slot = Value::Object(part);
         }
+        let message = tasks::reparsed(Bytes::from(own.to_string()))?;
+        let named = resolve::named_tasks(gateway, call, &message, caller, &source.server, rules)?;
+        asked.push((source, tasks::inward(LISTEN, &message, &named)?));
+    }
+    let count = |of: &Map<String, Value>| of.get("taskIds").and_then(Value::as_array).map_or(0, Vec::len);
+    if count(wanted) != count(&promised) {
+        return Err(Refusal::new(Code::TaskUnknown, "no task of this caller on this route"));
     }
     let acknowledged = json!({ "jsonrpc": "2.0", "method": ACKNOWLEDGED,
-        "params": { "_meta": { SUBSCRIPTION: request.get("id") }, "notifications": wanted } });
+        "params": { "_meta": { SUBSCRIPTION: request.get("id") }, "notifications": promised } });
     let acknowledged = sse::Event::message(Bytes::from(acknowledged.to_string()));
-    let caller: Arc<str> = Arc::from(armed.caller());
     let events = Merged::new(|to| async move {
         if to.send(acknowledged).await.is_err() {
             return;
         }
         let mut streams = JoinSet::new();
-        for (source, body) in asked {
-            let (to, caller) = (to.clone(), Arc::clone(&caller));
+        for (source, request) in asked {
+            let to = to.clone();
             streams.spawn(async move {
-                while listen(&source, &body, &caller, &to).await {
+                while source.listen(&request, &to).await {
                     tokio::time::sleep(PAUSE).await;
                 }
             });
@@ -196,62 +280,62 @@ pub(super) fn modern(
 }
 
 /// The part of a filter that concerns one server; nothing when that is nothing.
-fn part(wanted: &Value, member: &Member, may: &impl Fn(Action, &Target) -> bool) -> Option<Value> {
-    let mut part = wanted.as_object()?.clone();
-    for (name, kind) in [
-        ("toolsListChanged", TargetKind::Tool),
-        ("promptsListChanged", TargetKind::Prompt),
-        ("resourcesListChanged", TargetKind::Resource),
-    ] {
-        if !member.selection.any(kind) {
-            part.remove(name);
-        }
-    }
-    if let Some(uris) = part.get_mut("resourceSubscriptions") {
-        let own = |uri: &Value| {
-            let (prefix, own) = split_uri(uri.as_str()?)?;
-            let item = Some((TargetKind::Resource, Arc::from(own.as_str())));
-            let target = Target { server: Arc::clone(&member.server), item, digest: None };
-            let heard = prefix == member.prefix.as_str()
-                && member.selection.holds(TargetKind::Resource, &own)
-                && may(Action::SubscribeResource, &target);
-            heard.then_some(Value::String(own))
-        };
-        let own: Vec<Value> = uris.as_array().into_iter().flatten().filter_map(own).collect();
-        *uris = Value::Array(own);
-    }
+fn part(
+    wanted: &Map<String, Value>,
+    member: &Member,
+    may: &impl Fn(Action, &Target) -> bool,
+) -> Option<Map<String, Value>> {
+    let mut part = wanted.clone();
+    // What else a filter may hold names things in ways that nobody here could translate.
+    part.retain(|name, _| match name.as_str() {
+        "toolsListChanged" => member.selection.any(TargetKind::Tool),
+        "promptsListChanged" => member.selection.any(TargetKind::Prompt),
+        "resourcesListChanged" => member.selection.any(TargetKind::Resource),
+        name => matches!(name, "resourceSubscriptions" | "taskIds"),
+    });
+    let resource = |uri: &str| {
+        let (prefix, own) = split_uri(uri)?;
+        let item = Some((TargetKind::Resource, Arc::from(own.as_str())));
+        let target = Target { server: Arc::clone(&member.server), item, digest: None };
+        let heard = prefix == member.prefix.as_str()
+            && member.selection.holds(TargetKind::Resource, &own)
+            && may(Action::SubscribeResource, &target);
+        heard.then_some(own)
+    };
+    let task = |id: &str| {
+        let (prefix, own) = split(id)?;
+        (prefix == member.prefix.as_str()).then(|| own.to_owned())
+    };
+    keep(&mut part, "resourceSubscriptions", resource);
+    keep(&mut part, "taskIds", task);
     let says =
         |value: &Value| value == &Value::Bool(true) || value.as_array().is_some_and(|list| !list.is_empty());
-    part.values().any(says).then_some(Value::Object(part))
+    part.values().any(says).then_some(part)
 }
 
-/// Listens to one server until it ends; whether to listen again.
-async fn listen(source: &Source, body: &Bytes, caller: &str, to: &mpsc::Sender<sse::Event>) -> bool {
-    let events = match &source.server.upstream {
-        Upstream::Group => return false,
-        Upstream::Http(peer) => match peer.listen(body.clone(), &source.limits).await {
-            Ok(Reply::Stream { events, .. }) => events,
-            // It has said that it does not: it is of the older revision, or offers nothing to hear.
-            Ok(Reply::Accepted | Reply::Unary { .. }) => return false,
-            Err(_) => return !to.is_closed(),
-        },
-        Upstream::Stdio(peer) => {
-            let opened = async {
-                if !peer.speaks_modern(&source.limits).await? {
-                    return Ok(None);
-                }
-                let process = peer.modern(Owner::Caller(caller), &source.limits).await?;
-                let message = Message::parse(body.clone(), &JsonLimits::request(&source.limits))
-                    .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-                process.request(&message, None, true).await.map(Some)
-            };
-            match opened.await {
-                Ok(Some(lines)) => Events::Stdio(lines),
-                Ok(None) => return false,
-                Err(_) => return !to.is_closed(),
-            }
+/// Leaves of a list of texts what `own` makes of them.
+fn keep(part: &mut Map<String, Value>, name: &str, own: impl Fn(&str) -> Option<String>) {
+    if let Some(list) = part.get_mut(name) {
+        let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+        *list = texts.filter_map(own).map(Value::String).collect();
+    }
+}
+
+/// What one server is asked for is promised, as the client calls it.
+fn promise(promised: &mut Map<String, Value>, part: &Map<String, Value>, prefix: &Prefix) {
+    for (name, value) in part {
+        let Some(texts) = value.as_array() else {
+            promised.insert(name.clone(), value.clone());
+            continue;
+        };
+        let exposed = |text: &str| match name.as_str() {
+            "taskIds" => prefix.expose_id(text),
+            _ => prefix.expose_uri(text),
+        };
+        let texts = texts.iter().filter_map(Value::as_str).map(|text| Value::String(exposed(text)));
+        let list = promised.entry(name).or_insert_with(|| json!([]));
+        if let Some(list) = list.as_array_mut() {
+            list.extend(texts);
         }
-    };
-    source.follow(events, to).await;
-    !to.is_closed()
+    }
 }
