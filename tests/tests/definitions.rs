@@ -174,10 +174,6 @@ async fn a_catalogue_that_readers_could_read_differently_is_not_pinned() -> Outc
                 .to_owned(),
         ),
         (
-            "a number no double holds",
-            r#"{"name":"new","inputSchema":{"type":"object","maxProperties":9007199254740993}}"#.to_owned(),
-        ),
-        (
             "half of a surrogate pair",
             r#"{"name":"new","description":"\ud800","inputSchema":{"type":"object"}}"#.to_owned(),
         ),
@@ -429,4 +425,49 @@ async fn explained(gateway: &Gateway, role: usize, name: &str) -> Outcome<bool> 
     let reply = Client::default().post(&url, &headers, question).await?;
     let explained: Value = serde_json::from_slice(&reply.body)?;
     explained["allowed"].as_bool().ok_or_else(|| reply.text().into())
+}
+
+#[tokio::test]
+async fn a_definition_with_a_number_that_readers_round_is_held_back_alone_and_says_so() -> Outcome {
+    let roles = "roles:\n  other:\n    allow:\n      - actions: [connect]\n      - actions: [call_tool]\n        tools: [echo]\n";
+    let server = HostileServer::start().await?;
+    server.set_tools(vec![plain("echo"), plain("add")]);
+    let pair = Pair::with(server, roles, &[]).await?;
+    let mut client = pair.client(Era::Modern).await?;
+    let rounded = |name: &str| {
+        let schema = r#"{"type":"object","maxProperties":9007199254740993}"#;
+        format!(r#"{{"name":"{name}","inputSchema":{schema}}}"#)
+    };
+    // One that was never pinned, and one that was.
+    pair.server
+        .on("tools/list", listed(&[plain("echo").to_string(), rounded("add"), rounded("new")].join(",")));
+    assert_eq!(names(&mut client).await?, ["echo", "add"], "what is pinned stays listed, as changed ones do");
+    assert_eq!(client.call("echo", json!({"text": "still"})).await?.text(), "still");
+    let calls = pair.server.count("tools/call");
+    for name in ["add", "new"] {
+        let answer = client.call(name, json!({})).await?;
+        assert_eq!(code_of(&answer), "definition.unusable", "{name}: {}", answer.reply.text());
+        assert!(answer.reply.text().contains("9007199254740993"), "{name}: {}", answer.reply.text());
+    }
+    assert_eq!(pair.server.count("tools/call"), calls, "nothing was forwarded");
+    refusals(&pair.gateway, "definition.unusable", 2).await?;
+    let observed = entries(&pair.gateway, "event=definition.observed&tool=new").await?;
+    let code = observed.last().and_then(|entry| entry.get("code")?.as_str());
+    assert_eq!(code, Some("definition.unusable"), "{observed:?}");
+    assert_eq!(observed.len(), 1, "said once: {observed:?}");
+    assert!(entries(&pair.gateway, "event=definition.vanished").await?.is_empty());
+    let list = asked(&pair.gateway, &["server", "list"])?;
+    assert_eq!(list["servers"][0]["state"], "ready", "{list}");
+    let error = list["servers"][0]["error"].as_str().unwrap_or_default();
+    assert!(error.contains("tool `add` cannot be pinned") && error.contains("1 more"), "{list}");
+    let other = new_key(&pair.gateway, "other", "other")?;
+    let mut other = McpClient::connect(&pair.gateway.url("s"), Some(&other), Era::Modern).await?;
+    assert_eq!(code_of(&other.call("new", json!({})).await?), "target.unknown", "it may not know of it");
+    // Described otherwise it is what it was, or waits for review like anything that comes later.
+    pair.server
+        .on("tools/list", listed(&["echo", "add", "new"].map(|name| plain(name).to_string()).join(",")));
+    assert_eq!(names(&mut client).await?, ["echo", "add"]);
+    assert_eq!(code_of(&client.call("add", json!({})).await?), "");
+    assert_eq!(code_of(&client.call("new", json!({})).await?), "definition.unreviewed");
+    Ok(())
 }

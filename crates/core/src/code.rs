@@ -128,6 +128,8 @@ codes! {
         "this changed on the server since it was approved and is quarantined", "review it with `portcullis tool diff`, then `portcullis tool approve` or `reject`";
     DefinitionUnreviewed = "definition.unreviewed", Policy, Info, http 200 / 200, rpc 4091,
         "this has not been approved yet", "review it with `portcullis tool show`, then `portcullis tool approve`";
+    DefinitionUnusable = "definition.unusable", Upstream, Warn, http 200 / 200, rpc 4093,
+        "the server describes this in a way that cannot be pinned", "`portcullis server list` says what is wrong; its server has to describe it otherwise";
     Internal = "internal", Ours, Error, http 500 / 500, rpc -32603,
         "internal error", "the log has the cause; please report it";
     LedgerUnavailable = "ledger.unavailable", Ours, Error, http 503 / 503, rpc 5030,

@@ -54,7 +54,7 @@ events! {
     ServerRemoved = "server.removed",
     /// A definition was pinned on first use.
     DefinitionPinned = "definition.pinned",
-    /// A definition was seen for the first time and waits for review.
+    /// A definition was seen for the first time and waits for review, or cannot be pinned as `code` and `detail` say.
     DefinitionObserved = "definition.observed",
     /// A pinned definition changed upstream and is quarantined.
     DefinitionChanged = "definition.changed",

@@ -99,14 +99,25 @@ pub struct State {
     order: BTreeMap<TargetKind, Vec<Arc<str>>>,
     /// Kinds of which anything was ever pinned or observed.
     known: [bool; TargetKind::ALL.len()],
+    /// What the server lists but nobody can pin, with the reason.
+    held: Held,
     shown: Shown,
 }
+
+/// Reasons by kind and name.
+type Held = BTreeMap<TargetKind, BTreeMap<Arc<str>, Arc<str>>>;
 
 impl State {
     /// The definition of that kind and name.
     #[must_use]
     pub fn find(&self, kind: TargetKind, name: &str) -> Option<&Arc<Item>> {
         self.items.get(kind as usize)?.get(name)
+    }
+
+    /// Why the server's definition of that kind and name cannot be pinned, if that is so.
+    #[must_use]
+    pub fn held(&self, kind: TargetKind, name: &str) -> Option<&str> {
+        self.held.get(&kind)?.get(name).map(|why| &**why)
     }
 
     /// Whether anything of that kind was ever pinned or observed: then the first catalogue has been.
@@ -154,6 +165,7 @@ impl State {
         };
         self.known == other.known
             && self.order == other.order
+            && self.held == other.held
             && self.items.iter().zip(&other.items).all(|(one, other)| same(one, other))
     }
 }
@@ -180,6 +192,8 @@ pub struct Catalog {
     state: ArcSwap<State>,
     /// The order of the last listing, by kind.
     order: std::sync::Mutex<BTreeMap<TargetKind, Vec<Arc<str>>>>,
+    /// What of the last listing cannot be pinned.
+    held: std::sync::Mutex<Held>,
     /// One refresh at a time; whoever waited takes a result that began after it asked.
     gate: tokio::sync::Mutex<()>,
     loading: tokio::sync::Mutex<()>,
@@ -200,6 +214,7 @@ impl Catalog {
             parts,
             state: ArcSwap::default(),
             order: std::sync::Mutex::default(),
+            held: std::sync::Mutex::default(),
             gate: tokio::sync::Mutex::default(),
             loading: tokio::sync::Mutex::default(),
             fetched_us: Default::default(),
@@ -219,7 +234,18 @@ impl Catalog {
     /// Why the last refresh failed, if it did.
     #[must_use]
     pub fn error(&self) -> Option<String> {
-        self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        lock(&self.error).clone()
+    }
+
+    /// What the server lists that cannot be pinned, in words; the rest of its catalogue is in use.
+    #[must_use]
+    pub fn unusable(&self) -> Option<String> {
+        let state = self.state();
+        let all = state.held.iter().flat_map(|(kind, held)| held.iter().map(move |one| (kind, one)));
+        let words = all.map(|(kind, (name, why))| format!("{kind} `{name}` cannot be pinned: {why}"));
+        // One is enough to look at the server; there can be many.
+        let (count, first) = (state.held.values().map(BTreeMap::len).sum::<usize>(), words.min()?);
+        Some(if count > 1 { format!("{first}; and {} more", count - 1) } else { first })
     }
 
     /// The protocol versions that the server says it supports; empty before it was asked.
@@ -268,7 +294,7 @@ impl Catalog {
         // One at a time: of two, the one that read the store first must not be the last to say what it saw.
         let _one = self.loading.lock().await;
         let old = self.state();
-        let mut state = State { order: self.order(), ..State::default() };
+        let mut state = State { order: self.order(), held: lock(&self.held).clone(), ..State::default() };
         for kind in TargetKind::ALL {
             for (name, heads) in self.heads(*kind).await? {
                 if let Some(known) = state.known.get_mut(*kind as usize) {
@@ -306,7 +332,7 @@ impl Catalog {
     }
 
     fn order(&self) -> BTreeMap<TargetKind, Vec<Arc<str>>> {
-        self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        lock(&self.order).clone()
     }
 
     async fn item(
@@ -346,4 +372,8 @@ impl Catalog {
             headers,
         })))
     }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -50,7 +50,7 @@ impl Health for Facts {
                 place,
                 revisions: server.catalog.versions().to_vec(),
                 sandbox,
-                error,
+                error: error.or_else(|| server.catalog.unusable()),
             }
         };
         rules.servers.iter().map(state).collect()

@@ -1,7 +1,7 @@
 //! Fetches what a server says now, completely, and compares it with what is pinned.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -9,10 +9,13 @@ use std::{
 use futures_util::future::try_join_all;
 use portcullis_core::{Code, Digest, Event, Limits, Refusal, Target, TargetKind};
 use portcullis_mcp::answer;
-use portcullis_proof::{entry::Entry, manifest};
+use portcullis_proof::{
+    entry::Entry,
+    manifest::{self, ManifestError},
+};
 use portcullis_store::{Batch, Move, NewRevision, definitions};
 
-use super::Catalog;
+use super::{Catalog, lock};
 use crate::{
     settings::Trust,
     upstream::{Upstream, own::Offer},
@@ -33,7 +36,17 @@ struct Change {
     event: Event,
     kind: TargetKind,
     name: Arc<str>,
-    digest: Digest,
+    digest: Option<Digest>,
+    /// Why it cannot be pinned.
+    why: Option<Arc<str>>,
+}
+
+/// One complete listing.
+#[derive(Default)]
+struct Listing {
+    observed: Vec<Observed>,
+    /// What cannot be pinned, with the reason.
+    held: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// What follows from one complete listing.
@@ -45,7 +58,8 @@ struct Plan {
 
 impl Plan {
     fn change(&mut self, event: Event, kind: TargetKind, name: &Arc<str>, digest: Digest) {
-        self.events.push(Change { event, kind, name: Arc::clone(name), digest });
+        let name = Arc::clone(name);
+        self.events.push(Change { event, kind, name, digest: Some(digest), why: None });
     }
 }
 
@@ -107,7 +121,7 @@ impl Catalog {
             upstream.reopen().await;
             tracing::warn!(server = %self.server, error, "the catalogue could not be refreshed; the pinned one stays");
         }
-        *self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = error;
+        *lock(&self.error) = error;
         result
     }
 
@@ -118,11 +132,15 @@ impl Catalog {
         self.capabilities.store(Arc::new(offer.capabilities().clone()));
         let mut plan = Plan::default();
         for kind in kinds {
-            let observed =
-                if offer.has(*kind) { self.list(upstream, &offer, *kind, limits).await? } else { Vec::new() };
-            self.compare(*kind, &observed, &mut plan).await.map_err(store_refusal)?;
-            let order = observed.into_iter().map(|item| item.name).collect();
-            self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(*kind, order);
+            let listing = if offer.has(*kind) {
+                self.list(upstream, &offer, *kind, limits).await?
+            } else {
+                Listing::default()
+            };
+            self.compare(*kind, &listing, &mut plan).await.map_err(store_refusal)?;
+            let order = listing.observed.into_iter().map(|item| item.name).collect();
+            lock(&self.order).insert(*kind, order);
+            lock(&self.held).insert(*kind, listing.held);
         }
         self.record(&plan.events).await?;
         // Heads only move from where the comparison saw them; if a person was faster, the next refresh looks again.
@@ -145,10 +163,10 @@ impl Catalog {
         offer: &Offer,
         kind: TargetKind,
         limits: &Limits,
-    ) -> Result<Vec<Observed>, Refusal> {
+    ) -> Result<Listing, Refusal> {
         let unusable =
             |what: String| Refusal::new(Code::AnswerInvalid, format!("`{}`: {what}", method(kind)));
-        let (mut observed, mut names) = (Vec::new(), BTreeSet::new());
+        let (mut listing, mut names) = (Listing::default(), BTreeSet::new());
         let (mut cursor, mut ttl_ms) = (None::<String>, None::<u64>);
         for _ in 0..limits.list_pages_max {
             let page = upstream.page(offer, method(kind), cursor.as_deref(), limits).await?;
@@ -157,15 +175,22 @@ impl Catalog {
                 answer::list_items(result, kind).ok_or_else(|| unusable("no list in the result".into()))?;
             for (name, view) in items {
                 let name = name.ok_or_else(|| unusable("an entry without a name".into()))?;
-                let digest = manifest::definition_digest(kind, view.raw())
-                    .map_err(|error| unusable(format!("`{name}` cannot be pinned: {error}")))?;
                 let name: Arc<str> = Arc::from(&*name);
                 if !names.insert(Arc::clone(&name)) {
                     return Err(unusable(format!("`{name}` is listed twice")));
                 }
-                observed.push(Observed { name, raw: view.raw().to_vec(), digest });
+                match manifest::definition_digest(kind, view.raw()) {
+                    Ok(digest) => {
+                        listing.observed.push(Observed { name, raw: view.raw().to_vec(), digest });
+                    }
+                    // All readers agree what it is called and where it ends, so that the others can be used.
+                    Err(error @ ManifestError::UnsafeInteger(_)) => {
+                        listing.held.insert(name, Arc::from(error.to_string()));
+                    }
+                    Err(error) => return Err(unusable(format!("`{name}` cannot be pinned: {error}"))),
+                }
             }
-            if observed.len() as u64 > limits.definitions_max {
+            if names.len() as u64 > limits.definitions_max {
                 return Err(unusable("more than limits.definitions_max definitions".into()));
             }
             let stated = result.get("ttlMs").and_then(|ttl| ttl.as_u64());
@@ -173,7 +198,7 @@ impl Catalog {
             cursor = answer::next_cursor(&result).map(|cursor| cursor.into_owned());
             if cursor.is_none() {
                 self.fresh.stated(kind, ttl_ms);
-                return Ok(observed);
+                return Ok(listing);
             }
         }
         Err(unusable("more than limits.list_pages_max pages".into()))
@@ -182,12 +207,21 @@ impl Catalog {
     async fn compare(
         &self,
         kind: TargetKind,
-        observed: &[Observed],
+        listing: &Listing,
         plan: &mut Plan,
     ) -> Result<(), portcullis_store::StoreError> {
         let mut held = self.heads(kind).await?;
         let first = self.trust == Trust::TrustOnFirstUse && !self.state().known(kind);
-        for item in observed {
+        let before = lock(&self.held).get(&kind).cloned().unwrap_or_default();
+        for (name, why) in &listing.held {
+            // It did not vanish either: what is pinned under its name stays, and cannot be called.
+            held.remove(&**name);
+            if before.get(name) != Some(why) {
+                let (name, why) = (Arc::clone(name), Some(Arc::clone(why)));
+                plan.events.push(Change { event: Event::DefinitionObserved, kind, name, digest: None, why });
+            }
+        }
+        for item in &listing.observed {
             let heads = held.remove(&*item.name).unwrap_or_default();
             if heads.observed == Some(item.digest) {
                 continue;
@@ -255,8 +289,13 @@ impl Catalog {
     async fn record(&self, events: &[Change]) -> Result<(), Refusal> {
         let entries = events.iter().map(|change| {
             let item = Some((change.kind, Arc::clone(&change.name)));
-            let target = Target { server: Arc::clone(&self.server), item, digest: Some(change.digest) };
+            let target = Target { server: Arc::clone(&self.server), item, digest: change.digest };
             match (change.event, self.first(change.kind)) {
+                _ if change.why.is_some() => tracing::warn!(
+                    %target,
+                    why = change.why.as_deref(),
+                    "the server offers this in a form that cannot be pinned; it is held back"
+                ),
                 (Event::DefinitionChanged, _) => tracing::warn!(
                     %target,
                     "the server changed this since it was approved; it is held back until a person looks at it"
@@ -269,6 +308,8 @@ impl Catalog {
             }
             let mut entry = Entry::new(change.event, self.parts.clock.now(), &self.parts.instance);
             entry.target = Some(&target);
+            entry.detail = change.why.as_deref();
+            entry.code = change.why.as_ref().map(|_| Code::DefinitionUnusable);
             self.parts.ledger.append(entry.to_jcs())
         });
         try_join_all(entries)

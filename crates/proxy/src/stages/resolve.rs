@@ -68,6 +68,13 @@ pub async fn target(
     let mut found = None;
     if let Some((kind, name)) = named(&call)? {
         let item = find(server, kind, &name, rules).await;
+        let state = server.catalog.state();
+        let of_item = |item: &Arc<Item>| state.held(item.kind, &item.name);
+        let held = state.held(kind, &name).or_else(|| item.as_ref().and_then(of_item));
+        if let Some(why) = held {
+            target.item = Some((kind, Arc::from(name)));
+            return Err(unusable(gateway, &call, caller, &target, why, rules));
+        }
         let item = item.ok_or_else(|| unknown(&call, kind, &name))?;
         // A template's instance is judged by its own URI under the template's definition.
         target.item = Some((kind, Arc::from(name)));
@@ -221,6 +228,24 @@ fn standing(
     }
     let name = target.item.as_ref().map_or("", |(_, name)| name);
     Err(hide(refusal, call, kind, name))
+}
+
+/// The server's definition cannot be pinned. Who may not use it does not learn that it exists.
+fn unusable(
+    gateway: &Gateway,
+    call: &Call,
+    caller: &Caller,
+    target: &Target,
+    why: &str,
+    rules: &Rules,
+) -> Refusal {
+    let Some((kind, name)) = &target.item else { return Refusal::new(Code::Internal, why) };
+    let public = format!("{kind} `{}` cannot be pinned: {why}", call.shown(name));
+    let refusal = Refusal::new(Code::DefinitionUnusable, public.clone()).saying(public);
+    if rules.policy.may_see(caller, call.action, target, &call.context(gateway.clock.now())) {
+        return refusal;
+    }
+    hide(refusal, call, *kind, name)
 }
 
 /// Makes a refusal look as if the thing did not exist.
