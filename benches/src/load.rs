@@ -16,6 +16,9 @@ use tokio::task::JoinSet;
 
 use crate::payload::{self, Era, Expected};
 
+/// Lists that are measured.
+const LISTS: usize = 400;
+
 /// What is called, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -159,6 +162,29 @@ async fn gather(
     ensure!(!latencies_us.is_empty(), "no call was answered");
     latencies_us.sort_unstable();
     Ok(Outcome { latencies_us, elapsed })
+}
+
+/// The median time of a list of so many tools, µs, and the rest in words.
+pub(crate) async fn lists(target: &Target, tools: usize) -> Result<(f64, String)> {
+    let mut lanes = open(target, 1).await?;
+    let lane = lanes.first_mut().context("no lane")?;
+    // The first answers wait for the catalogue.
+    let whole = loop {
+        let length = lane.list().await?;
+        if length > tools * 100 {
+            break length;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let mut times = Vec::with_capacity(LISTS);
+    for _ in 0..LISTS {
+        let begun = Instant::now();
+        ensure!(lane.list().await?.abs_diff(whole) < 16, "the list changed");
+        times.push(begun.elapsed().as_secs_f64() * 1_000_000.0);
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or(f64::INFINITY);
+    Ok((at(50), format!("p99 {:.0}, {} KiB", at(99), whole / 1024)))
 }
 
 fn micros(time: Duration) -> u32 {

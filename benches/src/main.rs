@@ -9,6 +9,7 @@ mod load;
 mod payload;
 mod report;
 mod routes;
+mod rows;
 mod servers;
 mod stages;
 mod standing;

@@ -10,8 +10,8 @@ use tokio::time::sleep;
 use crate::account::Cpu;
 use crate::load::{self, Target};
 use crate::payload::{Era, SIZES, TOOL};
+use crate::rows::{LIST_US_AIM, Rows};
 use crate::servers::Server;
-use crate::standing::{Rows, lists};
 
 /// Servers behind the one route, and tools of each.
 const SERVERS: usize = 20;
@@ -79,9 +79,9 @@ pub(crate) async fn run(program: &Path, scratch: &Path, rows: &mut Rows) -> Resu
         )?;
     }
     let target = target(&gateway, &way("", "/mcp", TOOL, Era::Legacy))?;
-    let (p50, note) = lists(&target, SERVERS * TOOLS_OF_EACH).await.with_context(|| gateway.log())?;
+    let (p50, note) = load::lists(&target, SERVERS * TOOLS_OF_EACH).await.with_context(|| gateway.log())?;
     let name = format!("tools/list of {} tools of {SERVERS} servers, p50", SERVERS * TOOLS_OF_EACH);
-    rows.add(&name, p50, crate::standing::LIST_US_AIM, "µs", &note)
+    rows.add(&name, p50, LIST_US_AIM, "µs", &note)
 }
 
 fn target(gateway: &Server, way: &Way) -> Result<Target> {

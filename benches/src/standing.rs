@@ -14,6 +14,7 @@ use crate::account::Memory;
 use crate::compare;
 use crate::load::{self, Target};
 use crate::payload::{Era, TOOL};
+use crate::rows::{LIST_US_AIM, Rows};
 use crate::servers::Server;
 
 /// File descriptors that a process needs beside those of its streams.
@@ -22,15 +23,12 @@ const DESCRIPTORS_SPARE: u64 = 512;
 const OPENING: usize = 16;
 /// Starts that are measured.
 const STARTS: usize = 7;
-/// Lists that are measured.
-const LISTS: usize = 400;
 /// What a host says first.
 const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
 
 /// What is aimed at.
 const STREAM_KIB_AIM: f64 = 16.0;
 const START_MS_AIM: f64 = 50.0;
-pub(crate) const LIST_US_AIM: f64 = 1_000.0;
 
 /// How much, and of what.
 #[derive(clap::Args, Debug)]
@@ -55,45 +53,6 @@ pub(crate) struct Options {
     strict: bool,
 }
 
-/// One figure beside what is aimed at.
-#[derive(Debug, serde::Serialize)]
-struct Row {
-    name: String,
-    aim: f64,
-    seen: f64,
-    unit: &'static str,
-    met: bool,
-    note: String,
-}
-
-/// What was measured so far.
-#[derive(Debug, Default)]
-pub(crate) struct Rows {
-    rows: Vec<Row>,
-    /// Said at the end, instead of line by line.
-    json: bool,
-}
-
-impl Rows {
-    /// Adds a figure; no more than `aim` is wanted.
-    pub(crate) fn add(
-        &mut self,
-        name: &str,
-        seen: f64,
-        aim: f64,
-        unit: &'static str,
-        note: &str,
-    ) -> Result<()> {
-        let met = seen <= aim;
-        self.rows.push(Row { name: name.to_owned(), aim, seen, unit, met, note: note.to_owned() });
-        if self.json {
-            return Ok(());
-        }
-        let word = if met { "met" } else { "MISSED" };
-        crate::say(&format!("{name:<50} aim {aim:>7.1}  seen {seen:>8.2} {unit:<4} {word:<7} {note}"))
-    }
-}
-
 /// Measures and prints. True when every target is met.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let program = match &options.program {
@@ -102,16 +61,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     };
     let own = std::env::current_exe()?;
     let scratch = own.parent().context("no directory")?;
-    let mut rows = Rows { json: options.json, ..Rows::default() };
+    let mut rows = Rows::new(options.json);
     start_up(&program, scratch, &mut rows)?;
     wrapped(&program, scratch, &mut rows)?;
     crate::single()?.block_on(list(&program, scratch, options.tools, &mut rows))?;
     crate::single()?.block_on(crate::routes::run(&program, scratch, &mut rows))?;
     crate::single()?.block_on(streams(&program, scratch, options.streams, &mut rows))?;
-    if rows.json {
-        crate::say(&serde_json::to_string_pretty(&rows.rows)?)?;
-    }
-    Ok(!options.strict || rows.rows.iter().all(|row| row.met))
+    Ok(rows.end()? || !options.strict)
 }
 
 fn ms(time: Option<&Duration>) -> f64 {
@@ -180,35 +136,12 @@ fn greeted(mut command: Command) -> Result<Duration> {
 async fn list(program: &Path, scratch: &Path, tools: usize, rows: &mut Rows) -> Result<()> {
     let upstream = Server::upstream_of(tools)?;
     let gateway = Server::gateway(program, &upstream, scratch)?;
-    let (p50, note) = lists(&target(&gateway)?, tools).await.with_context(|| gateway.log())?;
+    let (p50, note) = load::lists(&target(&gateway)?, tools).await.with_context(|| gateway.log())?;
     rows.add(&format!("tools/list of {tools} tools, p50"), p50, LIST_US_AIM, "µs", &note)
 }
 
 fn target(server: &Server) -> Result<Target> {
     Ok(Target { url: server.url.parse()?, token: server.token.clone(), era: Era::Legacy, tool: TOOL })
-}
-
-/// The median time of a list of so many tools, µs, and the rest in words.
-pub(crate) async fn lists(target: &Target, tools: usize) -> Result<(f64, String)> {
-    let mut lanes = load::open(target, 1).await?;
-    let lane = lanes.first_mut().context("no lane")?;
-    // The first answers wait for the catalogue.
-    let whole = loop {
-        let length = lane.list().await?;
-        if length > tools * 100 {
-            break length;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    let mut times = Vec::with_capacity(LISTS);
-    for _ in 0..LISTS {
-        let begun = Instant::now();
-        ensure!(lane.list().await?.abs_diff(whole) < 16, "the list changed");
-        times.push(begun.elapsed().as_secs_f64() * 1_000_000.0);
-    }
-    times.sort_by(f64::total_cmp);
-    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or(f64::INFINITY);
-    Ok((at(50), format!("p99 {:.0}, {} KiB", at(99), whole / 1024)))
 }
 
 async fn streams(program: &Path, scratch: &Path, wanted: usize, rows: &mut Rows) -> Result<()> {

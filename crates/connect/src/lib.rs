@@ -1,6 +1,8 @@
 //! Adapters to the systems of our users: authentication, secrets, keys, sinks.
 
 pub mod auth;
+pub mod cursor;
 mod fetch;
+pub mod seal;
 
 pub use fetch::{Fetch, GuardedFetch};

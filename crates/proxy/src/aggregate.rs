@@ -1,7 +1,6 @@
 //! Several servers behind one route: `/mcp` and the virtual servers. What is exposed, under which names, in which
 //! order, and where a name leads. Who may see or call it is decided per caller and per real server, by the stages.
 
-pub mod cursor;
 mod face;
 
 use std::sync::{
@@ -10,12 +9,12 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwapOption;
+use portcullis_connect::cursor::Cursors;
 use portcullis_core::TargetKind;
 pub use portcullis_mcp::alias::ROOT;
 use portcullis_mcp::alias::{Prefix, split, split_uri};
 use portcullis_policy::Pattern;
 
-use self::cursor::Cursors;
 pub use self::face::{Exposed, Face};
 use crate::catalog::Catalog;
 

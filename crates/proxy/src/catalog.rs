@@ -5,7 +5,6 @@
 mod fresh;
 mod refresh;
 mod shown;
-mod template;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,7 +17,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use portcullis_core::{Clock, Digest, TargetKind};
-use portcullis_mcp::{json::View, revision::ParamHeader, schema::Schema};
+use portcullis_mcp::{json::View, revision::ParamHeader, schema::Schema, template};
 use portcullis_policy::Audience;
 pub use portcullis_store::definitions::Standing;
 use portcullis_store::{Ledger, Revisions, StoreError, definitions};

@@ -5,11 +5,12 @@ use std::{
     sync::Arc,
 };
 
+use portcullis_connect::cursor::Cursors;
 use portcullis_core::Digest;
 use portcullis_mcp::alias::Prefix;
 use portcullis_policy::Pattern;
 use portcullis_proxy::{
-    aggregate::{Bounds, Group, Member, ROOT, Selection, cursor::Cursors},
+    aggregate::{Bounds, Group, Member, ROOT, Selection},
     catalog::Catalog,
     rules::Server,
     settings::{OutputSchema, ServerSettings, Transport, Trust},

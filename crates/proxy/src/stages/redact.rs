@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Verdict, Window};
-use portcullis_mcp::{json::Edits, jsonrpc::Message};
+use portcullis_mcp::{facts::Facts, json::Edits, jsonrpc::Message};
 
 use super::inspect::{look, refused};
-use crate::{facts::Facts, tasks::reparsed, trail::Measured};
+use crate::{tasks::reparsed, trail::Measured};
 
 /// A message of a server that a client may see.
 #[derive(Debug)]

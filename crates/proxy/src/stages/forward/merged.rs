@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use portcullis_connect::cursor::{Holder, Position};
 use portcullis_core::{Action, Caller, Code, Limits, Refusal, Target, TargetKind};
 use portcullis_mcp::json::quote;
 use portcullis_policy::RequestContext;
@@ -15,10 +16,7 @@ use super::{
     list::{Page, UNSTATED_MS, render},
 };
 use crate::{
-    aggregate::{
-        Exposed, Face, Group, Member,
-        cursor::{Holder, Position},
-    },
+    aggregate::{Exposed, Face, Group, Member},
     gateway::Gateway,
     rules::{Rules, Server},
     stages::authorize,

@@ -142,7 +142,7 @@ pub(super) async fn tasks(
     let listing = group.members().iter().filter_map(|member| {
         let server = rules.servers.get(&*member.server)?;
         let lists = View::of(&server.catalog.capabilities()).path(&["tasks", "list"]).is_some();
-        (lists && may(Action::Task, &server.name)).then(|| async move {
+        (lists && may(Action::Task, &server.name)).then_some(async move {
             let own = timeout(wait, of_member(gateway, armed, member, server, &rules.limits)).await;
             (member, own.ok().and_then(Result::ok))
         })

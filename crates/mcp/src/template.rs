@@ -1,8 +1,11 @@
 //! Whether a URI is an instance of a URI template (RFC 6570). Servers choose how they match; this is the widest
 //! reading that keeps literals fixed and lets a simple expression hold no `/`.
 
+use alloc::{vec, vec::Vec};
+
 /// Whether `uri` can come from `template`. Linear in the product of their lengths at worst.
-pub(super) fn matches(template: &str, uri: &str) -> bool {
+#[must_use]
+pub fn matches(template: &str, uri: &str) -> bool {
     if climbs(uri) {
         return false;
     }

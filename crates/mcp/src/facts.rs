@@ -1,10 +1,12 @@
 //! What the gateway reads of an answer, in one walk over its members: a large answer is not walked again for each
 //! question about it.
 
-use std::ops::Range;
+use alloc::{string::String, vec::Vec};
+use core::ops::Range;
 
 use memchr::memmem;
-use portcullis_mcp::{
+
+use crate::{
     elicitation::{self, UrlError},
     json::View,
     jsonrpc::{Message, Shape},
@@ -75,8 +77,10 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
+    use alloc::{borrow::ToOwned as _, format};
+
+    use crate::json::JsonLimits;
     use bytes::Bytes;
-    use portcullis_mcp::json::JsonLimits;
 
     use super::*;
 
