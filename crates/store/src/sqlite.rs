@@ -9,7 +9,7 @@ mod revisions;
 
 use std::{
     fmt,
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
     sync::{
@@ -163,7 +163,37 @@ impl fmt::Debug for Sqlite {
     }
 }
 
+/// Makes a database where there is none: without a flush beside its place, then whole and durable into it at once,
+/// which costs two flushes where eight would be needed in place. What fails here is tried again in place, and says why.
+fn make(path: &Path) -> Option<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".new-{}", std::process::id()));
+    let beside = Path::new(&beside);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).ok()?;
+    let filled = fill(beside).ok().and_then(|()| file.sync_all().ok());
+    // Closing it would give up the locks that a connection of ours has on the same file.
+    drop(file);
+    // Unlike a renamed one, a linked file never takes the place of what another process made meanwhile.
+    let linked = filled.and_then(|()| std::fs::hard_link(beside, path).ok());
+    let _gone = std::fs::remove_file(beside);
+    linked?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new("."))).ok()?.sync_all().ok()
+}
+
+fn fill(path: &Path) -> Result<(), StoreError> {
+    let mut connection = Connection::open(path)?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.pragma_update(None, "journal_mode", "MEMORY")?;
+    migrate::migrate(&mut connection)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.close().map_err(|(_, error)| error.into())
+}
+
 fn open(path: &Path) -> Result<Connection, StoreError> {
+    if !path.exists() {
+        make(path);
+    }
     // SQLite would create it readable by others, and gives its -wal and -shm files the mode of this one.
     let unusable = |error: std::io::Error| StoreError::Io(format!("`{}`: {error}", path.display()));
     let file = OpenOptions::new()

@@ -141,6 +141,37 @@ async fn two_stores_cannot_both_move_a_head_from_the_same_place() {
 }
 
 #[test]
+fn a_new_database_is_made_once_however_many_open_it_and_leaves_nothing_beside() {
+    let (directory, path) = file();
+    let path = &path;
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            scope.spawn(move || {
+                let store = Sqlite::open(path).unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(store.create(key(&format!("k{number}")))).unwrap();
+            });
+        }
+    });
+    let store = Sqlite::open(path).unwrap();
+    assert!(
+        (0..8).all(|number| store.find(&format!("k{number}")).is_some()),
+        "no store lost its file to another"
+    );
+    let names = fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("new")));
+}
+
+#[test]
+fn opening_a_current_database_writes_nothing_that_would_have_to_be_flushed() {
+    let (directory, path) = file();
+    drop(Sqlite::open(&path).unwrap());
+    let _store = Sqlite::open(&path).unwrap();
+    let log = directory.path().join(format!("{}-wal", path.file_name().unwrap().to_string_lossy()));
+    assert_eq!(fs::metadata(log).map_or(0, |log| log.len()), 0);
+}
+
+#[test]
 fn its_files_are_private() {
     let (directory, path) = file();
     let _store = Sqlite::open(&path).unwrap();

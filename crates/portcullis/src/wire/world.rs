@@ -2,7 +2,6 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::rand;
 use portcullis_connect::{Fetch, GuardedFetch};
 use portcullis_core::{Clock, Entropy, Timestamp};
 use portcullis_net::guard::EgressPolicy;
@@ -36,8 +35,9 @@ pub(crate) struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn fill(&self, out: &mut [u8]) {
-        // Without randomness keys and sessions could be guessed: there is no way to go on.
-        if rand::fill(out).is_err() {
+        // Without randomness keys and sessions could be guessed: there is no way to go on. The kernel is asked itself: a
+        // generator in this process would first gather 25 ms of noise of its own.
+        if getrandom::fill(out).is_err() {
             tracing::error!("the operating system gives no randomness");
             std::process::abort();
         }

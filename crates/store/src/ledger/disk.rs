@@ -53,15 +53,13 @@ impl LogDir {
         self.root.join(WAL_DIR).join(segment_name(first))
     }
 
-    /// Makes the directories, readable by nobody else.
+    /// Makes the directories, readable by nobody else, and their names durable.
     pub(super) fn create(&self) -> io::Result<()> {
         for dir in [self.root.clone(), self.root.join(WAL_DIR), self.root.join("tile")] {
             DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-            if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                sync_dir(parent)?;
-            }
         }
-        Ok(())
+        let above = self.root.parent().filter(|parent| !parent.as_os_str().is_empty());
+        above.into_iter().chain([self.root.as_path()]).try_for_each(sync_dir)
     }
 
     /// Creates a segment without entries and with `room` for some, durably.

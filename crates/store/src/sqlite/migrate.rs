@@ -17,8 +17,27 @@ pub(super) fn check_ours(connection: &Connection) -> Result<(), StoreError> {
     if id == APPLICATION_ID || (id == 0 && tables == 0) { Ok(()) } else { Err(StoreError::NotOurs) }
 }
 
+/// The version of the newest migration.
+fn known() -> u32 {
+    MIGRATIONS.last().map_or(0, |(version, ..)| *version)
+}
+
+/// Whether nothing is missing. To find that out by writing would cost every start three flushes.
+fn is_current(connection: &Connection) -> Result<bool, StoreError> {
+    let id: u32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let listed = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'";
+    if id != APPLICATION_ID || connection.query_row(listed, [], |row| row.get::<_, u32>(0))? == 0 {
+        return Ok(false);
+    }
+    let newest = "SELECT coalesce(max(version), 0) FROM migrations";
+    Ok(connection.query_row(newest, [], |row| row.get::<_, u32>(0))? == known())
+}
+
 /// Applies what is missing, all in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    if is_current(connection)? {
+        return Ok(());
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(
         "CREATE TABLE IF NOT EXISTS migrations (
@@ -28,7 +47,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     )?;
     let found: u32 =
         transaction.query_row("SELECT coalesce(max(version), 0) FROM migrations", [], |row| row.get(0))?;
-    let known = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
+    let known = known();
     if found > known {
         return Err(StoreError::Newer { found, known });
     }
