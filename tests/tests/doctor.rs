@@ -1,6 +1,6 @@
 //! `portcullis doctor`: a healthy gateway and sick ones, and attacks that are stopped and that are not.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use portcullis_testkit::{Gateway, HostileServer, Outcome, free_port};
 use portcullis_tests::pair::{Pair, SOON, known};
@@ -37,6 +37,7 @@ async fn a_healthy_gateway_is_well_and_stops_every_attack_without_a_call_to_its_
         "Host",
         "limits",
         "ledger",
+        "ledger verifies",
         "clock",
         "server s",
     ] {
@@ -120,5 +121,65 @@ async fn a_gateway_with_tls_is_examined_and_attacked_through_it() -> Outcome {
     assert_eq!(code, Some(0), "{report:#}");
     assert!(finding(&report, "TLS")["detail"].as_str().unwrap().contains("trusted"), "{report:#}");
     assert_eq!(finding(&report, "smuggling: both lengths")["state"], "good");
+    let certificate = finding(&report, "certificate");
+    assert!(certificate["detail"].as_str().unwrap().starts_with("ends 4"), "{certificate}");
+    Ok(())
+}
+
+/// A certificate for `name` that lasts from `from` to `to`, in days from now; and its key.
+fn certificate(name: &str, from: i64, to: i64) -> Outcome<(String, String)> {
+    let key = rcgen::KeyPair::generate()?;
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()])?;
+    let day = |days: i64| {
+        let now = std::time::SystemTime::now();
+        let seconds = Duration::from_secs(days.unsigned_abs() * 86_400);
+        if days < 0 { now - seconds } else { now + seconds }
+    };
+    (params.not_before, params.not_after) = (day(from).into(), day(to).into());
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_clients_will_not_take_is_named_with_what_mends_it() -> Outcome {
+    for (name, from, to, state, words) in [
+        ("127.0.0.1", -1, 90, "good", "ends"),
+        ("127.0.0.1", -1, 5, "warn", "ends"),
+        ("127.0.0.1", -9, -1, "bad", "is over"),
+        ("127.0.0.1", 2, 9, "bad", "not valid yet"),
+        ("other.example", -1, 90, "bad", "is not for `127.0.0.1`"),
+    ] {
+        let gateway = Gateway::builder().argument("--tls").tls().start().await?;
+        let (pem, key) = certificate(name, from, to)?;
+        // Looked at as it will be read at the next start: the listener still presents the old one.
+        fs::write(gateway.data().join("tls.crt"), pem)?;
+        fs::write(gateway.data().join("tls.key"), key)?;
+        let (_, report) = examined(&gateway, &[])?;
+        let found = finding(&report, "certificate");
+        assert_eq!(found["state"], state, "{name} {from} {to}: {found}");
+        assert!(found["detail"].as_str().unwrap().contains(words), "{found}");
+        assert_eq!(found["fix"].as_str().is_some_and(|fix| fix.contains("portcullis")), state != "good");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_ledger_and_an_unconfined_server_are_found_and_every_finding_says_what_mends_it() -> Outcome
+{
+    let binary = Gateway::builder().prepare()?.binary().to_path_buf();
+    let yaml = format!("servers:\n  loose:\n    command: [\"{}\", sample-server]\n", binary.display());
+    let gateway = Gateway::start(&yaml).await?;
+    known(&gateway, SOON).await?;
+    let (code, report) = examined(&gateway, &[])?;
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(finding(&report, "sandbox of loose")["state"], "warn");
+    let key = gateway.data().join("ledger/key.pub");
+    let other = fs::read_to_string(&key)?.replace('+', "-");
+    fs::write(&key, other)?;
+    let (code, report) = examined(&gateway, &[])?;
+    assert_eq!(code, Some(1), "{report:#}");
+    assert_eq!(finding(&report, "ledger verifies")["state"], "bad");
+    for found in report["findings"].as_array().unwrap() {
+        assert_eq!(found["fix"].is_string(), found["state"] != "good", "{found}");
+    }
     Ok(())
 }

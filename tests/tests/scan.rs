@@ -8,6 +8,7 @@ use std::{
 };
 
 use portcullis_testkit::{Gateway, Hostile, HostileServer, Outcome};
+use portcullis_tests::sse_server::SseServer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -167,7 +168,7 @@ async fn commands_and_files_are_scanned_and_secrets_in_them_are_found_and_not_sh
     assert_eq!(code, Some(1));
     assert!(!started.exists(), "--no-start starts nothing");
     assert_eq!(rules(&report), ["exposed_secret", "exposed_secret"], "{report:#}");
-    let (code, report) = scanner.json(&[".mcp.json", "--fail-on", "high"]).await?;
+    let (code, report) = scanner.json(&[".mcp.json", "--fail-on", "high", "--no-sandbox"]).await?;
     assert_eq!(code, Some(1), "two servers could not be asked");
     assert!(started.exists());
     let servers = report["servers"].as_array().unwrap();
@@ -229,5 +230,44 @@ async fn a_server_that_never_answers_lies_or_never_ends_fails_the_scan_in_time()
     let output = scanner.run(&["no-such-file.json"]).await?;
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(scanner.run(&[]).await?.status.code(), Some(2));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_the_older_transport_are_listed_when_somebody_says_so() -> Outcome {
+    let (scanner, server) = (Scanner::new()?, SseServer::start().await?);
+    let yaml = format!("servers:\n  s:\n    url: {}\n    transport: legacy_sse\n", server.url());
+    let file = scanner.file("portcullis.yaml", &yaml)?.display().to_string();
+    let url = server.url();
+    for arguments in [&[file.as_str()][..], &["--legacy-sse", url.as_str()]] {
+        let (code, report) = scanner.json(arguments).await?;
+        assert_eq!(code, Some(0), "{report:#}");
+        assert_eq!(report["servers"][0]["tools"], json!(["drop", "echo", "note", "twice"]));
+    }
+    for (_, sent) in server.posted() {
+        assert!(LISTS.contains(&sent["method"].as_str().unwrap_or_default()), "{sent}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_confined_while_it_is_scanned_unless_somebody_says_otherwise() -> Outcome {
+    let scanner = Scanner::new()?;
+    let folder = tempfile::Builder::new().prefix("scan-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let mark = folder.path().join("mark");
+    let script = format!("echo here > '{}'", mark.display());
+    let file = scanner.file(
+        ".mcp.json",
+        &json!({"mcpServers": {"s": {"command": "sh", "args": ["-c", script]}}}).to_string(),
+    )?;
+    let file = file.display().to_string();
+    let after = ["--", "sh", "-c", script.as_str()];
+    for target in [&[file.as_str()][..], &after] {
+        assert_eq!(scanner.run(&[&["--timeout", "5"], target].concat()).await?.status.code(), Some(1));
+        assert!(!mark.exists(), "{target:?}: it wrote outside");
+        scanner.run(&[&["--timeout", "5", "--no-sandbox"], target].concat()).await?;
+        assert!(mark.exists(), "{target:?}: without the sandbox it can");
+        fs::remove_file(&mark)?;
+    }
     Ok(())
 }

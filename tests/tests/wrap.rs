@@ -427,3 +427,25 @@ async fn a_configuration_that_lies_in_the_current_folder_is_not_read() -> Outcom
     assert_eq!(host.ended().await?.code(), Some(5), "{}", host.errors());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_confined_command_works_and_reaches_only_what_is_opened_for_it() -> Outcome {
+    let home = Home::new()?;
+    let folder = tempfile::Builder::new().prefix("wrap-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let (mark, shown) = (folder.path().join("mark"), folder.path().display().to_string());
+    let script = format!("echo here > '{}'; exec '{CHILD}'", mark.display());
+    let target = ["sh", "-c", script.as_str()];
+    for (options, written) in [
+        (&["--sandbox", "--allow-read", CHILD][..], false),
+        (&["--sandbox", "--allow-read", CHILD, "--allow-write", shown.as_str()], true),
+        (&[], true),
+    ] {
+        let mut host = home.start(options, &target)?;
+        host.initialize().await?;
+        assert_eq!(text(&host.ask(1, "tools/call", call("echo", json!({"text": "x"}))).await?), "x");
+        assert!(host.close().await?.success(), "{}", host.errors());
+        assert_eq!(mark.exists(), written, "{options:?}");
+        let _gone = fs::remove_file(&mark);
+    }
+    Ok(())
+}

@@ -32,8 +32,7 @@ pub fn keep(file: &Path, before: Option<&str>, after: &str) -> Result<(), String
         Ok(_) | Err(_) => before.map(str::to_owned),
     };
     let record = json!({ "before": kept, "written": Digest::of(after.as_bytes()).to_string() }).to_string();
-    replace::replace(&backup(file), record.as_bytes(), 0o600)
-        .map_err(|error| format!("cannot be kept: {error}"))
+    replace::over(&backup(file), record.as_bytes(), 0o600).map_err(|error| format!("cannot be kept: {error}"))
 }
 
 fn held(file: &Path) -> Result<(Option<String>, String), String> {

@@ -10,13 +10,17 @@ use std::{
 /// Puts `bytes` in the place of the file, which keeps its mode; a new one gets `mode`. A symbolic link keeps pointing
 /// where it does: what it points at is replaced.
 pub fn replace(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
-    let mode = fs::metadata(&target).map_or(mode, |metadata| metadata.permissions().mode() & 0o777);
+    over(&fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf()), bytes, mode)
+}
+
+/// The same, but a symbolic link is itself replaced: nobody can lead this elsewhere.
+pub fn over(target: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mode = fs::symlink_metadata(target).map_or(mode, |metadata| metadata.permissions().mode() & 0o777);
     if let Some(folder) = target.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder)?;
     }
-    let beside = beside(&target);
-    let result = write_new(&beside, bytes, mode).and_then(|()| fs::rename(&beside, &target));
+    let beside = beside(target);
+    let result = write_new(&beside, bytes, mode).and_then(|()| fs::rename(&beside, target));
     if result.is_err() {
         let _gone = fs::remove_file(&beside);
     }

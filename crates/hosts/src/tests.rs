@@ -9,9 +9,11 @@ use crate::{
     FORMATS, Places, backup,
     document::{self, Dialect},
     entry::Reach,
-    export::{CLIENTS, Client},
+    export::{CLIENTS, Client, Shim, with_allowed},
     read,
 };
+
+const SHIM: Shim<'static> = Shim { program: "portcullis", key: "env:PORTCULLIS_KEY" };
 
 fn places(folder: &Path) -> Places {
     Places { home: folder.join("home"), config: folder.join("home/.config"), project: folder.join("project") }
@@ -64,6 +66,34 @@ fn an_undo_brings_back_the_bytes_and_takes_away_nothing_that_was_written_since()
     assert!(backup::undo(&file).is_err(), "once");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_place_of_a_backup_leads_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, other) = (folder.path().join("f.json"), folder.path().join("other"));
+    fs::write(&other, "mine").unwrap();
+    std::os::unix::fs::symlink(&other, folder.path().join("f.json.before-portcullis")).unwrap();
+    backup::keep(&file, None, "two").unwrap();
+    assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
+}
+
+#[test]
+fn a_list_of_what_is_allowed_names_every_server_and_replaces_another_only_when_told_to() {
+    let servers = [("s".to_owned(), "http://127.0.0.1:7300/mcp/s".to_owned())];
+    let before = "{\"model\": \"auto\"}";
+    let after = with_allowed(Some(before), &servers, false).unwrap();
+    let value = document::parse(&after, Dialect::Json).unwrap();
+    assert_eq!(
+        value,
+        json!({"model": "auto", "allowedMcpServers": [{"serverUrl": "http://127.0.0.1:7300/mcp/s"}]})
+    );
+    assert!(with_allowed(Some(&after), &servers, false).is_err());
+    assert_eq!(with_allowed(Some(&after), &servers, true), Ok(after));
+    for bad in ["[]", "{", "{\"a\": 1, // c\n}", "{\"a\": 1, \"a\": 2}"] {
+        assert!(with_allowed(Some(bad), &servers, true).is_err(), "{bad}");
+    }
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -90,7 +120,7 @@ proptest! {
         let before = value.to_string();
         let servers = [("s".to_owned(), "http://127.0.0.1:7300/mcp/s".to_owned())];
         for client in CLIENTS {
-            let Ok(after) = client.with_servers(Some(&before), &servers, replace) else { continue };
+            let Ok(after) = client.with_servers(Some(&before), &servers, SHIM, replace) else { continue };
             let after = document::parse(&after, Dialect::Json).unwrap();
             let own = ["mcpServers", "servers", "inputs"];
             prop_assert_eq!(without(&value, &own), without(&after, &own), "{}", client.name);
@@ -115,7 +145,7 @@ proptest! {
             prop_assert_eq!(found.format, format.name);
         }
         for client in CLIENTS {
-            let _refused = client.with_servers(Some(&text), &[], false);
+            let _refused = client.with_servers(Some(&text), &[], SHIM, false);
         }
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod body;
+pub mod certificate;
 pub mod client;
 pub mod descriptors;
 pub mod egress;

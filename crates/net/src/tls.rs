@@ -81,8 +81,8 @@ pub fn server_config(cert_pem: &[u8], key_pem: &[u8]) -> Result<ServerTls, TlsEr
     ServerTls::new(cert_pem, key_pem)
 }
 
-/// TLS of outbound connections: the platform's trusted roots and those in `extra_roots_pem`.
-pub fn client_config(extra_roots_pem: &[Vec<u8>], http2: bool) -> Result<Arc<ClientConfig>, TlsError> {
+/// The platform's trusted roots and those in `extra_roots_pem`.
+pub(crate) fn roots(extra_roots_pem: &[Vec<u8>]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
@@ -94,9 +94,12 @@ pub fn client_config(extra_roots_pem: &[Vec<u8>], http2: bool) -> Result<Arc<Cli
             roots.add(cert).map_err(|error| TlsError::Certificate(error.to_string()))?;
         }
     }
-    if roots.is_empty() {
-        return Err(TlsError::Roots);
-    }
+    if roots.is_empty() { Err(TlsError::Roots) } else { Ok(roots) }
+}
+
+/// TLS of outbound connections: the platform's trusted roots and those in `extra_roots_pem`.
+pub fn client_config(extra_roots_pem: &[Vec<u8>], http2: bool) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = roots(extra_roots_pem)?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?
@@ -108,11 +111,11 @@ pub fn client_config(extra_roots_pem: &[Vec<u8>], http2: bool) -> Result<Arc<Cli
 }
 
 /// Named, never the process default: a dependency that installs another one must not change ours.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| TlsError::Certificate(error.to_string()))?;

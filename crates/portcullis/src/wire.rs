@@ -38,8 +38,9 @@ use crate::{
 
 pub(crate) use self::{
     compile::{check, with_variables},
+    sandbox::OURSELVES,
     telemetry::LEDGER_METRICS,
-    world::SystemClock,
+    world::{SystemClock, SystemEntropy},
     wrap::{Wrapped, wrap},
 };
 

@@ -1,6 +1,6 @@
 //! `portcullis audit`: watch and search the ledger of a running gateway; verify one offline.
 
-mod verify;
+pub(super) mod verify;
 
 use std::path::PathBuf;
 

@@ -3,6 +3,7 @@
 
 mod attack;
 mod checks;
+mod deep;
 mod probe;
 
 use std::process::ExitCode;
@@ -96,6 +97,9 @@ pub(super) fn doctor(common: &Common, options: &Doctor, output: &Output) -> Exit
         Ok(patient) => {
             endpoint = Some(patient.status.endpoint.clone());
             findings.extend(checks::running(&patient));
+            findings.extend(deep::certificate(&patient));
+            findings.push(deep::ledger(common, &patient));
+            findings.extend(deep::sandbox(&patient));
             if options.attack {
                 findings.extend(attack::all(&patient));
             }

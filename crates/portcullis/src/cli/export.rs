@@ -1,13 +1,13 @@
 //! `portcullis export CLIENT`: puts the gateway's servers into the file of a client. Everything else in the file stays as it
 //! is written, comments included; the key stays out of it; `--undo` brings back what was there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use portcullis_admin::api::{ServerList, Status};
 use portcullis_hosts::{
     backup, document,
-    export::{CLIENTS, Client},
+    export::{CLIENTS, Client, Managed, Shim, with_allowed},
     replace,
 };
 use serde_json::json;
@@ -23,8 +23,10 @@ Examples:
   portcullis export claude-code --write       write .mcp.json, and keep what was there
   portcullis export claude-code --undo        bring that back
   portcullis export claude-code --managed --write    nothing but the gateway, for everybody on this machine
+  portcullis export claude-desktop --key-file ~/.portcullis-key --write
 
-The API key is not written: VS Code asks for it, the others read the environment variable PORTCULLIS_KEY.";
+The API key is not written: VS Code asks for it, the Inspector wants it as a header, Claude Desktop reads --key-file, the
+others and Claude Desktop without it read the environment variable PORTCULLIS_KEY.";
 
 /// For the command line.
 fn clients() -> impl TypedValueParser<Value = &'static Client> {
@@ -47,9 +49,12 @@ pub(crate) struct Export {
     /// Replace entries of the same name
     #[arg(long)]
     replace: bool,
-    /// Write managed-mcp.json, which makes Claude Code use these servers and no others
+    /// Write what an administrator prescribes: the client then uses these servers and no others
     #[arg(long)]
     managed: bool,
+    /// For Claude Desktop: file with the API key, where the environment does not hold it
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
     /// Write the file; without it, only show what it would be
     #[arg(long, conflicts_with = "undo")]
     write: bool,
@@ -60,16 +65,17 @@ pub(crate) struct Export {
 
 pub(super) fn export(common: &Common, options: &Export, output: &Output) -> Result<(), Failure> {
     let places = client::places().map_err(Failure::refused)?;
-    if options.managed && options.client.managed.is_none() {
-        return Err(Failure::refused(
-            "--managed is for claude-code; other clients are managed by their own policies",
-        ));
+    let managed = options.client.managed.filter(|_| options.managed);
+    if options.managed && managed.is_none() {
+        return Err(Failure::refused(format!(
+            "{} takes no file that prescribes its servers; its administrators set that where they manage its devices",
+            options.client.name
+        )));
     }
-    let file = options.file.clone().unwrap_or_else(|| match options.client.managed {
-        Some(managed) if options.managed => PathBuf::from(managed),
-        Some(_) | None => (options.client.file)(&places),
-    });
-    let file = places.project.join(file);
+    let usual = || managed.map_or_else(|| (options.client.file)(&places), |managed| managed.file().into());
+    let file = places.project.join(options.file.clone().unwrap_or_else(usual));
+    let inside = options.client.of_project && !options.managed && options.file.is_none();
+    stays(&file, inside.then_some(places.project.as_path())).map_err(Failure::refused)?;
     if options.undo {
         backup::undo(&file).map_err(|reason| Failure::refused(format!("`{}` {reason}", file.display())))?;
         output.show(&json!({ "file": file, "undone": true }), |_| {
@@ -97,9 +103,20 @@ pub(super) fn export(common: &Common, options: &Export, output: &Output) -> Resu
         Ok(_) => Some(document::read_text(&file).map_err(refused)?),
         Err(_) => None,
     };
-    // The managed set is exclusive: what stood there before is not in it.
-    let start = if options.managed { None } else { before.as_deref() };
-    let after = options.client.with_servers(start, &servers, options.replace).map_err(refused)?;
+    let after = match managed {
+        Some(Managed::Allowed(_)) => with_allowed(before.as_deref(), &servers, options.replace),
+        Some(Managed::Servers(_)) | None => {
+            // The managed set is exclusive: what stood there before is not in it.
+            let start = if options.managed { None } else { before.as_deref() };
+            let program = std::env::current_exe().map_err(|error| Failure::refused(error.to_string()))?;
+            let key = options.key_file.as_ref().map(|file| places.project.join(file));
+            let key =
+                key.map_or_else(|| "env:PORTCULLIS_KEY".into(), |key| format!("file:{}", key.display()));
+            let shim = Shim { program: &program.display().to_string(), key: &key };
+            options.client.with_servers(start, &servers, shim, options.replace)
+        }
+    };
+    let after = after.map_err(refused)?;
     if options.write {
         backup::keep(&file, before.as_deref(), &after).map_err(refused)?;
         replace::replace(&file, after.as_bytes(), 0o644)
@@ -111,4 +128,20 @@ pub(super) fn export(common: &Common, options: &Export, output: &Output) -> Resu
         printable(&format!("{after}\n{done} {}", file.display()))
     });
     Ok(())
+}
+
+/// A file of a project may have been put there by a stranger: a link in its place, or in that of its folder, is not
+/// followed to something else of this user.
+fn stays(file: &Path, project: Option<&Path>) -> Result<(), String> {
+    let shown = file.display();
+    if std::fs::symlink_metadata(file).is_ok_and(|metadata| metadata.is_symlink()) {
+        return Err(format!("`{shown}` is a symbolic link; name the file itself with --file"));
+    }
+    let real = |path: &Path| path.canonicalize().ok();
+    match (project.and_then(real), file.parent().and_then(real)) {
+        (Some(project), Some(folder)) if !folder.starts_with(&project) => {
+            Err(format!("`{shown}` is in {}, outside this project; name it with --file", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }

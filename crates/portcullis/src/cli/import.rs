@@ -1,7 +1,7 @@
 //! `portcullis import`: servers from the configurations of MCP clients into `portcullis.yaml`. Nothing is written and
 //! nothing is started before a person has seen each command and says `--write`; and what is written waits for review.
 
-mod confine;
+pub(super) mod confine;
 mod plan;
 pub(super) mod secrets;
 

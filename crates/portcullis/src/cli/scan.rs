@@ -25,8 +25,8 @@ Examples:
   portcullis scan -- npx -y @modelcontextprotocol/server-filesystem /srv
   portcullis scan .mcp.json --sarif > scan.sarif
 
-Commands in files and after `--` are started to ask what they offer; with --no-start only files are read. No tool is called.
-Exit codes: 0 nothing at or above --fail-on; 1 findings, or a server that could not be asked.";
+Commands in files and after `--` are started, confined, to ask what they offer; with --no-start only files are read. No
+tool is called. Exit codes: 0 nothing at or above --fail-on; 1 findings, or a server that could not be asked; 2 wrong usage.";
 
 /// Servers asked at once.
 const AT_ONCE: usize = 8;
@@ -57,6 +57,12 @@ pub(crate) struct Scan {
     /// Start no command; say what can be said of the files alone
     #[arg(long)]
     no_start: bool,
+    /// Start commands with all rights of this user; without it they are confined as an import would (Linux)
+    #[arg(long, conflicts_with = "no_start")]
+    no_sandbox: bool,
+    /// Speak to URLs on the command line over the older transport HTTP+SSE
+    #[arg(long)]
+    legacy_sse: bool,
     /// Print SARIF 2.1.0
     #[arg(long)]
     sarif: bool,

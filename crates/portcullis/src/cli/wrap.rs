@@ -12,12 +12,17 @@ use std::{
 
 use clap::Args;
 use portcullis_core::{Caller, Digest};
+use portcullis_hosts::mcpb;
 use portcullis_net::stdio::Environment;
 use portcullis_store::{DataDir, DataDirError};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Common, Failure, output::Output};
+use super::{
+    Common, Failure, client,
+    import::confine::{self, Surroundings},
+    output::Output,
+};
 use crate::{
     config::{Config, Overrides, Server, names_a_secret},
     logging,
@@ -44,6 +49,7 @@ const CHILD_GRACE_MS_MAX: u64 = 700;
 #[command(after_help = "\
 Examples:
   portcullis wrap -- npx -y @modelcontextprotocol/server-filesystem ~/notes
+  portcullis wrap --sandbox --allow-net api.example.com -- npx -y some-server
   portcullis wrap --config policy.yaml --name files -- mcp-server-files /srv
   portcullis wrap --url https://mcp.example.com/mcp --header \"Authorization=Bearer env:TOKEN\"
   portcullis audit verify --data \"$(portcullis wrap --where -- npx -y some-server)\"
@@ -63,6 +69,19 @@ pub(crate) struct Wrap {
     /// Let the server ask the host's model for completions, and the user pay for them
     #[arg(long)]
     allow_sampling: bool,
+    /// Confine the command (Linux): it reads what its arguments name, and reaches nothing but the registry of its package
+    /// runner; the options below open more
+    #[arg(long, conflicts_with = "url")]
+    sandbox: bool,
+    /// File or folder that the confined command may read
+    #[arg(long, value_name = "PATH", requires = "sandbox")]
+    allow_read: Vec<PathBuf>,
+    /// File or folder that the confined command may read and change
+    #[arg(long, value_name = "PATH", requires = "sandbox")]
+    allow_write: Vec<PathBuf>,
+    /// Host that the confined command may reach: `host`, `host:port` or `*.domain`
+    #[arg(long, value_name = "HOST", requires = "sandbox")]
+    allow_net: Vec<String>,
     /// Print the data directory, with the ledger, and do nothing else
     #[arg(long = "where")]
     locate: bool,
@@ -159,7 +178,7 @@ fn configure(common: &Common, wrap: &Wrap, name: &str, data: &Path) -> Result<Co
             config
         }
     };
-    let server = Server::from_json(name, &declared(wrap)?)
+    let server = Server::from_json(name, &declared(wrap, data)?)
         .map_err(|found| Failure::mistakes("the command line", &found))?;
     config.settings.servers = BTreeMap::from([(name.to_owned(), server)]);
     let limits = &mut config.settings.limits;
@@ -169,7 +188,7 @@ fn configure(common: &Common, wrap: &Wrap, name: &str, data: &Path) -> Result<Co
 }
 
 /// The server as a section of the configuration would declare it.
-fn declared(wrap: &Wrap) -> Result<Value, Failure> {
+fn declared(wrap: &Wrap, data: &Path) -> Result<Value, Failure> {
     let mut asks = vec!["elicitation", "roots"];
     if wrap.allow_sampling {
         asks.push("sampling");
@@ -182,7 +201,11 @@ fn declared(wrap: &Wrap) -> Result<Value, Failure> {
             .filter(|name| is_credential(name))
             .map(|name| (name.clone(), format!("env:{name}")))
             .collect();
-        return Ok(json!({ "command": wrap.command, "env": secrets, "server_requests": asks }));
+        let mut section = json!({ "command": wrap.command, "env": secrets, "server_requests": asks });
+        if let (true, Some(members)) = (wrap.sandbox, section.as_object_mut()) {
+            members.insert("sandbox".into(), sandbox(wrap, data)?);
+        }
+        return Ok(section);
     };
     let mut headers = BTreeMap::new();
     for header in &wrap.headers {
@@ -200,6 +223,27 @@ fn declared(wrap: &Wrap) -> Result<Value, Failure> {
         }
     }
     Ok(json!({ "url": url.as_str(), "headers": headers, "server_requests": asks }))
+}
+
+/// As an import would confine the command, and what was opened by hand.
+fn sandbox(wrap: &Wrap, data: &Path) -> Result<Value, Failure> {
+    let places = client::places().map_err(Failure::refused)?;
+    let around = Surroundings { bundles: mcpb::bundles(data), home: places.home, hidden: vec![data.into()] };
+    let mut section = confine::section(&wrap.command, &around);
+    let absolute = |path: &PathBuf| places.project.join(path).display().to_string();
+    let opened: [(&str, Vec<String>); 3] = [
+        ("read", wrap.allow_read.iter().map(absolute).collect()),
+        ("write", wrap.allow_write.iter().map(absolute).collect()),
+        ("allow", wrap.allow_net.clone()),
+    ];
+    for (member, more) in opened.into_iter().filter(|(_, more)| !more.is_empty()) {
+        if let Some(list) = section.as_object_mut().map(|members| members.entry(member).or_insert(json!([])))
+            && let Some(list) = list.as_array_mut()
+        {
+            list.extend(more.into_iter().map(Value::from));
+        }
+    }
+    Ok(section)
 }
 
 fn is_credential(name: &str) -> bool {
@@ -277,7 +321,19 @@ mod tests {
 
     fn of(command: &[&str]) -> Wrap {
         let command = command.iter().map(|&word| word.to_owned()).collect();
-        Wrap { url: None, headers: Vec::new(), name: None, allow_sampling: false, locate: false, command }
+        let (headers, allow_read, allow_write, allow_net) = Default::default();
+        Wrap {
+            url: None,
+            headers,
+            name: None,
+            allow_sampling: false,
+            sandbox: false,
+            allow_read,
+            allow_write,
+            allow_net,
+            locate: false,
+            command,
+        }
     }
 
     #[test]
@@ -312,12 +368,12 @@ mod tests {
             ..of(&[])
         };
         for good in ["A=env:B", "Authorization=Bearer env:TOKEN", "X-Key=file:/run/key"] {
-            assert!(declared(&with(&[good])).is_ok(), "{good}");
+            assert!(declared(&with(&[good]), Path::new("/d")).is_ok(), "{good}");
         }
         for bad in ["A=b", "A=", "A", "Authorization=Bearer abc", "A=env:B c"] {
-            let failure = declared(&with(&[bad])).unwrap_err();
+            let failure = declared(&with(&[bad]), Path::new("/d")).unwrap_err();
             assert!(!failure.text.contains("abc"), "{}", failure.text);
         }
-        assert!(declared(&with(&["A=env:B", "A=env:C"])).is_err());
+        assert!(declared(&with(&["A=env:B", "A=env:C"]), Path::new("/d")).is_err());
     }
 }

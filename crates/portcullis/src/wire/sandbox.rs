@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 
 /// This very program, also after its file was replaced by a newer one.
-const OURSELVES: &str = "/proc/self/exe";
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
 
 /// Incidents that wait for the ledger; beyond, they are counted.
 const WAITING_MAX: usize = 256;

@@ -40,7 +40,29 @@ struct Kept {
     source: &'static str,
 }
 
+/// A ledger that verifies.
+struct Sound {
+    report: Report,
+    key: VerifierKey,
+    kept: Option<Kept>,
+    unread: Option<String>,
+}
+
 pub(super) fn verify(common: &Common, options: &Verify, output: &Output) -> Result<(), Failure> {
+    examine(common, options).map(|found| {
+        sound(&found.report, &found.key, found.kept.as_ref(), found.unread.as_deref(), output);
+    })
+}
+
+/// The entries of the ledger in the data directory, where it verifies.
+///
+/// # Errors
+/// [`exit::UNVERIFIED`] where it does not; another code where it cannot be looked at.
+pub(in crate::cli) fn entries(common: &Common) -> Result<u64, Failure> {
+    examine(common, &Verify { ledger: None, vkey: None, since: None }).map(|found| found.report.size)
+}
+
+fn examine(common: &Common, options: &Verify) -> Result<Sound, Failure> {
     let overrides = Overrides { data: common.data.clone(), ..Overrides::default() };
     let config = Config::load(common.config.as_deref(), &overrides).ok();
     let data = data_dir(common);
@@ -71,10 +93,7 @@ pub(super) fn verify(common: &Common, options: &Verify, output: &Output) -> Resu
     };
     faults.extend(other_key(&ledger, &key));
     match report {
-        Some(report) if faults.is_empty() => {
-            sound(&report, &key, kept.as_ref(), unread.as_deref(), output);
-            Ok(())
-        }
+        Some(report) if faults.is_empty() => Ok(Sound { report, key, kept, unread }),
         _ => Err(unsound(&ledger, &faults)),
     }
 }

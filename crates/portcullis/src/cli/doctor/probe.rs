@@ -23,7 +23,7 @@ pub(super) struct Door {
     /// What belongs into the Host header.
     pub(super) host: String,
     /// The name in the certificate; none without TLS.
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// Certificates that are trusted beside the platform's: the gateway's own.
     roots: Vec<Vec<u8>>,
 }

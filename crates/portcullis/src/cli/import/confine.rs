@@ -9,15 +9,15 @@ const PATHS_MAX: usize = 20;
 
 /// What the command may not be given, and where bundles are.
 #[derive(Clone, Debug)]
-pub(super) struct Surroundings {
-    pub(super) home: PathBuf,
-    pub(super) bundles: PathBuf,
+pub(in crate::cli) struct Surroundings {
+    pub(in crate::cli) home: PathBuf,
+    pub(in crate::cli) bundles: PathBuf,
     /// The gateway's own files: opening them, or a folder around them, would be refused.
-    pub(super) hidden: Vec<PathBuf>,
+    pub(in crate::cli) hidden: Vec<PathBuf>,
 }
 
 /// The section `sandbox` for a command whose words are known.
-pub(super) fn section(words: &[String], around: &Surroundings) -> Value {
+pub(in crate::cli) fn section(words: &[String], around: &Surroundings) -> Value {
     let program = words.first().and_then(|word| Path::new(word).file_name()?.to_str()).unwrap_or_default();
     let cache = |folder: &str| around.home.join(folder).display().to_string();
     let mut members = Map::new();

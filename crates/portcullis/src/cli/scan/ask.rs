@@ -1,7 +1,7 @@
 //! Asks one server what it offers, in the revision it speaks, with the code by which the gateway asks; and looks at every
 //! text of every definition. Nothing but lists is asked for.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use portcullis_core::{Direction, Limits, Refusal, TargetKind};
 use portcullis_inspect::{InspectSettings, Inspector, Match};
@@ -13,12 +13,15 @@ use portcullis_mcp::{
 };
 use portcullis_net::{
     client::{HttpUpstream, UpstreamOptions},
+    egress::EgressProxy,
+    incident::Report,
+    sandbox::{Sandbox, Surroundings},
     stdio::Environment,
 };
 use portcullis_proof::manifest;
 use portcullis_proxy::{
     settings::Isolation,
-    upstream::{HttpPeer, StdioPeer, Upstream},
+    upstream::{HttpPeer, SseServer, StdioPeer, Upstream},
 };
 use serde::Serialize;
 
@@ -26,7 +29,7 @@ use super::{
     FINDINGS_MAX, Finding, Level, Scanned,
     target::{Reach, Target},
 };
-use crate::wire::SystemClock;
+use crate::wire::{OURSELVES, SystemClock, SystemEntropy};
 
 /// What a server said it offers.
 #[derive(Debug, Default, Serialize)]
@@ -82,18 +85,38 @@ pub(super) async fn ask(target: Target, limits: &Limits, patience: Duration) -> 
 fn upstream(name: &str, reach: Reach, limits: &Limits) -> Result<Option<Upstream>, String> {
     Ok(match reach {
         Reach::Unstarted => None,
-        Reach::Http { url, headers, egress } => {
+        Reach::Http { url, headers, egress, legacy } => {
             let client = HttpUpstream::new(&url, &UpstreamOptions::new(egress, limits));
             let client = client.map_err(|error| error.to_string())?;
-            Some(Upstream::Http(Box::new(HttpPeer::new(client, headers))))
+            Some(if legacy {
+                let server = SseServer::new(client, url, headers);
+                let clock = Arc::new(SystemClock::new());
+                Upstream::Stdio(Box::new(StdioPeer::sse(Arc::from(name), server, Isolation::Shared, clock)))
+            } else {
+                Upstream::Http(Box::new(HttpPeer::new(client, headers)))
+            })
         }
-        Reach::Stdio(command) => {
+        Reach::Stdio { command, sandbox, hidden } => {
             let environment = Environment::minimal(std::env::vars_os());
             let clock = Arc::new(SystemClock::new());
             let peer = StdioPeer::new(Arc::from(name), command, environment, Isolation::Shared, clock);
-            Some(Upstream::Stdio(Box::new(peer)))
+            let sandbox = sandbox
+                .map(|confinement| Sandbox { confinement, surroundings: surroundings(limits, hidden) });
+            Some(Upstream::Stdio(Box::new(peer.confined(sandbox))))
         }
     })
+}
+
+/// What is the same for every confined command: a scan has no ledger.
+fn surroundings(limits: &Limits, hidden: Vec<PathBuf>) -> Surroundings {
+    let connect_timeout = Duration::from_millis(limits.connect_timeout_ms);
+    Surroundings {
+        confine: PathBuf::from(OURSELVES),
+        temp: std::env::temp_dir(),
+        hidden,
+        egress: EgressProxy::new(Arc::new(SystemEntropy), connect_timeout),
+        report: Report::new(|_| {}),
+    }
 }
 
 async fn lists(

@@ -10,13 +10,21 @@ use portcullis_core::Secret;
 use portcullis_hosts::{
     self as hosts,
     entry::{Entry, Reach as Declared},
+    mcpb,
     placeholder::{Piece, Text},
 };
-use portcullis_net::{guard::EgressPolicy, stdio::Command};
+use portcullis_net::{guard::EgressPolicy, sandbox::Confinement, stdio::Command};
+use serde_json::json;
 use url::{Host, Url};
 
 use super::{
-    super::{Common, Failure, client, import::secrets::Detective},
+    super::{
+        Common, Failure, client,
+        import::{
+            confine::{self, Surroundings},
+            secrets::Detective,
+        },
+    },
     Finding, Level, Scan,
 };
 use crate::{
@@ -45,8 +53,16 @@ pub(super) enum Reach {
         url: Url,
         headers: Vec<(HeaderName, Secret<String>)>,
         egress: EgressPolicy,
+        /// Over HTTP+SSE.
+        legacy: bool,
     },
-    Stdio(Command),
+    Stdio {
+        command: Command,
+        /// `None` where it keeps all rights of the user.
+        sandbox: Option<Confinement>,
+        /// The gateway's own files.
+        hidden: Vec<PathBuf>,
+    },
     /// A command that nobody wants to be started.
     Unstarted,
 }
@@ -54,13 +70,14 @@ pub(super) enum Reach {
 /// Everything that the command line names.
 pub(super) fn targets(common: &Common, options: &Scan) -> Result<Vec<Target>, Failure> {
     let mut targets = Vec::new();
+    let around = around(common)?;
     for target in &options.targets {
         if target.contains("://") {
             targets.push(of_url(target, options)?);
         } else if matches!(Path::new(target).extension().and_then(|e| e.to_str()), Some("yaml" | "yml")) {
-            targets.extend(of_config(target, options)?);
+            targets.extend(of_config(target, options, &around)?);
         } else {
-            targets.extend(of_file(target, common, options)?);
+            targets.extend(of_file(target, options, &around)?);
         }
     }
     if let Some((program, args)) = options.command.split_first() {
@@ -70,7 +87,12 @@ pub(super) fn targets(common: &Common, options: &Scan) -> Result<Vec<Target>, Fa
             target: options.command.join(" "),
             server: Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned(),
             shown: options.command.join(" "),
-            reach: Ok(if options.no_start { Reach::Unstarted } else { Reach::Stdio(command) }),
+            reach: Ok(if options.no_start {
+                Reach::Unstarted
+            } else {
+                let sandbox = confined(&options.command, options, &around)?;
+                Reach::Stdio { command, sandbox, hidden: around.hidden.clone() }
+            }),
             findings: unpinned(&options.command).into_iter().collect(),
         });
     }
@@ -78,6 +100,30 @@ pub(super) fn targets(common: &Common, options: &Scan) -> Result<Vec<Target>, Fa
         return Err(Failure::refused(format!("more than {TARGETS_MAX} servers")));
     }
     Ok(targets)
+}
+
+/// What no command may be given, and where bundles are.
+fn around(common: &Common) -> Result<Surroundings, Failure> {
+    let places = client::places().map_err(Failure::refused)?;
+    let data = places.project.join(client::data_dir(common));
+    Ok(Surroundings {
+        bundles: mcpb::bundles(&data),
+        home: places.home,
+        hidden: vec![data.canonicalize().unwrap_or(data)],
+    })
+}
+
+/// How a command is confined that nobody said more about: as an import would.
+fn confined(words: &[String], options: &Scan, around: &Surroundings) -> Result<Option<Confinement>, Failure> {
+    if options.no_sandbox {
+        return Ok(None);
+    }
+    let section = json!({ "command": words, "sandbox": confine::section(words, around) });
+    match Server::from_json("scanned", &section) {
+        Ok(Server { upstream: Upstream::Stdio { sandbox, .. }, .. }) => Ok(sandbox),
+        Ok(Server { upstream: Upstream::Http { .. }, .. }) => Ok(None),
+        Err(found) => Err(Failure::mistakes("the command", &found)),
+    }
 }
 
 fn of_url(text: &str, options: &Scan) -> Result<Target, Failure> {
@@ -90,7 +136,9 @@ fn of_url(text: &str, options: &Scan) -> Result<Target, Failure> {
             Ok((name.parse().map_err(|_| format!("`{name}` is not a header name"))?, reference.resolve()?))
         })
         .collect();
-    let reach = headers.and_then(|headers| http(&url, headers, options.allow_private));
+    let reach = headers
+        .and_then(|headers| http(&url, headers, options.allow_private))
+        .map(|reach| if options.legacy_sse { older(reach) } else { reach });
     Ok(Target {
         target: text.to_owned(),
         server: url.host_str().unwrap_or_default().to_owned(),
@@ -117,7 +165,15 @@ fn http(url: &Url, headers: Vec<(HeaderName, Secret<String>)>, all: bool) -> Res
         allow_loopback: all || loopback,
         allow_private: all || private,
     };
-    Ok(Reach::Http { url: url.clone(), headers, egress })
+    Ok(Reach::Http { url: url.clone(), headers, egress, legacy: false })
+}
+
+/// The same over HTTP+SSE.
+fn older(reach: Reach) -> Reach {
+    match reach {
+        Reach::Http { url, headers, egress, legacy: _ } => Reach::Http { url, headers, egress, legacy: true },
+        other @ (Reach::Stdio { .. } | Reach::Unstarted) => other,
+    }
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -156,36 +212,44 @@ fn unpinned(command: &[String]) -> Option<Finding> {
     })
 }
 
-fn of_config(file: &str, options: &Scan) -> Result<Vec<Target>, Failure> {
+fn of_config(file: &str, options: &Scan, around: &Surroundings) -> Result<Vec<Target>, Failure> {
     let config = Config::load(Some(Path::new(file)), &Overrides::default())
         .map_err(|mistakes| Failure::mistakes(file, &mistakes))?;
     let servers = config.settings.servers.iter();
-    Ok(servers.map(|(name, server)| of_server(file, name, server, options)).collect())
+    Ok(servers.map(|(name, server)| of_server(file, name, server, options, around)).collect())
 }
 
-fn of_server(file: &str, name: &str, server: &Server, options: &Scan) -> Target {
+fn of_server(file: &str, name: &str, server: &Server, options: &Scan, around: &Surroundings) -> Target {
     let (shown, reach, findings) = match &server.upstream {
-        Upstream::Http { url, transport: Transport::LegacySse, .. } => {
-            (bare(url), Err("a scan does not speak the older transport".to_owned()), plaintext(url))
-        }
-        Upstream::Http { url, transport: Transport::StreamableHttp, headers, egress } => {
+        Upstream::Http { url, transport, headers, egress } => {
             let resolved = headers.iter().map(|(name, value)| {
                 Ok((name.parse().map_err(|_| format!("`{name}` is not a header name"))?, value.resolve()?))
             });
             let all = options.allow_private || egress.allow_private || egress.allow_loopback;
             let reach =
                 resolved.collect::<Result<Vec<_>, String>>().and_then(|headers| http(url, headers, all));
+            let reach = match transport {
+                Transport::LegacySse => reach.map(older),
+                Transport::StreamableHttp => reach,
+            };
             (bare(url), reach, plaintext(url))
         }
-        Upstream::Stdio { program, args, env, cwd, .. } => {
+        Upstream::Stdio { program, args, env, cwd, sandbox } => {
             let words: Vec<String> = std::iter::once(program).chain(args).cloned().collect();
             let resolved =
                 env.iter().map(|(name, value)| Ok((name.clone(), value.resolve()?.expose().clone())));
             let reach = match options.no_start {
                 true => Ok(Reach::Unstarted),
-                false => resolved.collect::<Result<BTreeMap<_, _>, String>>().map(|env| {
+                false => resolved.collect::<Result<BTreeMap<_, _>, String>>().and_then(|env| {
                     let args = args.iter().map(|argument| with_variables(argument, &env)).collect();
-                    Reach::Stdio(Command { program: program.clone(), args, env, cwd: cwd.clone() })
+                    let command = Command { program: program.clone(), args, env, cwd: cwd.clone() };
+                    let sandbox = match sandbox {
+                        Some(declared) if !options.no_sandbox => Some(declared.clone()),
+                        Some(_) | None => {
+                            confined(&words, options, around).map_err(|failure| failure.text)?
+                        }
+                    };
+                    Ok(Reach::Stdio { command, sandbox, hidden: around.hidden.clone() })
                 }),
             };
             (words.join(" "), reach, unpinned(&words))
@@ -195,17 +259,22 @@ fn of_server(file: &str, name: &str, server: &Server, options: &Scan) -> Target 
     Target { target: file.to_owned(), server: name.to_owned(), shown, reach, findings }
 }
 
-fn of_file(file: &str, common: &Common, options: &Scan) -> Result<Vec<Target>, Failure> {
+fn of_file(file: &str, options: &Scan, around: &Surroundings) -> Result<Vec<Target>, Failure> {
     let places = client::places().map_err(Failure::refused)?;
-    let bundles = hosts::mcpb::bundles(&places.project.join(client::data_dir(common)));
-    let found = hosts::read(&PathBuf::from(file), None, &places, &bundles);
+    let found = hosts::read(&PathBuf::from(file), None, &places, &around.bundles);
     let entries = found.entries.map_err(|reason| Failure::refused(format!("`{file}` {reason}")))?;
     let detective = Detective::new().map_err(Failure::refused)?;
-    Ok(entries.iter().map(|entry| of_entry(file, entry, &detective, options)).collect())
+    Ok(entries.iter().map(|entry| of_entry(file, entry, &detective, options, around)).collect())
 }
 
 /// A server as a client would reach it, secrets and all; what is a secret there is a finding.
-fn of_entry(file: &str, entry: &Entry, detective: &Detective, options: &Scan) -> Target {
+fn of_entry(
+    file: &str,
+    entry: &Entry,
+    detective: &Detective,
+    options: &Scan,
+    around: &Surroundings,
+) -> Target {
     let mut target = Target {
         target: file.to_owned(),
         server: entry.name.clone(),
@@ -246,7 +315,12 @@ fn of_entry(file: &str, entry: &Entry, detective: &Detective, options: &Scan) ->
                 command.iter().map(|word| word.literal().unwrap_or_default()).collect();
             target.findings.extend(unpinned(&literal));
             if !options.no_start {
-                target.reach = started(command, env, cwd.clone()).map(Reach::Stdio);
+                target.reach = started(command, env, cwd.clone()).and_then(|command| {
+                    let words: Vec<String> =
+                        std::iter::once(&command.program).chain(&command.args).cloned().collect();
+                    let sandbox = confined(&words, options, around).map_err(|failure| failure.text)?;
+                    Ok(Reach::Stdio { command, sandbox, hidden: around.hidden.clone() })
+                });
             }
         }
     }
