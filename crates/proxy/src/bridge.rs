@@ -29,10 +29,12 @@ use portcullis_mcp::{
 use self::{held::Held, pool::Pool, running::Requests};
 pub use self::{legacy_client::BridgedSession, unwanted::Unwanted};
 use crate::{
-    head::{METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb},
+    head::{NAME, PARAM_PREFIX},
     rules::Server,
     seal::Sealer,
-    upstream::{Reply, Upstream, stdio::Owner},
+};
+use portcullis_upstream::{
+    Reply, Upstream, Verb, headers::METHOD, headers::SESSION, headers::VERSION, stdio::Owner,
 };
 
 /// Kinds of questions that a server may be allowed to ask.
@@ -184,7 +186,7 @@ async fn send_modern(
             let mut lines = process.request(&message, None, true).await?;
             Ok(match lines.only(limits, endless).await? {
                 Some(bytes) => Reply::Unary { status: 200, bytes, session: None },
-                None => Reply::Stream { events: crate::upstream::Events::Stdio(lines), session: None },
+                None => Reply::Stream { events: portcullis_upstream::Events::Stdio(lines), session: None },
             })
         }
     }

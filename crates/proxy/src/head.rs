@@ -3,47 +3,20 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use portcullis_core::{Code, Refusal};
+use http::{HeaderMap, HeaderName, header};
 use portcullis_mcp::revision::McpHeaders;
+use portcullis_upstream::{
+    Verb,
+    headers::{METHOD, SESSION, VERSION},
+};
 
 /// Prefix of headers that mirror arguments (specification 2026-07-28, transports, "Custom Headers").
 pub(crate) const PARAM_PREFIX: &str = "mcp-param-";
-/// The session header of revision 2025-11-25.
-pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
-/// The version header.
-pub(crate) const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-/// The mirrored method.
-pub(crate) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 /// The mirrored name or URI.
 pub(crate) const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// Which event a broken stream ended with (2025-11-25).
 pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-
-/// Which of the three HTTP methods of an MCP endpoint was used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// End the session (2025-11-25).
-    Delete,
-    /// Open an event stream (2025-11-25).
-    Get,
-    /// Send one message.
-    Post,
-}
-
-impl Verb {
-    /// The verb of an HTTP method.
-    #[must_use]
-    pub fn of(method: &Method) -> Option<Self> {
-        match *method {
-            Method::POST => Some(Self::Post),
-            Method::GET => Some(Self::Get),
-            Method::DELETE => Some(Self::Delete),
-            _ => None,
-        }
-    }
-}
 
 /// The head of a request to an MCP endpoint.
 #[derive(Debug)]
@@ -123,13 +96,4 @@ impl Head {
         }
         named
     }
-}
-
-/// A header value that debug output does not show.
-pub(crate) fn secret_value(text: &str) -> Result<HeaderValue, Refusal> {
-    let mut value = HeaderValue::try_from(text).map_err(|_| {
-        Refusal::new(Code::Internal, "a header for the server holds a character that headers cannot hold")
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }

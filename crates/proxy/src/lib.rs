@@ -23,8 +23,7 @@ pub mod tasks;
 pub mod throttle;
 pub mod trace;
 pub mod trail;
-pub mod upstream;
 
 pub use gateway::Gateway;
-pub use head::{Head, Verb};
+pub use head::Head;
 pub use portcullis_connect::seal;

@@ -14,7 +14,6 @@ use portcullis_net::listen::PeerInfo;
 use crate::{
     body::{Body, Inbound},
     gateway::{self, Gateway, Held},
-    head::Verb,
     metrics::Metrics,
     pending::Pending,
     refusal::{self, Asked},
@@ -29,6 +28,7 @@ use crate::{
     },
     trail::{Measured, Stage, Trail},
 };
+use portcullis_upstream::Verb;
 
 impl Gateway {
     /// Answers one HTTP request to `/mcp/{server}`, or to `/mcp` under the name of that route.

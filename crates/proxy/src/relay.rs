@@ -23,7 +23,6 @@ use crate::{
     body::{self, Body},
     extensions,
     gateway::Gateway,
-    head::SESSION,
     pending::Pending,
     refusal::{self, Asked},
     rules::Rules,
@@ -37,8 +36,8 @@ use crate::{
         record, redact,
     },
     trail::Stage,
-    upstream::{Events, Reply, Upstream},
 };
+use portcullis_upstream::{Events, Reply, Upstream, headers::SESSION};
 
 /// Events on their way to a client that reads slowly; the server waits beyond.
 const EVENTS_WAITING_MAX: usize = 16;

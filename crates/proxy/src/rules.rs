@@ -16,8 +16,8 @@ use crate::{
     aggregate::{self, Group},
     catalog::Catalog,
     settings::ServerSettings,
-    upstream::Upstream,
 };
+use portcullis_upstream::Upstream;
 
 /// Everything that decides about messages.
 #[derive(Debug)]

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use portcullis_core::{Clock, Code, Digest, Entropy, Limits, Obligations, Refusal};
 
 pub use self::members::{Members, Running, Slot};
-use crate::{bridge::BridgedSession, upstream::stdio::Process};
+use crate::bridge::BridgedSession;
+use portcullis_upstream::stdio::Process;
 
 /// What a session is tied to on the server's side.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ use std::{
 
 use portcullis_core::{Digest, Secret};
 use portcullis_net::{guard::EgressPolicy, sandbox::Sandbox};
+use portcullis_upstream::Isolation;
 use url::Url;
 
 /// What the operator declares about a server.
@@ -68,20 +69,6 @@ pub enum Transport {
         /// How it is confined, if it is.
         sandbox: Option<Box<Sandbox>>,
     },
-}
-
-/// Who shares a child process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
-    /// Each caller has its own.
-    PerCaller,
-    /// Each session has its own; messages without a session share one per caller.
-    PerSession,
-    /// One for everybody. The server cannot ask clients anything.
-    Shared,
-    /// There is one caller. The gateway reads the catalogue on the process that this caller has opened, so that a
-    /// program which is meant to run once does.
-    Solo,
 }
 
 /// What happens to results that do not fit the output schema of their tool.

@@ -24,17 +24,24 @@ const ORDER: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("net", &["sys", "core"]),
     ("hosts", &["core"]),
+    ("upstream", &["net", "mcp", "core"]),
     ("store", &["proof", "core"]),
     ("connect", &["net", "store", "proof", "core"]),
-    ("proxy", &["connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"]),
+    ("proxy", &["upstream", "connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"]),
     ("admin", &["store", "net", "proof", "policy", "mcp", "core"]),
     (
         "portcullis",
-        &["hosts", "proxy", "admin", "connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"],
+        &[
+            "hosts", "proxy", "upstream", "admin", "connect", "store", "net", "proof", "policy", "inspect",
+            "mcp", "core",
+        ],
     ),
     (
         "testkit",
-        &["hosts", "proxy", "admin", "connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"],
+        &[
+            "hosts", "proxy", "upstream", "admin", "connect", "store", "net", "proof", "policy", "inspect",
+            "mcp", "core",
+        ],
     ),
 ];
 /// The only crate that may hold `unsafe`, and most lines of it: small enough to be read before every release.

@@ -28,10 +28,10 @@ use portcullis_policy::{Policies, PolicySource};
 use portcullis_proxy::{
     catalog::{Catalog, Parts as CatalogParts},
     rules::{Rules, Server},
-    settings::{Isolation, OutputSchema, ServerSettings, Transport, Trust},
-    upstream::{HttpPeer, SseServer, StdioPeer, Upstream},
+    settings::{OutputSchema, ServerSettings, Transport, Trust},
 };
 use portcullis_store::{Keys, Ledger, Revisions};
+use portcullis_upstream::{HttpPeer, Isolation, SseServer, StdioPeer, Upstream};
 use serde_json::Value;
 use url::Url;
 

@@ -14,8 +14,8 @@ use portcullis_proxy::{
     catalog::Catalog,
     rules::Server,
     settings::{OutputSchema, ServerSettings, Transport, Trust},
-    upstream::Upstream,
 };
+use portcullis_upstream::Upstream;
 
 use super::compile::{Found, World, catalog_parts, mistake};
 use crate::config::{PatternText, Settings, VirtualServer};

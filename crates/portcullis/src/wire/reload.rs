@@ -74,10 +74,10 @@ async fn end_removed(core: &Core, old: &portcullis_proxy::rules::Rules) {
     let rules = core.gateway.rules.load_full();
     for (name, server) in &old.servers {
         let kept = rules.servers.get(name).is_some_and(|kept| Arc::ptr_eq(kept, server));
-        if let (false, portcullis_proxy::upstream::Upstream::Stdio(_)) = (kept, &server.upstream) {
+        if let (false, portcullis_upstream::Upstream::Stdio(_)) = (kept, &server.upstream) {
             let server = Arc::clone(server);
             tokio::spawn(async move {
-                if let portcullis_proxy::upstream::Upstream::Stdio(peer) = &server.upstream {
+                if let portcullis_upstream::Upstream::Stdio(peer) = &server.upstream {
                     peer.shutdown().await;
                 }
             });

@@ -395,7 +395,7 @@ impl Core {
     pub(crate) async fn shutdown_children(&self) {
         let rules = self.gateway.rules.load_full();
         for server in rules.servers.values() {
-            if let portcullis_proxy::upstream::Upstream::Stdio(peer) = &server.upstream {
+            if let portcullis_upstream::Upstream::Stdio(peer) = &server.upstream {
                 peer.shutdown().await;
             }
         }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use portcullis_core::TargetKind;
-use portcullis_proxy::{rules::Server, upstream::Upstream};
+use portcullis_proxy::rules::Server;
+use portcullis_upstream::Upstream;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{reload, start::Core};

@@ -14,10 +14,8 @@ use portcullis_mcp::{
 use tokio::sync::watch;
 
 use super::{BridgedSession, Unwanted, modern_headers, parse, send_modern};
-use crate::{
-    rules::Server,
-    upstream::{Bridged, Events, NextEvent, Reply},
-};
+use crate::rules::Server;
+use portcullis_upstream::{Bridged, Events, NextEvent, Reply};
 
 const METHOD: &str = "subscriptions/listen";
 

@@ -25,7 +25,7 @@ use super::{
     Bridge, Crossing, Unwanted, changes, modern_headers, only_answer, parse, rounds::Rounds, send_modern,
     untranslatable,
 };
-use crate::upstream::Reply;
+use portcullis_upstream::Reply;
 
 /// Bytes that a session keeps of what its client says of itself.
 const DECLARED_BYTES_MAX: usize = 65_536;

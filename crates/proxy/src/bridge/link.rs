@@ -15,13 +15,11 @@ use super::{
     aside::{self, Asides},
     only_answer, parse, translated,
 };
-use crate::{
-    head::{LAST_EVENT_ID, SESSION, Verb},
-    rules::Server,
-    upstream::{
-        Events, Reply, Upstream,
-        stdio::{Owner, Process, declined},
-    },
+use crate::{head::LAST_EVENT_ID, rules::Server};
+use portcullis_upstream::{
+    Events, Reply, Upstream, Verb,
+    headers::SESSION,
+    stdio::{Owner, Process, declined},
 };
 
 /// Tells every session of this node from every other: on a process that callers share, a name that two of them had would

@@ -16,7 +16,7 @@ use super::{
     parse,
     pool::{Pool, Said},
 };
-use crate::upstream::{Bridged, Events, NextEvent, Reply, Upstream};
+use portcullis_upstream::{Bridged, Events, NextEvent, Reply, Upstream};
 
 /// Resources that one listener may name.
 const URIS_MAX: usize = 256;

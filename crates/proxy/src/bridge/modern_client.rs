@@ -24,7 +24,7 @@ use super::{
     running::Begun,
     untranslatable, wrong_id,
 };
-use crate::upstream::{Bridged, Events, NextEvent, Reply};
+use portcullis_upstream::{Bridged, Events, NextEvent, Reply};
 
 /// The name under which the answer to a question is expected.
 const KEY: &str = "1";

@@ -22,10 +22,8 @@ use super::{
     legacy_client::{Running, Said},
     parse, send_modern, untranslatable, wrong_id,
 };
-use crate::{
-    rules::Server,
-    upstream::{Bridged, Events, NextEvent, Reply},
-};
+use crate::rules::Server;
+use portcullis_upstream::{Bridged, Events, NextEvent, Reply};
 
 /// Rounds of one call; a server that asks for ever is not served.
 const ROUNDS_MAX: u64 = 16;

@@ -11,7 +11,7 @@ use portcullis_mcp::jsonrpc::Message;
 use tokio::sync::Notify;
 
 use super::Crossing;
-use crate::upstream::Reply;
+use portcullis_upstream::Reply;
 
 /// Server, caller, and the id of the request (JSON text).
 type Key = (Arc<str>, Arc<str>, Bytes);

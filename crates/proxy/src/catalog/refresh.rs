@@ -16,10 +16,8 @@ use portcullis_proof::{
 use portcullis_store::{Batch, Move, NewRevision, definitions};
 
 use super::{Catalog, lock};
-use crate::{
-    settings::Trust,
-    upstream::{Upstream, own::Offer},
-};
+use crate::settings::Trust;
+use portcullis_upstream::{Upstream, own::Offer};
 
 /// Who moves heads when a server shows something new.
 const OBSERVER: &str = "gateway";

@@ -14,9 +14,10 @@ use portcullis_net::listen::PeerInfo;
 
 use super::{Front, session::Open};
 use crate::{
-    head::{METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb},
+    head::{NAME, PARAM_PREFIX},
     rules::Rules,
 };
+use portcullis_upstream::{Verb, headers::METHOD, headers::SESSION, headers::VERSION};
 
 /// The version that a message states in `_meta`, unless it is one of the handshake.
 pub(super) fn stated(message: &Message) -> Option<String> {

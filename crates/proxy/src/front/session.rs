@@ -22,10 +22,8 @@ use super::{
     answer::{Heard, Wanted},
     request,
 };
-use crate::{
-    body::{Body, Inbound},
-    head::{SESSION, Verb},
-};
+use crate::body::{Body, Inbound};
+use portcullis_upstream::{Verb, headers::SESSION};
 
 /// How long the first notification waits for the event stream, so that no question of the server comes too early. A
 /// server may hold back the start of a stream that has nothing to say.

@@ -20,12 +20,11 @@ use tokio::{
 
 use super::{Relay, no_url, too_long};
 use crate::{
-    head::Verb,
     refusal,
     session::Backend,
     stages::{forward, record},
-    upstream::{Events, Upstream},
 };
+use portcullis_upstream::{Events, Upstream, Verb};
 
 /// How long a client that does not read is waited for when its call ends without an answer.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -243,7 +242,7 @@ impl Stream {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 headers
                     .insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-                let body = crate::upstream::stdio::declined(id.raw());
+                let body = portcullis_upstream::stdio::declined(id.raw());
                 let _ = peer.send(Verb::Post, headers, body, &self.relay.rules.limits).await;
             }
             (Upstream::Stdio(_), None) => {}

@@ -5,10 +5,8 @@ use std::net::IpAddr;
 use http::{HeaderMap, Method, Uri, header};
 use portcullis_core::{Code, Refusal};
 
-use crate::{
-    head::{Head, Verb},
-    rules::Rules,
-};
+use crate::{head::Head, rules::Rules};
+use portcullis_upstream::Verb;
 
 /// Judges the head of a request to `/mcp/{server}`.
 ///

@@ -11,11 +11,12 @@ use super::record::Recorded;
 use crate::{
     bridge::Unwanted,
     extensions,
-    head::{LAST_EVENT_ID, METHOD, NAME, PARAM_PREFIX, SESSION, VERSION, Verb, secret_value},
+    head::{LAST_EVENT_ID, NAME, PARAM_PREFIX},
     session::Backend,
     settings::{ServerSettings, Transport},
     tasks,
 };
+use portcullis_upstream::{Verb, headers::METHOD, headers::SESSION, headers::VERSION, headers::secret_value};
 
 /// A call with everything the server needs.
 #[derive(Debug)]

@@ -43,14 +43,15 @@ use super::{arm::Armed, parse::Content, resolve::member::Via};
 use crate::{
     bridge::Unwanted,
     gateway::Gateway,
-    head::{LAST_EVENT_ID, SESSION, Verb},
+    head::LAST_EVENT_ID,
     rules::{Rules, Server},
     session::{Backend, Session},
     tasks::{self, Tasks},
-    upstream::{
-        Events, HttpPeer, Reply, StdioPeer, Upstream,
-        stdio::{Owner, Process},
-    },
+};
+use portcullis_upstream::{
+    Events, HttpPeer, Reply, StdioPeer, Upstream, Verb,
+    headers::SESSION,
+    stdio::{Owner, Process},
 };
 
 /// Bytes of a client's `initialize` that its session keeps, to open the child again: a session lasts, so that what it

@@ -13,12 +13,13 @@ use portcullis_policy::RequestContext;
 
 use super::resolve::member::Via;
 use crate::{
-    head::{Head, Verb},
+    head::Head,
     refusal::Asked,
     rules::Rules,
     session::{Session, Sessions},
     trace,
 };
+use portcullis_upstream::Verb;
 
 /// What the client sent.
 #[derive(Debug)]
@@ -248,7 +249,7 @@ fn session(
     sessions: &Sessions,
 ) -> Result<Arc<Session>, Refusal> {
     let id = head
-        .one(&crate::head::SESSION)
+        .one(&portcullis_upstream::headers::SESSION)
         .ok_or_else(|| Refusal::new(Code::SessionMissing, "no Mcp-Session-Id header"))?;
     // Without a server of that name the call ends where its target is looked for.
     sessions.find(id, &caller.id, (&head.server, rules.declared(&head.server)), &rules.limits)

@@ -19,10 +19,7 @@ use portcullis_net::{
     stdio::Environment,
 };
 use portcullis_proof::manifest;
-use portcullis_proxy::{
-    settings::Isolation,
-    upstream::{HttpPeer, SseServer, StdioPeer, Upstream},
-};
+use portcullis_upstream::{HttpPeer, Isolation, SseServer, StdioPeer, Upstream};
 use serde::Serialize;
 
 use super::{

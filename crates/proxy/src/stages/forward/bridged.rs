@@ -18,8 +18,8 @@ use crate::{
     rules::{Rules, Server},
     session::{Backend, Session},
     stages::{arm, parse::Content},
-    upstream::{Reply, Upstream},
 };
+use portcullis_upstream::{Reply, Upstream};
 
 /// The exchange over the bridge; nothing where client and server are of one era.
 pub(super) async fn exchange(

@@ -17,8 +17,8 @@ use crate::{
     rules::Rules,
     session::{Backend, Members},
     stages::parse::Content,
-    upstream::Reply,
 };
+use portcullis_upstream::Reply;
 
 /// Extensions whose links and ids are rewritten, so that they work through a route over several servers.
 const EXTENSIONS: [&str; 2] = ["io.modelcontextprotocol/tasks", "io.modelcontextprotocol/ui"];

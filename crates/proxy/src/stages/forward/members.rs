@@ -16,13 +16,15 @@ use portcullis_mcp::{
 use super::{Armed, Exchange, bridged, together};
 use crate::{
     gateway::Gateway,
-    head::{SESSION, VERSION, Verb, secret_value},
     rules::{Rules, Server},
     session::{Backend, Members, NewSession, Session},
-    upstream::{
-        Reply, StdioPeer, Upstream,
-        stdio::{Owner, declined},
-    },
+};
+use portcullis_upstream::{
+    Reply, StdioPeer, Upstream, Verb,
+    headers::SESSION,
+    headers::VERSION,
+    headers::secret_value,
+    stdio::{Owner, declined},
 };
 
 /// The session that the call is made in: the client's own, or on a route over several servers the part of it that

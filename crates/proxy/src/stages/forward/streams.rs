@@ -22,13 +22,12 @@ use crate::{
     aggregate::{Group, Member},
     bridge::{Crossing, Unwanted},
     gateway::{self, Gateway},
-    head::Verb,
     rules::{Rules, Server},
     session::{Backend, Members, Session},
     stages::{arm, resolve},
     tasks,
-    upstream::{Events, Merged, Reply, Upstream, stdio::Owner},
 };
+use portcullis_upstream::{Events, Merged, Reply, Upstream, Verb, stdio::Owner};
 
 /// How long a server that cannot be listened to is left alone.
 const PAUSE: Duration = Duration::from_secs(5);

@@ -25,13 +25,12 @@ use crate::{
     aggregate::{Group, Member},
     bridge::{self, Crossing},
     gateway::Gateway,
-    head::Verb,
     rules::{Rules, Server},
     session::{Backend, Members, Session},
     stages::arm,
     tasks,
-    upstream::{Events, Reply, Upstream},
 };
+use portcullis_upstream::{Events, Reply, Upstream, Verb};
 
 /// How long a server may take to hear from which level on to log.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -15,7 +15,7 @@ use portcullis_net::{
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::{SseServer, spoken::Spoken};
-use crate::settings::Isolation;
+use crate::Isolation;
 
 mod masking;
 mod process;

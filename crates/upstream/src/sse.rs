@@ -20,8 +20,8 @@ use tokio::{
 };
 use url::Url;
 
-use super::http::{EventStream, event_stream};
-use crate::head::secret_value;
+use super::events::{EventStream, event_stream};
+use crate::headers::secret_value;
 
 /// Messages of the server that wait for their readers; beyond, the server's stream waits.
 const MESSAGES_WAITING_MAX: usize = 64;

@@ -1,6 +1,8 @@
 //! Servers behind the gateway, over Streamable HTTP or as child processes, spoken to in their own era. Bytes in,
 //! bytes out: what they mean is decided by the stages.
 
+pub mod events;
+pub mod headers;
 pub mod http;
 mod merged;
 pub mod own;
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use portcullis_core::{Limits, Refusal};
 use portcullis_mcp::sse::Event;
 
+pub use self::headers::Verb;
 pub use self::http::HttpPeer;
 pub use self::merged::Merged;
 pub use self::sse::SseServer;
@@ -29,6 +32,20 @@ pub enum Upstream {
     Http(Box<HttpPeer>),
     /// Child processes, and connections of the transport before Streamable HTTP: one channel in each direction.
     Stdio(Box<StdioPeer>),
+}
+
+/// Who shares a child process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Each caller has its own.
+    PerCaller,
+    /// Each session has its own; messages without a session share one per caller.
+    PerSession,
+    /// One for everybody. The server cannot ask clients anything.
+    Shared,
+    /// There is one caller. The gateway reads the catalogue on the process that this caller has opened, so that a
+    /// program which is meant to run once does.
+    Solo,
 }
 
 /// What a server answered.
@@ -59,7 +76,7 @@ pub enum Reply {
 #[derive(Debug)]
 pub enum Events {
     /// An event stream.
-    Http(Box<http::EventStream>),
+    Http(Box<events::EventStream>),
     /// Messages of another era, translated.
     Bridged(Box<dyn Bridged>),
     /// Streams of several servers in one.

@@ -13,7 +13,7 @@ use portcullis_mcp::{
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{HttpPeer, Reply, StdioPeer, Upstream, stdio::Owner};
-use crate::head::{METHOD, SESSION, VERSION, Verb, secret_value};
+use crate::headers::{METHOD, SESSION, VERSION, Verb, secret_value};
 
 /// What the gateway says of itself in `initialize`: it offers nothing, so the server can ask nothing.
 pub(super) const INITIALIZE: &[u8] = br#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
