@@ -12,11 +12,8 @@ use portcullis_mcp::{
 };
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{HttpPeer, Reply, StdioPeer, Upstream, stdio::Owner};
+use super::{HttpPeer, Reply, StdioPeer, Upstream, spoken::INITIALIZE, stdio::Owner};
 use crate::headers::{METHOD, SESSION, VERSION, Verb, secret_value};
-
-/// What the gateway says of itself in `initialize`: it offers nothing, so the server can ask nothing.
-pub(super) const INITIALIZE: &[u8] = br#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
 
 /// The `_meta` of the gateway's own requests of revision 2026-07-28.
 const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;

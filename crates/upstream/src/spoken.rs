@@ -7,6 +7,9 @@ use portcullis_mcp::revision::Era;
 
 use super::Upstream;
 
+/// What the gateway says of itself in `initialize`: it offers nothing, so the server can ask nothing.
+pub(super) const INITIALIZE: &[u8] = br#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
+
 const UNKNOWN: u8 = 0;
 const NO: u8 = 1;
 const YES: u8 = 2;

@@ -14,7 +14,10 @@ use portcullis_net::{
 };
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
-use super::{SseServer, spoken::Spoken};
+use super::{
+    SseServer,
+    spoken::{INITIALIZE, Spoken},
+};
 use crate::Isolation;
 
 mod masking;
@@ -143,7 +146,7 @@ impl StdioPeer {
         limits: &Limits,
     ) -> Result<(Arc<Process>, Bytes), Refusal> {
         let shared = self.isolation == Isolation::Shared;
-        let params = if shared { Bytes::from_static(super::own::INITIALIZE) } else { params.clone() };
+        let params = if shared { Bytes::from_static(INITIALIZE) } else { params.clone() };
         let key = Key { modern: false, owner: self.owner(owner, unique), params: Some(Digest::of(&params)) };
         let process = self.process(key, limits).await?;
         // Where a process is one caller's own, that caller says when it is ready to be asked.
