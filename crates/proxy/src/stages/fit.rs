@@ -26,11 +26,15 @@ pub fn answer(armed: &Armed, message: &Message, limits: &Limits) -> Result<(), R
         let text = format!("{}: {what}", Code::AnswerSchema.sentence());
         Refusal::new(Code::AnswerSchema, format!("tool `{}`: {what}", tool.name)).saying(text)
     };
-    let schema = tool.output(limits).map_err(|reason| {
+    // Most tools promise nothing: their results, which may be large, are not looked through for it.
+    let Some(schema) = tool.output(limits).transpose() else { return Ok(()) };
+    if !due(&result) {
+        return Ok(());
+    }
+    let schema = schema.map_err(|reason| {
         Refusal::new(Code::AnswerSchema, format!("the output schema cannot be used: {reason}"))
             .saying("the tool's output schema cannot be used")
     })?;
-    let Some(schema) = schema else { return Ok(()) };
     let content = result.get("structuredContent");
     let content = content.ok_or_else(|| refused("there is no `structuredContent`".into()))?;
     schema.check(Some(content)).map_err(|violations| {
@@ -53,11 +57,14 @@ fn of_tool<'a>(armed: &Armed, result: View<'a>) -> Option<(Arc<Item>, View<'a>)>
         }
         _ => return None,
     };
-    let tool = tool.filter(|tool| tool.kind == TargetKind::Tool)?;
+    Some((tool.filter(|tool| tool.kind == TargetKind::Tool)?, result))
+}
+
+/// Whether this must have the structure: a question to the user, or a task that was begun, is no result yet, and what
+/// has the structure of a result is one.
+fn due(result: &View<'_>) -> bool {
     let failed = result.get("isError").and_then(|failed| failed.as_bool()) == Some(true);
-    // A question to the user, or a task that was begun, is no result yet; what has the structure of one is one.
     let begun = result.get("task").is_some_and(|task| task.kind() == ValueKind::Object);
-    let complete = result_type(&result).is_none_or(|kind| kind == "complete");
-    let due = result.get("structuredContent").is_some() || (complete && !begun);
-    (!failed && due).then_some((tool, result))
+    let complete = result_type(result).is_none_or(|kind| kind == "complete");
+    !failed && (result.get("structuredContent").is_some() || (complete && !begun))
 }
