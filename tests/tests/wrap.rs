@@ -337,6 +337,27 @@ async fn a_program_that_is_meant_to_run_once_runs_once() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_server_that_starts_slower_than_it_is_waited_for_is_served_in_the_revision_it_then_speaks()
+-> Outcome {
+    let home = Home::new()?;
+    let starts = home.folder().join("starts").display().to_string();
+    let target = [CHILD, "--slow", "--starts", starts.as_str()];
+    let mut host = home.start(&[], &target)?;
+    let discovered = host.ask(1, "server/discover", modern(json!({}))).await?;
+    assert_eq!(discovered["result"]["supportedVersions"][0], "2026-07-28", "{discovered}");
+    let listed = host.ask(2, "tools/list", modern(json!({}))).await?;
+    assert!(names(&listed).contains(&"echo"), "{listed}");
+    let answer = host.ask(3, "tools/call", modern(call("echo", json!({"text": "new"})))).await?;
+    assert_eq!(text(&answer), "new", "{answer}");
+    // The older revision is served over the bridge.
+    host.initialize().await?;
+    assert_eq!(text(&host.ask(4, "tools/call", call("echo", json!({"text": "old"}))).await?), "old");
+    assert_eq!(fs::read_to_string(&starts)?.lines().count(), 1);
+    ends(&home, host, &[], &target).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_host_that_is_gone_ends_it_and_one_that_is_killed_leaves_no_child() -> Outcome {
     let home = Home::new()?;
     let mut host = home.start(&[], &[CHILD])?;

@@ -325,10 +325,26 @@ impl StdioPeer {
         // Any answer that is not modern, and silence, mean the older era (specification 2026-07-28, versioning).
         self.does_not_speak_modern();
         let params = Bytes::from_static(INITIALIZE);
-        let offer = offered(self.legacy(Owner::Gateway, None, &params, limits).await?.1, limits)?;
+        let offer = match offered(self.legacy(Owner::Gateway, None, &params, limits).await?.1, limits) {
+            Err(refusal) if self.spoken.modern() == Some(true) => {
+                return self.discover(limits).await?.ok_or(refusal);
+            }
+            offer => offer?,
+        };
         self.spoken.offered(Era::Legacy);
         self.worked();
         Ok(offer)
+    }
+
+    /// Notes of an answer to `initialize` that it names 2026-07-28 as what is spoken. Silence means the older era, and
+    /// is wrong of a child that only took longer to start than it is waited for.
+    pub(super) fn refused_era(&self, answer: &Bytes, limits: &Limits) {
+        let answer = Message::parse(answer.clone(), &JsonLimits::answer(limits));
+        if answer.is_ok_and(|answer| supports_modern(&answer)) {
+            self.spoken.offered(Era::Modern);
+            self.spoken.refused_initialize();
+            self.worked();
+        }
     }
 
     /// `server/discover`; `None` when the child does not speak revision 2026-07-28.

@@ -152,6 +152,7 @@ impl StdioPeer {
         // Where a process is one caller's own, that caller says when it is ready to be asked.
         let confirms = self.isolation != Isolation::Solo || matches!(owner, Owner::Gateway);
         let answer = process.initialize(params, limits, confirms).await?;
+        self.refused_era(&answer, limits);
         Ok((process, answer))
     }
 
@@ -174,9 +175,18 @@ impl StdioPeer {
         }
     }
 
-    /// The process that was asked in vain whether it speaks 2026-07-28: the handshake may follow on it.
+    /// The process that was asked in vain whether it speaks 2026-07-28: the handshake may follow on it. And back, where
+    /// it refuses that: it was only slow to start when it was asked.
     fn probed(&self, processes: &mut HashMap<Key, Arc<Process>>, key: &Key) -> Option<Arc<Process>> {
-        if self.isolation != Isolation::Solo || key.modern || self.modern_spoken.get() != Some(&false) {
+        if self.isolation != Isolation::Solo {
+            return None;
+        }
+        if key.modern {
+            let refused = self.spoken.legacy() == Some(false);
+            let other = processes.keys().find(|other| refused && !other.modern).cloned()?;
+            return processes.remove(&other).filter(|process| process.alive());
+        }
+        if self.modern_spoken.get() != Some(&false) {
             return None;
         }
         let asked = Key { modern: true, owner: key.owner.clone(), params: None };

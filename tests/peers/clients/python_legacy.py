@@ -5,7 +5,8 @@ import asyncio
 import json
 import os
 
-from mcp import ClientSession
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamablehttp_client
 
 
@@ -18,11 +19,19 @@ async def attempt(call):
     return {"error": bool(getattr(result, "isError", False)), "text": result.model_dump_json(by_alias=True)}
 
 
+def transport():
+    """Over standard input and output of a command where there is one, otherwise over HTTP."""
+    if os.environ.get("PEER_COMMAND"):
+        command, *arguments = json.loads(os.environ["PEER_COMMAND"])
+        return stdio_client(StdioServerParameters(command=command, args=arguments))
+    headers = {"Authorization": f"Bearer {os.environ['PEER_BEARER']}"} if os.environ.get("PEER_BEARER") else {}
+    return streamablehttp_client(os.environ["PEER_URL"], headers)
+
+
 async def main():
     plan = json.loads(os.environ["PEER_PLAN"])
-    headers = {"Authorization": f"Bearer {os.environ['PEER_BEARER']}"} if os.environ.get("PEER_BEARER") else {}
     async with (
-        streamablehttp_client(os.environ["PEER_URL"], headers) as (reader, writer, _),
+        transport() as (reader, writer, *_),
         ClientSession(reader, writer) as session,
     ):
         seen = {"version": (await session.initialize()).protocolVersion}

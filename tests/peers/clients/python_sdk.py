@@ -8,6 +8,7 @@ import sys
 
 import httpx2
 from mcp.client.client import Client
+from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 
@@ -25,7 +26,11 @@ async def main():
     headers = {"Authorization": f"Bearer {os.environ['PEER_BEARER']}"} if os.environ.get("PEER_BEARER") else {}
     mode = "legacy" if sys.argv[1] == "2025-11-25" else sys.argv[1]
     async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
-        transport = streamable_http_client(os.environ["PEER_URL"], http_client=http)
+        if os.environ.get("PEER_COMMAND"):
+            command, *arguments = json.loads(os.environ["PEER_COMMAND"])
+            transport = StdioServerParameters(command=command, args=arguments)
+        else:
+            transport = streamable_http_client(os.environ["PEER_URL"], http_client=http)
         async with Client(transport, mode=mode) as client:
             seen = {"version": client.protocol_version}
             seen["tools"] = [tool.name for tool in (await client.list_tools()).tools]

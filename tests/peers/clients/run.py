@@ -1,6 +1,7 @@
 """Official clients of both revisions with real servers: each client opens, lists, calls a tool, is refused another,
 reads a resource and asks for a prompt. First direct, which shows that the plan fits the server, then through the
-gateway, where the refused tool must also be missing from the list."""
+gateway, where the refused tool must also be missing from the list, and over standard input and output of
+`portcullis wrap`."""
 
 import json
 import os
@@ -66,6 +67,7 @@ def servers(work):
     both = (LEGACY, MODERN)
     return {
         "everything-stdio": Stdio([*everything, "stdio"], (LEGACY,), everything_plan),
+        "everything-sse": Sse([*everything, "sse"], (LEGACY,), everything_plan),
         "everything-http": Http([*everything, "streamableHttp"], (LEGACY,), everything_plan),
         "filesystem": Stdio(
             [peers.NODE, MCP / "server-filesystem/dist/index.js", work], (LEGACY,), filesystem_plan, write=[work]
@@ -108,12 +110,24 @@ class Http(Stdio):
         return {"url": self.url}
 
 
+class Sse(Http):
+    """A server of the transport before Streamable HTTP: no client here speaks it, so that it is not asked directly."""
+
+    def start(self, work):
+        super().start(work)
+        self.events, self.url = self.url.removesuffix("/mcp") + "/sse", None
+
+    def section(self):
+        return {"url": self.events, "transport": "legacy_sse"}
+
+
 # ---- clients: name, the revisions it speaks, and how it is run
 
 
 def script(command, legacy_only=False):
     def run(url, bearer, revision, plan):
-        more = {"PEER_URL": url, "PEER_BEARER": bearer, "PEER_PLAN": json.dumps(plan)}
+        more = {"PEER_URL": url} if isinstance(url, str) else {"PEER_COMMAND": json.dumps(url)}
+        more |= {"PEER_BEARER": bearer, "PEER_PLAN": json.dumps(plan)}
         environment = {**os.environ, **more, "PEER_MODULES": str(peers.MODULES)}
         code, output, errors = peers.run(command(revision), 60, env=environment)
         if code != 0:
@@ -126,11 +140,17 @@ def script(command, legacy_only=False):
 def inspector(url, bearer, revision, plan):
     """The Inspector's command line: one process for each request."""
     era = "legacy" if revision == LEGACY else "modern"
-    base = [peers.NODE, peers.MODULES / ".bin/mcp-inspector", "--cli", "--server-url", url, "--transport", "http"]
-    base += ["--protocol-era", era, "--format", "json", "--quiet", "--stored-auth-only"]
+    base = [peers.NODE, peers.MODULES / ".bin/mcp-inspector", "--cli", "--protocol-era", era, "--format", "json"]
+    base += ["--quiet", "--stored-auth-only"]
+    home = peers.folder()
+    if isinstance(url, str):
+        base += ["--server-url", url, "--transport", "http"]
+    else:
+        config = {"mcpServers": {"wrapped": {"type": "stdio", "command": url[0], "args": url[1:]}}}
+        (home / "config.json").write_text(json.dumps(config))
+        base += ["--config", home / "config.json", "--server", "wrapped"]
     if bearer:
         base += ["--header", f"Authorization: Bearer {bearer}"]
-    home = peers.folder()
     environment = {**os.environ, "PATH": f"{peers.NODE.parent}:{os.environ['PATH']}", "HOME": str(home)}
 
     def ask(method, *words):
@@ -222,6 +242,25 @@ def matrix(where, targets, hidden):
     return cells
 
 
+def wrapped(binary, upstreams, refused, work):
+    """Commands and remote servers, each behind `portcullis wrap`."""
+    role = {"description": "What the test allows.", "allow": [{"servers": ["*"]}], "deny": [{"tools": refused}]}
+    policy = work / "wrap.yaml"
+    # JSON is YAML.
+    policy.write_text(json.dumps({"roles": {"local": role}}))
+    targets = {}
+    for name in WRAPPED:
+        server = upstreams[name]
+        options = ["--config", str(policy), "--data", str(work / "wrapped"), "--name", name]
+        target = ["--url", server.url] if server.url else ["--", *server.command]
+        targets[name] = ([binary, "wrap", *options, *target], "", server)
+    return targets
+
+
+# One command of each make, and one remote server of each revision: wrapping more of them shows nothing new.
+WRAPPED = ("everything-stdio", "filesystem", "time", "everything-http", "modern")
+
+
 def main():
     work = peers.folder()
     upstreams = servers(work)
@@ -243,6 +282,7 @@ def main():
         peers.finish()
     through = {name: (gateway.url(name), gateway.key, server) for name, server in upstreams.items()}
     cells = matrix("gateway", through, hidden=True)
+    matrix("wrap", wrapped(gateway.binary, upstreams, sorted(set(refused)), work), hidden=True)
     if (work / "note.txt").read_text() == "a note for the test":
         peers.ok("gateway refused calls changed nothing")
     else:

@@ -6,13 +6,17 @@ import { pathToFileURL } from 'node:url';
 const [revision, line] = process.argv.slice(2);
 const find = createRequire(`${process.env.PEER_MODULES}/`);
 const load = (name) => import(pathToFileURL(find.resolve(name)));
-const { Client, StreamableHTTPClientTransport } =
+const { Client, StreamableHTTPClientTransport, StdioClientTransport } =
   line === 'v1'
     ? {
         ...(await load('@modelcontextprotocol/sdk/client/index.js')),
         ...(await load('@modelcontextprotocol/sdk/client/streamableHttp.js')),
+        ...(await load('@modelcontextprotocol/sdk/client/stdio.js')),
       }
-    : await load('@modelcontextprotocol/client');
+    : {
+        ...(await load('@modelcontextprotocol/client')),
+        ...(await load('@modelcontextprotocol/client/stdio')),
+      };
 
 async function attempt(call) {
   try {
@@ -28,7 +32,16 @@ const bearer = process.env.PEER_BEARER;
 const headers = bearer ? { Authorization: `Bearer ${bearer}` } : {};
 const mode = revision === '2025-11-25' ? 'legacy' : { pin: revision };
 const client = new Client({ name: 'peer', version: '1' }, { versionNegotiation: { mode } });
-const transport = new StreamableHTTPClientTransport(new URL(process.env.PEER_URL), { requestInit: { headers } });
+const [command, ...args] = JSON.parse(process.env.PEER_COMMAND ?? '[]');
+const transport = command
+  ? new StdioClientTransport({ command, args })
+  : new StreamableHTTPClientTransport(new URL(process.env.PEER_URL), { requestInit: { headers } });
+if (command) {
+  // The older client tells its transport alone which version was agreed.
+  transport.setProtocolVersion = (agreed) => {
+    transport.protocolVersion = agreed;
+  };
+}
 await client.connect(transport);
 const version = client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion;
 const seen = { version, tools: (await client.listTools()).tools.map((tool) => tool.name) };

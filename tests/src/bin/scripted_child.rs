@@ -1,5 +1,6 @@
 //! An MCP server on stdio that does what tests need: it answers out of order, asks, reports its process id and what
-//! it received, floods, crashes. Speaks both revisions, or the older one alone with `--legacy`.
+//! it received, floods, crashes. Speaks both revisions, or the older one alone with `--legacy`. With `--slow` it takes
+//! longer to start than it is waited for, and the first message decides its revision.
 
 use std::{
     fs::File,
@@ -46,6 +47,10 @@ fn main() {
     if has("--die") {
         std::process::exit(3);
     }
+    if has("--slow") {
+        // Longer than a child is given to say which revision it speaks.
+        thread::sleep(Duration::from_millis(5_600));
+    }
     let shared = Arc::new(Shared::default());
     let answering = Arc::clone(&shared);
     thread::spawn(move || {
@@ -60,7 +65,15 @@ fn main() {
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { break };
         let message: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
+        let decided = lock(&shared.seen).first().is_some_and(|first| first.contains("server/discover"));
         lock(&shared.seen).push(line);
+        if let (true, true, Some(id)) = (has("--slow"), decided, message.get("id"))
+            && message.get("method").is_some_and(|method| method == "initialize")
+        {
+            say(&[json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32022, "message": "too late",
+                "data": {"supported": ["2026-07-28"], "requested": "2025-11-25"}}})]);
+            continue;
+        }
         take(&message, has("--legacy"), &shared);
     }
     if has("--linger") {

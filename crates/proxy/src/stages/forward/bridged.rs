@@ -31,10 +31,11 @@ pub(super) async fn exchange(
     let (server, limits) = (armed.server(), &rules.limits);
     match armed.era() {
         Era::Modern if server.upstream.speaks_modern(limits).await? => Ok(None),
-        Era::Modern => {
-            let reply = gateway.bridge.from_modern(crossing(armed, limits)?).await?;
-            Ok(Some(Exchange::plain(reply)))
-        }
+        Era::Modern => match gateway.bridge.from_modern(crossing(armed, limits)?).await {
+            // It was silent when it was asked, refuses the older era, and says now that it speaks the newer one.
+            Err(refusal) if refused(&refusal) && server.upstream.spoken().modern() == Some(true) => Ok(None),
+            reply => Ok(Some(Exchange::plain(reply?))),
+        },
         Era::Legacy => match session.map(|session| &session.backend) {
             Some(Backend::Bridged(session)) => {
                 in_session(gateway, armed, session, limits).await.map(Exchange::plain).map(Some)
