@@ -123,7 +123,8 @@ fn what_every_client_uses_is_shown_in_full_and_written_only_when_told_to() -> Ou
         "/p/./bin/tool --key '${TOOL_KEY}'",
         "Authorization = Bearer env:GH_TOKEN",
         "dbserver '--password=${PASSWORD}'",
-        "not taken  uses the HTTP+SSE transport",
+        "transport  legacy_sse",
+        "note       it speaks the HTTP+SSE transport",
         "is switched off",
         "search-me (new)",
         "files-2 (new)",
@@ -322,6 +323,11 @@ fn servers_of_the_registry_become_pinned_commands_and_endpoints() -> Outcome {
             json!({"name": "io.example/weather", "remotes": [{"type": "sse", "url": "https://x.example"}, remote]}),
             Value::Null,
         ),
+        (
+            "older",
+            json!({"name": "io.example/weather", "remotes": [{"type": "sse", "url": "https://x.example/sse"}]}),
+            Value::Null,
+        ),
     ] {
         user.file("server.json", file.to_string())?;
         let report = user.json(&["import", "server.json"])?;
@@ -333,6 +339,8 @@ fn servers_of_the_registry_become_pinned_commands_and_endpoints() -> Outcome {
                 json!({"X-Key": "env:X_KEY", "Authorization": "Bearer env:TOKEN"})
             );
         }
+        let transport = if what == "older" { json!("legacy_sse") } else { Value::Null };
+        assert_eq!((&section["transport"], &section["trust"]), (&transport, &json!("review")), "{what}");
         if what == "npm" {
             assert_eq!(section["env"], json!({"W_KEY": "env:W_KEY"}));
         }

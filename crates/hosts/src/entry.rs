@@ -50,10 +50,12 @@ pub struct Entry {
 /// How a declared server is reached.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reach {
-    /// Streamable HTTP.
+    /// Streamable HTTP, or the transport before it.
     Http {
         /// Where.
         url: Text,
+        /// Whether it is HTTP+SSE of 2024-11-05.
+        older: bool,
         /// With every request.
         headers: Vec<(String, Text)>,
     },
@@ -110,11 +112,11 @@ fn reach(
         }
     }
     match (kind, url, text(members, &["command"])?) {
-        ("sse", _, _) => Err(String::from(
-            "uses the HTTP+SSE transport of 2024-11-05; ask for the server's Streamable HTTP endpoint",
-        )),
-        ("" | "http" | "streamable-http" | "streamableHttp" | "streamable_http", Some(url), None) => {
-            Ok(Reach::Http { url: expand(url, expansion)?, headers: pairs(members, "headers", expansion)? })
+        ("" | "http" | "sse" | "streamable-http" | "streamableHttp" | "streamable_http", Some(url), None) => {
+            let older = kind == "sse";
+            notes.extend(older.then(|| OLDER.to_owned()));
+            let headers = pairs(members, "headers", expansion)?;
+            Ok(Reach::Http { url: expand(url, expansion)?, older, headers })
         }
         ("" | "stdio" | "local", None, Some(program)) => {
             let mut command = vec![program_of(program, expansion)?];
@@ -132,6 +134,10 @@ fn reach(
         (kind, _, _) => Err(format!("has a type that does not fit or is unknown: `{kind}`")),
     }
 }
+
+/// What a person should know of a server of the older transport.
+pub(crate) const OLDER: &str =
+    "it speaks the HTTP+SSE transport of 2024-11-05; ask its operator for a Streamable HTTP endpoint";
 
 /// Members that mean something to the client and have no counterpart in `portcullis.yaml`.
 const NOT_CARRIED: &[(&str, &str)] = &[

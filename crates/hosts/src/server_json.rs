@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     Format, Reading,
     document::Dialect,
-    entry::{Entry, Origin, Reach},
+    entry::{Entry, OLDER, Origin, Reach},
     placeholder::{Expansion, Piece, Text, expand, identifier},
 };
 
@@ -36,11 +36,15 @@ fn read(value: &Value, origin: &Origin) -> Result<Vec<Entry>, String> {
     if ways.len() > 1 {
         notes.push(format!("the first usable of {} ways to reach it is taken", ways.len()));
     }
-    let usable = ways.iter().position(|(way, _)| way.is_ok()).unwrap_or(0);
+    let older = |way: &Reach| matches!(way, Reach::Http { older: true, .. });
+    // The transport before Streamable HTTP only where there is no other way.
+    let newer = ways.iter().position(|(way, _)| way.as_ref().is_ok_and(|way| !older(way)));
+    let usable = newer.or_else(|| ways.iter().position(|(way, _)| way.is_ok())).unwrap_or(0);
     let reach = match ways.into_iter().nth(usable) {
         Some((reach, _)) => reach,
         None => Err(String::from("has neither packages nor remotes")),
     };
+    notes.extend(reach.as_ref().is_ok_and(older).then(|| OLDER.to_owned()));
     Ok(vec![Entry { name, reach, notes }])
 }
 
@@ -171,8 +175,9 @@ fn braces(value: &Text) -> Text {
 
 fn remote(remote: &Value) -> Result<Reach, String> {
     let kind = text(remote, "type").or_else(|| text(remote, "transportType")).unwrap_or_default();
-    if !matches!(kind, "streamable-http" | "streamable" | "http") {
-        return Err(format!("is reached over `{kind}`, which is not Streamable HTTP"));
+    let older = kind == "sse";
+    if !older && !matches!(kind, "streamable-http" | "streamable" | "http") {
+        return Err(format!("is reached over `{kind}`, which is neither Streamable HTTP nor HTTP+SSE"));
     }
     let url = braces(&Text::of(text(remote, "url").ok_or("has a remote without a URL")?));
     let mut headers = Vec::new();
@@ -189,5 +194,5 @@ fn remote(remote: &Value) -> Result<Reach, String> {
         };
         headers.extend(value.map(|value| (name.to_owned(), value)));
     }
-    Ok(Reach::Http { url, headers })
+    Ok(Reach::Http { url, older, headers })
 }

@@ -157,7 +157,7 @@ impl<'c> Planner<'c> {
         let mut section = json!({});
         let Some(members) = section.as_object_mut() else { return Err(String::new()) };
         match reach {
-            Reach::Http { url, headers } => {
+            Reach::Http { url, older, headers } => {
                 let text = url.literal().ok_or("has a variable in its URL; write it out")?;
                 let url = Url::parse(&text).map_err(|error| format!("has a URL that is none: {error}"))?;
                 if !matches!(url.scheme(), "http" | "https") {
@@ -172,6 +172,9 @@ impl<'c> Planner<'c> {
                     ));
                 }
                 members.insert("url".into(), json!(text));
+                if *older {
+                    members.insert("transport".into(), json!("legacy_sse"));
+                }
                 let mut references = BTreeMap::new();
                 for (header, value) in headers {
                     let value = self.value(name, "headers", header, value, &mut draft)?;

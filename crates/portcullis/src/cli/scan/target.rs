@@ -284,7 +284,7 @@ fn of_entry(
     };
     match &entry.reach {
         Err(reason) => target.reach = Err(reason.clone()),
-        Ok(Declared::Http { url, headers }) => {
+        Ok(Declared::Http { url, older: is_older, headers }) => {
             for (name, value) in headers {
                 let why = value.literal().and_then(|value| detective.named(name, &value));
                 target.findings.extend(why.map(|why| exposed(&format!("the header `{name}`"), why)));
@@ -300,7 +300,8 @@ fn of_entry(
                     let name = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
                     Ok((name, Secret::new(resolve(value)?)))
                 });
-                http(&url, headers.collect::<Result<Vec<_>, String>>()?, options.allow_private)
+                let reach = http(&url, headers.collect::<Result<Vec<_>, String>>()?, options.allow_private)?;
+                Ok(if *is_older { older(reach) } else { reach })
             });
         }
         Ok(Declared::Stdio { command, env, cwd }) => {
