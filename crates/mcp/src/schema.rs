@@ -4,7 +4,6 @@ mod cost;
 
 use alloc::{
     borrow::ToOwned,
-    format,
     string::{String, ToString},
     vec::Vec,
 };
@@ -113,15 +112,21 @@ impl Schema {
         self.judge(&instance(arguments))
     }
 
-    /// As [`Self::check`], but an argument that is `null` where the schema wants something else counts as left out:
-    /// clients write it so (SEP-2243 has them mirror no header for it). Where it may not be left out, it does not fit.
+    /// As [`Self::check`], but an argument at one of these paths that is `null` where the schema wants something else
+    /// counts as left out: of arguments that headers mirror, the specification lets clients write so (SEP-2243), and of no
+    /// others. Where it may not be left out, it does not fit.
     ///
     /// # Errors
     /// The first violations.
-    pub fn check_call(&self, arguments: Option<View<'_>>) -> Result<(), Vec<Violation>> {
+    pub fn check_call<'p>(
+        &self,
+        arguments: Option<View<'_>>,
+        mirrored: impl IntoIterator<Item = &'p [String]>,
+    ) -> Result<(), Vec<Violation>> {
         let mut value = instance(arguments);
         let Err(violations) = self.judge(&value) else { return Ok(()) };
-        if leave_out_nulls(&mut value, &violations) && self.validator.is_valid(&value) {
+        let left_out = mirrored.into_iter().filter(|path| leave_out_null(&mut value, path)).count();
+        if left_out > 0 && self.validator.is_valid(&value) {
             return Ok(());
         }
         Err(violations)
@@ -145,15 +150,12 @@ fn instance(arguments: Option<View<'_>>) -> Value {
     arguments.map_or_else(|| Value::Object(serde_json::Map::new()), |view| view.to_value())
 }
 
-/// Removes each argument that is `null` and does not fit as such. False when there is none.
-fn leave_out_nulls(value: &mut Value, violations: &[Violation]) -> bool {
-    let Some(arguments) = value.as_object_mut() else { return false };
-    let before = arguments.len();
-    arguments.retain(|name, argument| {
-        let place = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-        !(argument.is_null() && violations.iter().any(|violation| violation.place == place))
-    });
-    arguments.len() < before
+/// Removes the argument at this path if it is `null`.
+fn leave_out_null(value: &mut Value, path: &[String]) -> bool {
+    let Some((name, folders)) = path.split_last() else { return false };
+    let parent = folders.iter().try_fold(value, |value, step| value.get_mut(step));
+    let Some(parent) = parent.and_then(Value::as_object_mut) else { return false };
+    parent.get(name).is_some_and(Value::is_null) && parent.remove(name).is_some()
 }
 
 #[cfg(test)]

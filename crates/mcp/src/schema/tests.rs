@@ -327,21 +327,31 @@ fn a_deep_value_overflows_nothing() {
 }
 
 #[test]
-fn a_null_counts_as_left_out_where_the_argument_may_be_left_out() {
+fn a_null_counts_as_left_out_where_a_header_mirrors_the_argument_and_it_may_be_left_out() {
     let schema =
         compile(&json!({"type": "object", "required": ["a"], "additionalProperties": false, "properties": {
         "a": {"type": "string"}, "b": {"type": "boolean"}, "c/~": {"enum": [1]}, "n": {"type": "null"},
-        "o": {"type": "object", "properties": {"b": {"type": "boolean"}}}}}))
+        "d": {"type": "integer"}, "o": {"type": "object", "properties": {"b": {"type": "boolean"}}}}}))
         .unwrap();
+    let mirrored = [vec!["a"], vec!["b"], vec!["c/~"], vec!["n"], vec!["unknown"], vec!["o", "b"]]
+        .map(|path| path.into_iter().map(str::to_owned).collect::<Vec<_>>());
     for (arguments, expected) in [
         (json!({"a": "x", "b": null, "c/~": null, "n": null}), true),
+        (json!({"a": "x", "o": {"b": null}}), true),
         (json!({"a": null}), false),
         (json!({"a": "x", "b": null, "c/~": 2}), false),
-        (json!({"a": "x", "unknown": null}), false),
-        (json!({"a": "x", "o": {"b": null}}), false),
+        (json!({"a": "x", "d": null}), false),
+        (json!({"a": "x", "b": null, "d": null}), false),
+        (json!({"a": "x", "o": null}), false),
+        (json!({"a": "x", "extra": null}), false),
         (json!(null), false),
     ] {
         let text = arguments.to_string();
-        assert_eq!(schema.check_call(Some(View::of(text.as_bytes()))).is_ok(), expected, "{arguments}");
+        let paths = mirrored.iter().map(Vec::as_slice);
+        let fits = schema.check_call(Some(View::of(text.as_bytes())), paths).is_ok();
+        assert_eq!(fits, expected, "{arguments}");
+        let plain = schema.check_call(Some(View::of(text.as_bytes())), []).is_ok();
+        assert!(!plain, "{arguments}");
     }
+    assert!(schema.check_call(Some(View::of(br#"{"a":"x","n":null}"#)), []).is_ok());
 }

@@ -29,7 +29,9 @@ pub fn arguments(aimed: Aimed, rules: &Rules) -> Result<Valid, Refusal> {
         Refusal::new(Code::ArgumentsInvalid, format!("the tool's input schema cannot be used: {reason}"))
             .saying("the tool's input schema cannot be used")
     })?;
-    schema.check_call(arguments).map_err(|violations| {
+    // Only clients of the newer revision mirror arguments.
+    let mirrored = if aimed.call.era == Era::Modern { tool.headers() } else { &[] };
+    schema.check_call(arguments, mirrored.iter().map(|one| one.path.as_slice())).map_err(|violations| {
         let texts: Vec<_> = violations
             .iter()
             .map(|violation| {
