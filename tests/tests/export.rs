@@ -1,6 +1,9 @@
 //! `portcullis export`: what it writes into the files of clients, what it leaves alone, and how it is undone.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, symlink},
+};
 
 use portcullis_testkit::Outcome;
 use portcullis_tests::pair::Pair;
@@ -133,6 +136,8 @@ async fn nothing_that_a_stranger_left_in_a_project_leads_an_export_elsewhere() -
     symlink(&target, folder.join(".cursor/mcp.json.before-portcullis"))?;
     assert_eq!(run(&["cursor", "--write"])?.0, Some(0));
     assert_eq!(fs::read_to_string(&target)?, "{}", "what the links point at is as it was");
+    let kept = fs::symlink_metadata(folder.join(".cursor/mcp.json.before-portcullis"))?;
+    assert_eq!((kept.is_file(), kept.mode() & 0o777), (true, 0o600), "nobody else reads what was kept");
     fs::create_dir(folder.join("folder.json"))?;
     for bad in ["folder.json", "/proc/nobody/mcp.json", "/dev/full"] {
         let (code, said) = run(&["cursor", "--file", bad, "--write"])?;

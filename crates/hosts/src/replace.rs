@@ -15,7 +15,9 @@ pub fn replace(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 
 /// The same, but a symbolic link is itself replaced: nobody can lead this elsewhere.
 pub fn over(target: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mode = fs::symlink_metadata(target).map_or(mode, |metadata| metadata.permissions().mode() & 0o777);
+    // A link's own mode says that everybody may do everything.
+    let there = fs::symlink_metadata(target).ok().filter(fs::Metadata::is_file);
+    let mode = there.map_or(mode, |metadata| metadata.permissions().mode() & 0o777);
     if let Some(folder) = target.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder)?;
     }

@@ -31,7 +31,7 @@ pub(in crate::cli) fn section(words: &[String], around: &Surroundings) -> Value 
     };
     let mut read: Vec<String> =
         words.iter().filter_map(|word| bundle(word, &around.bundles)).take(1).collect();
-    read.extend(words.iter().filter(|word| is_data(word, around)).take(PATHS_MAX).cloned());
+    read.extend(words.iter().filter_map(|word| data(word, around)).take(PATHS_MAX));
     if !read.is_empty() {
         members.insert("read".into(), json!(read));
     }
@@ -48,15 +48,20 @@ fn bundle(word: &str, bundles: &Path) -> Option<String> {
     Some(bundles.join(inside.components().next()?).display().to_string())
 }
 
-/// A file or folder that the command names. Neither everything nor the whole home is opened by an import.
-fn is_data(word: &str, around: &Surroundings) -> bool {
+/// A file or folder that the command names, by the name that no symbolic link is in: a person judges what is opened, and
+/// it stays what it was. Neither everything nor the whole home is opened by an import.
+fn data(word: &str, around: &Surroundings) -> Option<String> {
     let path = Path::new(word);
-    let too_much = around.home.starts_with(path) || path.components().any(|part| part.as_os_str() == "..");
-    if too_much || !path.is_absolute() || path.starts_with(&around.bundles) {
-        return false;
+    let inside = path.starts_with(&around.bundles) || path.components().any(|part| part.as_os_str() == "..");
+    if inside || !path.is_absolute() {
+        return None;
     }
-    let Ok(real) = path.canonicalize() else { return false };
-    !around.hidden.iter().any(|hidden| hidden.starts_with(&real) || real.starts_with(hidden))
+    let real = path.canonicalize().ok()?;
+    let home = around.home.canonicalize().unwrap_or_else(|_| around.home.clone());
+    let hides = |hidden: &PathBuf| hidden.starts_with(&real) || real.starts_with(hidden);
+    let too_much =
+        home.starts_with(&real) || around.home.starts_with(path) || around.hidden.iter().any(hides);
+    (!too_much).then(|| real.to_str().map(str::to_owned)).flatten()
 }
 
 #[cfg(test)]
@@ -75,8 +80,20 @@ mod tests {
     fn a_command_gets_what_it_names_and_what_its_runner_needs_and_nothing_wider() {
         assert_eq!(of(&["server", "--verbose"]), json!({}));
         assert_eq!(of(&["server", "/", "/home", "/home/u", "/usr/../etc", "/no/such"]), json!({}));
-        assert_eq!(of(&["server", "/usr/lib"]), json!({"read": ["/usr/lib"]}));
+        assert_eq!(
+            of(&["server", "/usr/lib"]),
+            json!({"read": [std::fs::canonicalize("/usr/lib").unwrap()]})
+        );
         assert_eq!(of(&["server", "/usr", "/usr/share"]), json!({}), "the gateway's own files are there");
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        for (link, target) in [("all", "/"), ("homes", "/home"), ("lib", "/usr/lib/../lib")] {
+            std::os::unix::fs::symlink(target, real.join(link)).unwrap();
+        }
+        let linked = |link: &str| of(&["server", &real.join(link).display().to_string()]);
+        assert_eq!((linked("all"), linked("homes")), (json!({}), json!({})), "a link opens what it leads to");
+        let shown = std::fs::canonicalize("/usr/lib").unwrap();
+        assert_eq!(linked("lib"), json!({"read": [shown]}), "and that is what a person sees");
         assert_eq!(of(&["/b/1/run", "/b/1/data"]), json!({"read": ["/b/1"]}));
         assert_eq!(
             of(&["/opt/bin/npx", "-y", "x"]),
