@@ -4,7 +4,8 @@ use std::{fs, time::Duration};
 
 use portcullis_testkit::{HostileServer, Outcome};
 use portcullis_tests::{
-    pair::{Pair, SOON, verdict},
+    book::Book,
+    pair::{Pair, SOON, entries, verdict},
     strace::Tampered,
 };
 use serde_json::json;
@@ -87,5 +88,14 @@ async fn a_ledger_that_does_not_flush_in_time_refuses_the_call() -> Outcome {
     while client.call("echo", json!({"text": "x"})).await?.text() != "x" {
         assert!(Instant::now() < due, "it does not recover");
     }
+    // The intent was being written when its caller was refused: it is durable now, and says what became of it.
+    let mut book = Book::default();
+    book.read(&pair.gateway).await?;
+    while !book.open().is_empty() {
+        assert!(Instant::now() < due, "intents without an outcome: {:?}", book.open());
+        book.read(&pair.gateway).await?;
+    }
+    let late = entries(&pair.gateway, "event=call.outcome").await?;
+    assert!(late.iter().any(|entry| entry["status"] == 503 && entry["intent"].is_u64()), "{late:?}");
     Ok(())
 }

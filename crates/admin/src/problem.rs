@@ -160,7 +160,7 @@ impl From<LedgerError> for Problem {
             | LedgerError::Damaged(_)
             | LedgerError::InUse(_)
             | LedgerError::Older { .. }
-            | LedgerError::Timeout(_)
+            | LedgerError::Timeout(..)
             | LedgerError::TooLarge(_)
             | LedgerError::Unavailable(_)) => Self::Ledger(error.to_string()),
         }

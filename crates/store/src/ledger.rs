@@ -14,6 +14,7 @@ pub use disk::LogDir;
 pub use file::{FileLedger, FileLedgerOptions};
 pub use portcullis_proof::Record;
 pub use recover::Recovery;
+use tokio::sync::oneshot;
 
 /// Proof that an entry is durable. Only a ledger of this crate makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,18 @@ impl Receipt {
     #[must_use]
     pub const fn index(&self) -> u64 {
         self.index
+    }
+}
+
+/// An entry that was being written when its caller gave up waiting.
+#[derive(Debug)]
+pub struct Late(oneshot::Receiver<Result<u64, LedgerError>>);
+
+impl Late {
+    /// Proof that the entry is durable after all; nothing if it is not.
+    pub async fn receipt(self) -> Option<Receipt> {
+        let index = self.0.await.ok()?.ok()?;
+        Some(Receipt { index })
     }
 }
 
@@ -74,9 +87,9 @@ pub enum LedgerError {
         /// Entries under the kept checkpoint.
         kept: u64,
     },
-    /// It did not become durable in time.
+    /// It did not become durable in time; it may become so later, where it was being written.
     #[error("the entry did not become durable within {0} ms (`limits.ledger_timeout_ms`)")]
-    Timeout(u64),
+    Timeout(u64, Option<Late>),
     /// The entry is empty or larger than the format allows.
     #[error("an entry of {0} bytes does not fit the ledger")]
     TooLarge(usize),

@@ -14,8 +14,8 @@ pub use data_dir::{DataDir, DataDirError, read_secret};
 pub use error::StoreError;
 pub use keys::{KeyRow, Keys, NewKey};
 pub use ledger::{
-    CheckpointKeeper, FileLedger, FileLedgerOptions, KeeperError, Ledger, LedgerError, LedgerStatus, LogDir,
-    Receipt, Record, Recovery,
+    CheckpointKeeper, FileLedger, FileLedgerOptions, KeeperError, Late, Ledger, LedgerError, LedgerStatus,
+    LogDir, Receipt, Record, Recovery,
 };
 pub use revisions::{BODY_BYTES_MAX, Batch, Head, Move, NewRevision, Revision, RevisionMeta, Revisions};
 pub use sqlite::Sqlite;

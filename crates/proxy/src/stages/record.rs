@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use portcullis_core::{Code, Event, Refusal};
+use portcullis_core::{Clock, Code, Event, Refusal};
 use portcullis_proof::Entry;
-use portcullis_store::{LedgerError, Receipt};
+use portcullis_store::{Ledger, LedgerError, Receipt};
 
 use super::inspect::Inspected;
 use crate::{
@@ -51,22 +51,57 @@ pub async fn intent(gateway: &Gateway, inspected: Inspected, trail: &Trail) -> R
     let mut entry = trail.entry(Event::CallIntent, &gateway.instance);
     entry.decision = Some(trail.decision(true));
     let (ledger, bytes) = (Arc::clone(&gateway.ledger), entry.to_jcs());
-    let left = (Arc::clone(&gateway.ledger), Arc::clone(&gateway.clock), Arc::clone(&gateway.instance));
-    let appended = gateway.running.finish(
-        async move { ledger.append(bytes).await },
-        move |receipt| async move {
-            let ((ledger, clock, instance), Ok(receipt)) = (left, receipt) else { return };
-            let mut entry = Entry::new(Event::CallOutcome, clock.now(), &instance);
-            entry.intent = Some(receipt.index());
-            entry.status = Some(499);
-            entry.detail = Some("the client left before the call was forwarded");
-            if let Err(error) = ledger.append(entry.to_jcs()).await {
-                tracing::error!(intent = receipt.index(), %error, "the outcome of a cancelled call could not be recorded");
-            }
-        },
-    );
-    let receipt = appended.await.map_err(unavailable)?;
-    Ok(Recorded { inspected, receipt })
+    let left = Unforwarded::of(gateway, 499, "the client left before the call was forwarded");
+    let appended = gateway
+        .running
+        .finish(async move { ledger.append(bytes).await }, move |appended| left.settle(appended));
+    match appended.await {
+        Ok(receipt) => Ok(Recorded { inspected, receipt }),
+        Err(error) => {
+            let refusal = unavailable(&error);
+            let late =
+                Unforwarded::of(gateway, 503, "the intent was durable too late and nothing was forwarded");
+            let run = gateway.running.begin();
+            tokio::spawn(async move {
+                late.settle(Err(error)).await;
+                drop(run);
+            });
+            Err(refusal)
+        }
+    }
+}
+
+/// A call that is not forwarded although its intent is durable, or may become so.
+struct Unforwarded {
+    ledger: Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    instance: Arc<str>,
+    status: u16,
+    why: &'static str,
+}
+
+impl Unforwarded {
+    fn of(gateway: &Gateway, status: u16, why: &'static str) -> Self {
+        let (ledger, clock) = (Arc::clone(&gateway.ledger), Arc::clone(&gateway.clock));
+        Self { ledger, clock, instance: Arc::clone(&gateway.instance), status, why }
+    }
+
+    /// Records the outcome of an intent that is durable, once it is.
+    async fn settle(self, appended: Result<Receipt, LedgerError>) {
+        let receipt = match appended {
+            Ok(receipt) => Some(receipt),
+            Err(LedgerError::Timeout(_, Some(late))) => late.receipt().await,
+            Err(_) => None,
+        };
+        let Some(receipt) = receipt else { return };
+        let mut entry = Entry::new(Event::CallOutcome, self.clock.now(), &self.instance);
+        entry.intent = Some(receipt.index());
+        entry.status = Some(self.status);
+        entry.detail = Some(self.why);
+        if let Err(error) = self.ledger.append(entry.to_jcs()).await {
+            tracing::error!(intent = receipt.index(), %error, "the outcome of a call that was not forwarded could not be recorded");
+        }
+    }
 }
 
 /// Records what became of a call.
@@ -120,9 +155,9 @@ pub async fn question(
 }
 
 async fn append(gateway: &Gateway, entry: Vec<u8>) -> Result<Receipt, Refusal> {
-    gateway.ledger.append(entry).await.map_err(unavailable)
+    gateway.ledger.append(entry).await.map_err(|error| unavailable(&error))
 }
 
-fn unavailable(error: LedgerError) -> Refusal {
+fn unavailable(error: &LedgerError) -> Refusal {
     Refusal::new(Code::LedgerUnavailable, error.to_string()).retry_after_s(1)
 }

@@ -20,7 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
 use super::{
-    CheckpointKeeper, Ledger, LedgerError, LedgerStatus, Receipt, Record, Recovery, disk::LogDir,
+    CheckpointKeeper, Late, Ledger, LedgerError, LedgerStatus, Receipt, Record, Recovery, disk::LogDir,
     integrate::Integrator, recover, shared::Shared, writer::Writer,
 };
 
@@ -158,13 +158,14 @@ impl Ledger for FileLedger {
             return Err(LedgerError::TooLarge(entry.len()));
         }
         self.shared.room().map_err(LedgerError::Unavailable)?;
-        let done = self.shared.push(entry)?;
-        match tokio::time::timeout(Duration::from_millis(self.timeout_ms), done).await {
+        let (number, mut done) = self.shared.push(entry)?;
+        match tokio::time::timeout(Duration::from_millis(self.timeout_ms), &mut done).await {
             Ok(Ok(result)) => result.map(|index| Receipt { index }),
             Ok(Err(_)) => Err(LedgerError::Closed),
             Err(_) => {
                 self.shared.set_late();
-                Err(LedgerError::Timeout(self.timeout_ms))
+                let late = (!self.shared.withdraw(number, &mut done)).then_some(Late(done));
+                Err(LedgerError::Timeout(self.timeout_ms, late))
             }
         }
     }

@@ -15,9 +15,13 @@ use super::{LedgerError, LedgerStatus};
 /// An entry on its way to the disk, and who waits for it.
 #[derive(Debug)]
 pub(super) struct Waiting {
+    number: u64,
     pub(super) entry: Vec<u8>,
     pub(super) done: oneshot::Sender<Result<u64, LedgerError>>,
 }
+
+/// Tells that an entry is durable, and its index.
+pub(super) type Written = oneshot::Receiver<Result<u64, LedgerError>>;
 
 /// Who waits for a checkpoint.
 pub(super) type Asking = oneshot::Sender<Result<String, LedgerError>>;
@@ -58,7 +62,9 @@ pub(super) struct Task {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// By ascending number.
     waiting: Vec<Waiting>,
+    next: u64,
     bytes: usize,
     closing: bool,
     sick: Option<String>,
@@ -124,11 +130,8 @@ impl Shared {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an entry into the queue.
-    pub(super) fn push(
-        &self,
-        entry: Vec<u8>,
-    ) -> Result<oneshot::Receiver<Result<u64, LedgerError>>, LedgerError> {
+    /// Puts an entry into the queue, under a number.
+    pub(super) fn push(&self, entry: Vec<u8>) -> Result<(u64, Written), LedgerError> {
         let (done, receiver) = oneshot::channel();
         let mut queue = self.queue();
         if queue.closing {
@@ -141,14 +144,27 @@ impl Shared {
             return Err(LedgerError::Busy);
         }
         queue.bytes += entry.len();
-        queue.waiting.push(Waiting { entry, done });
+        queue.next += 1;
+        let number = queue.next;
+        queue.waiting.push(Waiting { number, entry, done });
         let first = queue.waiting.len() == 1;
         drop(queue);
         // Whoever finds the queue empty wakes the writer; the others ride along.
         if first {
             self.writer.notify_one();
         }
-        Ok(receiver)
+        Ok((number, receiver))
+    }
+
+    /// Takes an entry back that is still in the queue: it will not be written. False when it is being written already.
+    pub(super) fn withdraw(&self, number: u64, done: &mut Written) -> bool {
+        let queue = self.queue();
+        let queued = queue.waiting.binary_search_by_key(&number, |waiting| waiting.number).is_ok();
+        if queued {
+            // While the lock is held, so that the writer cannot take it in between.
+            done.close();
+        }
+        queued
     }
 
     /// Waits for work. `spare` is an empty buffer to swap in; a sick writer is woken to probe.

@@ -86,7 +86,7 @@ impl Writer {
     fn write(&mut self, waiting: &mut Vec<Waiting>) {
         let mut acks = Vec::with_capacity(waiting.len());
         self.batch.clear();
-        for Waiting { entry, done } in waiting.drain(..) {
+        for Waiting { entry, done, .. } in waiting.drain(..) {
             // Who gave up waiting must not find the entry written later: the call was not made.
             if done.is_closed() {
                 continue;
