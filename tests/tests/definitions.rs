@@ -92,6 +92,8 @@ async fn each_kind_of_change_is_quarantined_named_and_lifted_only_by_approval() 
     }
     let after = changes.iter().map(|(name, _, change)| tool(name, change)).chain([plain("same")]).collect();
     pair.server.set_tools(after);
+    // What `output` declares, once approved, its answers must have.
+    pair.server.on("tools/call", Hostile::Answer(json!({"content": [], "structuredContent": {}})));
     let mut client = pair.client(Era::Modern).await?;
     assert_eq!(tools(&mut client).await?, before, "clients keep seeing what is pinned");
     for (name, pointer, _) in &changes {
