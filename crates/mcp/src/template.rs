@@ -3,10 +3,14 @@
 
 use alloc::{vec, vec::Vec};
 
+/// Bytes of a URI, and of a template, beyond which neither is looked at: the work grows with the product of both, and a
+/// caller's URI is held against every template of a server.
+const BYTES_MAX: usize = 8_192;
+
 /// Whether `uri` can come from `template`. Linear in the product of their lengths at worst.
 #[must_use]
 pub fn matches(template: &str, uri: &str) -> bool {
-    if climbs(uri) {
+    if uri.len() > BYTES_MAX || template.len() > BYTES_MAX || climbs(uri) {
         return false;
     }
     let Some(parts) = parse(template) else { return false };
@@ -78,6 +82,8 @@ fn parse(template: &str) -> Option<Vec<Part<'_>>> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::{format, string::String};
+
     use super::matches;
 
     #[test]
@@ -105,5 +111,7 @@ mod tests {
         ] {
             assert_eq!(matches(template, uri), expected, "{template} {uri}");
         }
+        let long = |bytes: usize| -> String { format!("x://{}", "a".repeat(bytes)) };
+        assert!(matches("x://{a}", &long(8_000)) && !matches("x://{a}", &long(9_000)));
     }
 }
