@@ -36,6 +36,8 @@ pub struct Inspector {
 impl Inspector {
     /// Sightings of one detector in one text that are told apart; what comes after is one more, to the last.
     pub const MATCHES_MAX: usize = 256;
+    /// Bytes of a place that a finding keeps.
+    pub const PLACE_BYTES_MAX: usize = 1_024;
 
     /// Builds the detectors.
     ///
@@ -116,7 +118,7 @@ impl Active {
             finding: Finding {
                 kind: self.name,
                 severity: sighting.severity,
-                place: place.into(),
+                place: start_of(place).into(),
                 evidence: Digest::of(seen.as_bytes()),
                 treatment: self.settings.treatment(direction),
             },
@@ -124,6 +126,12 @@ impl Active {
             replacement: if sighting.vanishes { String::new() } else { format!("[masked:{}]", self.name) },
         }
     }
+}
+
+/// As much of a place as a finding keeps. Member names are a server's own and may be as long as a message.
+fn start_of(place: &str) -> &str {
+    let to = place.len().min(Inspector::PLACE_BYTES_MAX);
+    (0..=to).rev().find_map(|end| place.get(..end)).unwrap_or_default()
 }
 
 /// A text full of sightings must not grow into a list many times its size.

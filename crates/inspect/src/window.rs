@@ -1,6 +1,12 @@
 //! The end of what a stream said before, so that a pattern cut across two events is still seen.
 
-use alloc::{collections::VecDeque, string::String};
+use alloc::{
+    borrow::Cow,
+    collections::VecDeque,
+    string::{String, ToString as _},
+};
+
+use portcullis_core::Digest;
 
 /// The last bytes of the texts of one stream, by place. Bounded in bytes and in places.
 #[derive(Clone, Debug)]
@@ -14,6 +20,8 @@ impl Window {
     pub const BYTES: usize = 256;
     /// Places remembered at once; the longest idle is forgotten first.
     pub const PLACES: usize = 16;
+    /// Bytes of a place that is remembered as it is.
+    const PLACE_BYTES_MAX: usize = 256;
 
     /// An empty window that keeps at most `bytes_max` bytes of each text.
     #[must_use]
@@ -23,7 +31,8 @@ impl Window {
 
     /// The end of the text before at `place`.
     pub(crate) fn tail(&self, place: &str) -> &str {
-        self.tails.iter().find(|(known, _)| known == place).map_or("", |(_, tail)| tail)
+        let place = name_of(place);
+        self.tails.iter().find(|(known, _)| *known == place).map_or("", |(_, tail)| tail)
     }
 
     /// As much of the beginning of `text` as a pattern may need that began before it.
@@ -34,14 +43,15 @@ impl Window {
 
     /// Remembers the end of the tail at `place` followed by `text`.
     pub(crate) fn push(&mut self, place: &str, text: &str) {
-        let known = self.tails.iter().position(|(known, _)| known == place);
+        let place = name_of(place);
+        let known = self.tails.iter().position(|(known, _)| *known == place);
         let (place, mut tail) = match known.and_then(|index| self.tails.remove(index)) {
             Some(entry) => entry,
             None => {
                 if self.tails.len() >= Self::PLACES {
                     self.tails.pop_front();
                 }
-                (String::from(place), String::new())
+                (place.into_owned(), String::new())
             }
         };
         tail.push_str(end_of(text, self.bytes_max));
@@ -54,6 +64,14 @@ impl Default for Window {
     fn default() -> Self {
         Self::new(Self::BYTES)
     }
+}
+
+/// What a place is remembered by: it may be as long as a message, and is remembered as long as its stream.
+fn name_of(place: &str) -> Cow<'_, str> {
+    if place.len() <= Window::PLACE_BYTES_MAX {
+        return Cow::Borrowed(place);
+    }
+    Cow::Owned(Digest::of(place.as_bytes()).to_string())
 }
 
 /// The longest end of `text` of at most `bytes_max` bytes that begins at a character.
