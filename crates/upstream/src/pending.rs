@@ -369,6 +369,9 @@ fn restore_subscription(edits: &mut Edits, message: &Message, id: &Bytes, member
 }
 
 #[cfg(test)]
+mod storm;
+
+#[cfg(test)]
 mod tests {
     use portcullis_mcp::json::JsonLimits;
 
