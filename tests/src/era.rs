@@ -80,6 +80,12 @@ impl Server {
         lock(&self.listeners).push((out, request));
     }
 
+    /// How many listen now.
+    #[must_use]
+    pub fn listening(&self) -> usize {
+        lock(&self.listeners).iter().filter(|(out, _)| !out.is_closed()).count()
+    }
+
     /// Takes one message; answers go to `out`.
     pub async fn take(&self, wire: Wire, message: Value, out: Out) {
         lock(&self.seen).push(message.clone());
@@ -233,6 +239,15 @@ impl Server {
                 self.touch();
                 Ok(text("touched".into()))
             }
+            "end" => {
+                for (out, request) in lock(&self.listeners).drain(..) {
+                    let id = request.get("id").cloned().unwrap_or(Value::Null);
+                    let meta = json!({"io.modelcontextprotocol/subscriptionId": id});
+                    let result = json!({"resultType": "complete", "_meta": meta});
+                    let _ = out.send(json!({"jsonrpc": "2.0", "id": id, "result": result}));
+                }
+                Ok(text("ended".into()))
+            }
             "fail" => Err((-32042, "visit a page first")),
             "visit" if self.visits.fetch_add(1, Ordering::Relaxed) == 0 => Err((-32042, CONSENT)),
             "visit" => Ok(text("visited".into())),
@@ -325,7 +340,7 @@ fn tools() -> Value {
     let plain = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
     let mut tools: Vec<Value> =
         ["echo", "ask", "sample", "count", "slow", "touch", "fail", "task"].map(plain).to_vec();
-    tools.extend(["aside", "visit", "chatter", "told", "prod"].map(plain));
+    tools.extend(["aside", "visit", "chatter", "told", "prod", "end"].map(plain));
     tools.push(json!({"name": "mirrored", "inputSchema": {"type": "object",
         "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}}));
     json!(tools)

@@ -1092,3 +1092,165 @@ async fn listeners_with_equal_ids_on_a_shared_process_do_not_take_each_others_st
     told(&first, &mut two, "tools/list_changed").await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_listener_is_acknowledged_first_hears_only_what_it_asked_for_and_listens_again_after_an_end()
+-> Outcome {
+    for (wire, extra) in [(Wire::Http, ""), (Wire::Stdio, SHARED)] {
+        let bridge = start(wire, Era::Modern, extra).await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(Era::Modern).await?;
+        let resource = json!({"resourceSubscriptions": ["x://a"]});
+        let list = json!({"toolsListChanged": true});
+        let id =
+            |message: &Value| message["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"].clone();
+        // The second round is after the server ended the first.
+        for round in 0..2 {
+            let mut open = Vec::new();
+            for wanted in [&resource, &list] {
+                let (before, _) = client.message("ping", json!({}));
+                let own = json!(before.as_u64().ok_or("no id")? + 1);
+                let mut stream =
+                    client.open("subscriptions/listen", json!({"notifications": wanted})).await?;
+                let first = next(&mut stream, &mut String::new()).await?;
+                assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{what} {round}");
+                assert_eq!((&first["params"]["notifications"], id(&first)), (wanted, own.clone()), "{what}");
+                open.push((stream, own));
+            }
+            for ((stream, own), (told_of, not)) in open.iter_mut().zip([
+                ("notifications/resources/updated", "tools/list_changed"),
+                ("notifications/tools/list_changed", "resources/updated"),
+            ]) {
+                let seen = told(&client, stream, told_of).await?;
+                assert!(!seen.contains(not), "{what} {round}: it never asked for this: {seen}");
+                for data in seen.lines().filter_map(|line| line.strip_prefix("data: ")) {
+                    assert_eq!(id(&serde_json::from_str(data)?), *own, "{what} {round}");
+                }
+            }
+            assert_eq!(client.call("end", json!({})).await?.text(), "ended", "{what}");
+            for (mut stream, own) in open {
+                let rest = String::from_utf8(stream.rest(SOON).await?.to_vec())?;
+                let last = rest.lines().filter_map(|line| line.strip_prefix("data: ")).next_back();
+                let last: Value = serde_json::from_str(last.ok_or("no last word")?)?;
+                assert_eq!(
+                    (&last["id"], &last["result"]["resultType"]),
+                    (&own, &json!("complete")),
+                    "{what}"
+                );
+                let meta = &last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"];
+                assert_eq!(meta, &own, "{what}: {last}");
+            }
+        }
+        let outcomes = entries(&bridge.gateway, "event=call.outcome").await?;
+        let ended = outcomes.iter().filter(|entry| entry["method"] == "subscriptions/listen");
+        assert_eq!(ended.count(), 4, "{what}: one outcome for each stream");
+
+        // A client that closes its stream cancels it at the server.
+        let mut stream = client.open("subscriptions/listen", json!({"notifications": list})).await?;
+        next(&mut stream, &mut String::new()).await?;
+        let before = bridge.server.as_ref().map(|server| server.listening());
+        drop(stream);
+        match (&bridge.server, before) {
+            (Some(server), Some(before)) => {
+                soon("the server is left", || server.listening() == before - 1).await?;
+            }
+            _ => {
+                let due = std::time::Instant::now() + SOON;
+                while !client.call("told", json!({})).await?.text().contains("requestId") {
+                    assert!(std::time::Instant::now() < due, "{what}: the server was not told");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_legacy_client_cancels_its_own_call_on_a_legacy_server_and_not_that_of_another() -> Outcome {
+    for (wire, extra) in [(Wire::Http, ""), (Wire::Stdio, SHARED)] {
+        let bridge = start(wire, Era::Legacy, extra).await?;
+        let what = &bridge.what;
+        let mut client = bridge.client(Era::Legacy).await?;
+        let other = new_key(&bridge.gateway, "other", "operator")?;
+        let mut other = McpClient::connect(&bridge.gateway.url("s"), Some(&other), Era::Legacy).await?;
+        let (id, call) = client.message("tools/call", json!({"name": "slow", "arguments": {}}));
+        let waiting = tokio::spawn({
+            let client = client.clone();
+            async move { client.notify(&call).await.map(|reply| reply.text()) }
+        });
+        let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+            "params": {"requestId": id, "reason": "enough"}});
+        let told = async |client: &mut McpClient| -> Outcome<Vec<Value>> {
+            Ok(serde_json::from_str(&client.call("told", json!({})).await?.text())?)
+        };
+        if wire == Wire::Stdio {
+            // On a process of two callers the same id means another call, which this caller does not have.
+            assert_eq!(other.notify(&cancel).await?.status, 202, "{what}");
+            assert_eq!(
+                told(&mut other).await?,
+                Vec::<Value>::new(),
+                "{what}: it reached the call of another"
+            );
+        }
+        let due = std::time::Instant::now() + SOON;
+        // The call may not have begun yet when it is cancelled, so it is cancelled until it is.
+        let heard = loop {
+            assert_eq!(client.notify(&cancel).await?.status, 202, "{what}");
+            if let Some(heard) = told(&mut client).await?.pop() {
+                break heard;
+            }
+            assert!(std::time::Instant::now() < due, "{what}: the server was not told");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(heard["params"]["reason"], "enough", "{what}: {heard}");
+        if let Some(server) = &bridge.server {
+            let calls = server.of("tools/call");
+            let slow = calls.iter().find(|call| call["params"]["name"] == "slow").ok_or("no call")?;
+            assert_eq!(heard["params"]["requestId"], slow["id"], "{what}");
+        }
+        waiting.abort();
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn clients_of_both_eras_use_the_one_process_of_a_server_of_either_at_the_same_time() -> Outcome {
+    const CALLS: usize = 60;
+    for server_era in Era::ALL {
+        let bridge = start(Wire::Stdio, server_era, &format!("{SHARED}{ASKS}")).await?;
+        let what = &bridge.what;
+        let other = new_key(&bridge.gateway, "other", "operator")?;
+        let mut working = Vec::new();
+        for era in Era::ALL {
+            for (who, key) in [("one", bridge.gateway.key()?), ("two", &other)] {
+                let mut client = McpClient::connect(&bridge.gateway.url("s"), Some(key), era).await?;
+                let who = format!("{era:?} {who}");
+                working.push(tokio::spawn(async move {
+                    for number in 0..CALLS {
+                        let words = format!("{who} {number}");
+                        let answer = client.call("echo", json!({"text": words})).await.unwrap();
+                        let said = answer.text();
+                        assert!(said.contains(&format!("{words:?}")), "{words}: {}", answer.reply.text());
+                        let modern = answer.result().get("resultType").is_some();
+                        assert_eq!(modern, era == Era::Modern, "{words}: {}", answer.reply.text());
+                    }
+                    client
+                }));
+            }
+        }
+        let mut clients = Vec::new();
+        for one in working {
+            clients.push(one.await?);
+        }
+        // What one of them cancels, the others see at the server: it is the one process.
+        let mut leaving = bridge.client(Era::Modern).await?.with_patience(Duration::from_millis(500));
+        assert!(leaving.call("slow", json!({})).await.is_err(), "{what}: it was answered");
+        let due = std::time::Instant::now() + SOON;
+        for client in &mut clients {
+            while !client.call("told", json!({})).await?.text().contains("requestId") {
+                assert!(std::time::Instant::now() < due, "{what}: not the same process");
+            }
+        }
+    }
+    Ok(())
+}
