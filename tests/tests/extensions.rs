@@ -133,3 +133,79 @@ async fn a_method_of_the_specification_cannot_be_listed() -> Outcome {
     assert!(text.contains("is a method of the specification") && text.contains("`a b`"), "{text}");
     Ok(())
 }
+
+/// What a role may do on a route with a page of an app, a file, and a tool that shows the page.
+const APPS: &str = "roles:
+  viewer:
+    allow:
+      - actions: [connect]
+      - actions: [call_tool]
+      - actions: [read_resource]
+        resources: ['ui://charts/*']
+  caller:
+    allow:
+      - actions: [connect]
+      - actions: [call_tool]
+";
+
+#[tokio::test]
+async fn the_page_of_an_app_is_read_as_a_resource_and_by_whom_policy_allows_alone() -> Outcome {
+    let server = HostileServer::start().await?;
+    let meta = json!({"ui": {"resourceUri": "ui://charts/view", "visibility": ["model", "app"], "n": 1.0},
+        "ui/resourceUri": "ui://charts/view"});
+    server.set_tools(vec![json!({"name": "chart", "inputSchema": {"type": "object"}, "_meta": meta})]);
+    let media = "text/html;profile=mcp-app";
+    server.set_resources(vec![
+        json!({"uri": "ui://charts/view", "name": "view", "mimeType": media,
+            "_meta": {"ui": {"csp": {"connectDomains": ["https://api.example"]}}}}),
+        json!({"uri": "ui://admin/panel", "name": "panel", "mimeType": media}),
+    ]);
+    let page = "<!doctype html><script>ui('4111111111111111')</script>";
+    server.on(
+        "resources/read",
+        Hostile::Answer(json!({"resultType": "complete", "ttlMs": 0, "cacheScope": "private",
+            "contents": [{"uri": "ui://charts/view", "mimeType": media, "text": page,
+                "_meta": {"ui": {"prefersBorder": true}}}]})),
+    );
+    let gateway = Gateway::start(&format!("{APPS}servers:\n  s:\n    url: {}\n", server.url())).await?;
+    known(&gateway, SOON).await?;
+    let (viewer, caller) = (new_key(&gateway, "v", "viewer")?, new_key(&gateway, "c", "caller")?);
+    for era in Era::ALL {
+        let mut client = McpClient::connect(&gateway.url("s"), Some(&viewer), era).await?;
+        let tools = client.request("tools/list", json!({})).await?;
+        assert_eq!(tools.result().pointer("/tools/0/_meta"), Some(&meta), "{}", tools.reply.text());
+        assert!(tools.reply.text().contains("1.0"), "a number was written anew");
+        assert_eq!(client.list("resources/list").await?, ["view"], "{era:?}: only what may be read");
+        let read = client.request("resources/read", json!({"uri": "ui://charts/view"})).await?;
+        let content = &read.result()["contents"][0];
+        assert_eq!(content["mimeType"], media, "{}", read.reply.text());
+        assert_eq!(content["_meta"], json!({"ui": {"prefersBorder": true}}));
+        // It is inspected like any other.
+        assert_eq!(content["text"], page.replace("4111111111111111", "[masked:payment_card]"));
+        assert_eq!(client.call("chart", json!({})).await?.status(), 200);
+
+        server.forget();
+        let mut other = McpClient::connect(&gateway.url("s"), Some(&caller), era).await?;
+        let hidden = other.request("resources/read", json!({"uri": "ui://charts/view"})).await?;
+        let unknown = other.request("resources/read", json!({"uri": "ui://charts/none"})).await?;
+        let panel = client.request("resources/read", json!({"uri": "ui://admin/panel"})).await?;
+        for (who, refused) in [("caller", &hidden), ("nobody", &unknown), ("viewer", &panel)] {
+            assert!(refused.result().is_null(), "{era:?} {who}: {}", refused.reply.text());
+            assert_eq!(
+                verdict(refused),
+                verdict(&unknown),
+                "{era:?} {who}: it shows that there is something"
+            );
+        }
+        assert_eq!(other.list("resources/list").await?, Vec::<String>::new());
+        assert_eq!(server.count("resources/read"), 0, "what was refused reached the server");
+    }
+    let reads = entries(&gateway, "event=call.intent").await?;
+    let reads: Vec<_> = reads.iter().filter(|entry| entry["method"] == "resources/read").collect();
+    assert_eq!(reads.len(), 2);
+    assert!(reads.iter().all(|entry| entry["action"] == "read_resource"), "{reads:?}");
+    let refused = entries(&gateway, "event=call.refused").await?;
+    let refused = refused.iter().filter(|entry| entry["method"] == "resources/read").count();
+    assert_eq!(refused, 6, "each refusal is one entry");
+    Ok(())
+}

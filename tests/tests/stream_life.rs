@@ -1,13 +1,16 @@
-//! A stream lasts longer than what opened it may: it ends with its key, its role, its server and its session, and the
-//! ledger says why.
+//! A stream lasts longer than what opened it may: it ends with its key, its token, its role, its server and its
+//! session, and the ledger says why. While it is open, a client that reads slowly holds it up and loses nothing.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
 use portcullis_testkit::{Body, Client, Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
-use portcullis_tests::pair::{SOON, known, new_key, refusals, soon, verdict};
-use serde_json::json;
+use portcullis_tests::{
+    issuer::Issuer,
+    pair::{Pair, SOON, known, new_key, refusals, soon, verdict},
+};
+use serde_json::{Value, json};
 
 /// A gateway before two servers, and a role that may listen.
 struct House {
@@ -18,6 +21,11 @@ struct House {
 
 impl House {
     async fn start() -> Outcome<Self> {
+        Self::with("", None).await
+    }
+
+    /// The same with more configuration, and the key set that it names.
+    async fn with(more: &str, jwks: Option<String>) -> Outcome<Self> {
         let (one, two) = (HostileServer::start().await?, HostileServer::start().await?);
         for server in [&one, &two] {
             for method in ["GET", "subscriptions/listen"] {
@@ -25,11 +33,15 @@ impl House {
             }
         }
         let yaml = format!(
-            "roles:\n  listener:\n    allow:\n      - actions: [connect]\nservers:\n  s:\n    url: {}\n  t:\n    url: {}\n",
+            "roles:\n  listener:\n    allow:\n      - actions: [connect]\nservers:\n  s:\n    url: {}\n  t:\n    url: {}\n{more}",
             one.url(),
             two.url()
         );
-        let gateway = Gateway::start(&yaml).await?;
+        let builder = Gateway::builder().config(&yaml);
+        let gateway = match jwks {
+            Some(keys) => builder.file("jwks.json", keys).start().await?,
+            None => builder.start().await?,
+        };
         known(&gateway, SOON).await?;
         Ok(Self { gateway, one, two })
     }
@@ -92,10 +104,47 @@ async fn a_stream_ends_with_the_key_that_opened_it() -> Outcome {
     // The servers are left, too.
     house.one.wait_until(SOON, |server| server.hung_up() == 2).await?;
     let arguments = ["key", "create", "short", "--role", "listener", "--expires", "2s", "--json"];
-    let made: serde_json::Value = serde_json::from_slice(&house.gateway.command(&arguments)?.stdout)?;
+    let made: Value = serde_json::from_slice(&house.gateway.command(&arguments)?.stdout)?;
     let mut client = McpClient::new(&house.gateway.url("s"), made["text"].as_str(), Era::Modern);
     let stream = listen(&mut client).await?;
     ends(&house, Era::Modern, stream, "auth.invalid", 3).await
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_token_that_opened_it_and_not_with_another_of_its_caller() -> Outcome {
+    let issuer = Issuer::new("k1")?;
+    let house = House::with(
+        "identities:\n  jwt:\n    - issuer: https://issuer.example\n      algorithms: [EdDSA]\n      \
+         jwks_file: jwks.json\n      default_roles: [listener]\n      leeway_s: 0\n",
+        Some(issuer.jwks()),
+    )
+    .await?;
+    let url = house.gateway.url("s");
+    let lasting = issuer.token(&issuer.claims("https://issuer.example", &url))?;
+    let mut claims = issuer.claims("https://issuer.example", &url);
+    let end = issuer.now() + 6;
+    claims["exp"] = json!(end);
+    let short = issuer.token(&claims)?;
+    // One caller, two tokens.
+    let (mut open, mut others) = (Vec::new(), Vec::new());
+    for era in Era::ALL {
+        for (token, list) in [(&short, &mut open), (&lasting, &mut others)] {
+            let mut client = McpClient::connect(&url, Some(token), era).await?;
+            list.push((era, listen(&mut client).await?));
+        }
+    }
+    assert!(issuer.now() < end, "this machine is too slow for the test");
+    for (nth, (era, stream)) in (1..).zip(open) {
+        ends(&house, era, stream, "auth.invalid", nth).await?;
+        assert!(issuer.now() >= end, "{era:?}: it ended too early");
+    }
+    house.one.wait_until(SOON, |server| server.hung_up() == 2).await?;
+    for (era, stream) in &mut others {
+        // Longer than the pause between two looks; a stream that ended would say so at once.
+        let next = stream.next(Duration::from_millis(1_500)).await;
+        assert!(next.is_err(), "{era:?}: {next:?}");
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -143,6 +192,41 @@ async fn a_stream_ends_with_its_server_and_the_streams_of_others_do_not() -> Out
         // Longer than the pause between two looks; a stream that ended would say so at once.
         let next = stream.next(Duration::from_millis(1_500)).await;
         assert!(next.is_err(), "{era:?}: {next:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_gets_every_event_of_its_call_once_and_in_order() -> Outcome {
+    const EVENTS: usize = 400;
+    for era in Era::ALL {
+        let pair = Pair::start(&[]).await?;
+        let mut client = pair.client(era).await?;
+        let note = |number: usize| {
+            let data = format!("event {number} {}", "slow ".repeat(2_000));
+            json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": data}})
+                .to_string()
+        };
+        let result = r#"{"jsonrpc":"2.0","id":$ID,"result":{"resultType":"complete","content":[]}}"#;
+        let events: Vec<_> = (0..EVENTS).map(note).chain([result.to_owned()]).collect();
+        pair.server.on("tools/call", Hostile::Events(events));
+        let params = json!({"name": "echo", "arguments": {"text": "x"}});
+        let mut stream = client.open("tools/call", params).await?;
+        let mut seen = Vec::new();
+        while let Some(piece) = stream.next(SOON).await? {
+            seen.extend_from_slice(&piece);
+            // Slower than the server writes and the gateway judges; that is what is tested.
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+        let seen = String::from_utf8(seen)?;
+        let data = seen.lines().filter_map(|line| line.strip_prefix("data: "));
+        let messages: Vec<Value> = data.map(serde_json::from_str).collect::<Result<_, _>>()?;
+        assert_eq!(messages.len(), EVENTS + 1, "{era:?}");
+        for (number, message) in messages.iter().take(EVENTS).enumerate() {
+            let data = message.pointer("/params/data").and_then(Value::as_str).unwrap_or_default();
+            assert!(data.starts_with(&format!("event {number} slow")), "{era:?} {number}: {data:.40}");
+        }
+        assert!(messages[EVENTS].get("result").is_some(), "{era:?}: {}", messages[EVENTS]);
     }
     Ok(())
 }
