@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod cursor;
 mod fetch;
+pub mod results;
 pub mod seal;
 
 pub use fetch::{Fetch, GuardedFetch};

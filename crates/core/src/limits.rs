@@ -150,6 +150,12 @@ limits! {
     token_cache_max: 10_000 in 0 ..= 1_000_000,
     /// Policy decisions remembered, where no policy reads arguments; as many again for the lists of each server.
     decision_cache_max: 10_000 in 0 ..= 1_000_000,
+    /// Results of `resources/read` of one server kept for later calls. Beyond: the longest unused is forgotten; 0: none.
+    read_cache_entries_max: 1_000 in 0 ..= 1_000_000,
+    /// Bytes of all kept results of one server; one has a quarter of them at most.
+    read_cache_bytes_max: 16_777_216 in 0 ..= 17_179_869_184,
+    /// No result is kept longer than this, whatever its server's `ttlMs` says.
+    read_cache_ttl_ms: 300_000 in 0 ..= 86_400_000,
     /// Time running calls get to finish when the gateway stops.
     shutdown_grace_ms: 10_000 in 0 ..= 600_000,
 }

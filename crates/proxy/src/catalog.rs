@@ -16,6 +16,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use portcullis_connect::results::Results;
 use portcullis_core::{Clock, Digest, TargetKind};
 use portcullis_mcp::{json::View, revision::ParamHeader, schema::Schema, template};
 use portcullis_policy::Audience;
@@ -201,6 +202,8 @@ pub struct Catalog {
     offered: ArcSwap<Vec<String>>,
     capabilities: ArcSwap<Bytes>,
     fresh: Fresh,
+    /// What of its resources was read, where it says that this may be kept.
+    pub(crate) reads: Results,
 }
 
 impl Catalog {
@@ -221,6 +224,7 @@ impl Catalog {
             offered: ArcSwap::default(),
             capabilities: ArcSwap::new(Arc::new(Bytes::from_static(b"{}"))),
             fresh: Fresh::default(),
+            reads: Results::default(),
         }
     }
 
@@ -273,8 +277,9 @@ impl Catalog {
         self.fresh.ttl_ms(kind, unstated_ms)
     }
 
-    /// The server said that its lists changed: what was listed before is served no more.
+    /// The server said that its lists changed: what was listed or read before is served no more.
     pub fn invalidate(&self) {
+        self.reads.clear();
         self.fresh.changed(self.parts.clock.ticks_us());
     }
 

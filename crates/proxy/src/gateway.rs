@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwap;
-use portcullis_core::{Caller, Clock, Code, Entropy, Level, Refusal};
+use portcullis_core::{Caller, Clock, Code, Entropy, Level, Limits, Refusal};
 use portcullis_mcp::jsonrpc::Message;
 use portcullis_store::Ledger;
 
@@ -82,18 +82,23 @@ impl Gateway {
         }
     }
 
-    /// A notification of a server passed by: changed lists are fetched soon.
-    pub(crate) fn noticed(self: &Arc<Self>, server: &Arc<Server>, message: &Message) {
+    /// A notification of a server passed by.
+    pub(crate) fn noticed(&self, server: &Arc<Server>, message: &Message) {
         // A route over several servers has no lists of its own; what merges their streams noticed already.
-        if server.group.is_none() && says_changed(message) {
-            server.changed(self.rules.load().limits.clone());
+        if server.group.is_none() {
+            heed(server, message, &self.rules.load().limits);
         }
     }
 }
 
-/// Whether a server says that one of its lists changed.
-pub(crate) fn says_changed(message: &Message) -> bool {
-    message.method_name().is_some_and(|name| name.ends_with("/list_changed"))
+/// What a server says that changed is not served any more; changed lists are fetched soon.
+pub(crate) fn heed(server: &Arc<Server>, message: &Message, limits: &Limits) {
+    let Some(name) = message.method_name() else { return };
+    if name.ends_with("/list_changed") {
+        server.changed(limits.clone());
+    } else if name == "notifications/resources/updated" {
+        server.catalog.reads.clear();
+    }
 }
 
 /// Logs a refusal, as loudly as its code asks.

@@ -23,13 +23,20 @@ pub(crate) struct Pending {
     trail: Box<Trail>,
     held: Held,
     run: Option<Run>,
+    /// What the outcome says beside the answer.
+    detail: Option<&'static str>,
 }
 
 impl Pending {
     pub(crate) fn new(gateway: &Arc<Gateway>, armed: &Armed, trail: Trail, held: Held) -> Self {
         let (gateway, intent) = (Arc::clone(gateway), armed.index());
         let run = Some(gateway.running.begin());
-        Self { gateway, intent, trail: Box::new(trail), held, run }
+        Self { gateway, intent, trail: Box::new(trail), held, run, detail: None }
+    }
+
+    /// The server was not asked: the answer was kept from an earlier call.
+    pub(crate) const fn was_kept(&mut self) {
+        self.detail = Some("from the cache");
     }
 
     /// What the call has left behind so far.
@@ -46,7 +53,7 @@ impl Pending {
         error: Option<&'static str>,
     ) -> Result<(), Refusal> {
         let Some(Open { mut trail, held, run }) = self.settle() else { return Ok(()) };
-        let outcome = Outcome { intent: self.intent, status, output, error, detail: None };
+        let outcome = Outcome { intent: self.intent, status, output, error, detail: self.detail };
         let gateway = Arc::clone(&self.gateway);
         let recording = async move {
             let recorded = record::outcome(&gateway, outcome, &trail).await;

@@ -53,7 +53,7 @@ impl Gateway {
             Ok(armed) => {
                 let pending = Pending::new(&self, &armed, trail, held);
                 let gateway = Arc::clone(&self);
-                self.relay(Relay { gateway, rules, armed, asked, pending, unfit: false }).await
+                self.relay(Relay { gateway, rules, armed, asked, pending, unfit: false, ticket: None }).await
             }
         }
     }

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use portcullis_connect::results::Ticket;
 use portcullis_core::{Code, Refusal};
 use portcullis_inspect::Window;
 use portcullis_mcp::{
@@ -33,6 +34,7 @@ use crate::{
         arm::Armed,
         fit,
         forward::{self, Exchange},
+        kept::{self, Looked},
         record, redact,
     },
     trail::Stage,
@@ -54,6 +56,8 @@ pub(crate) struct Relay {
     pub(crate) pending: Pending,
     /// Whether the answer passes although it does not fit the output schema of its tool.
     pub(crate) unfit: bool,
+    /// With which its answer may be kept.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 impl Relay {
@@ -64,11 +68,15 @@ impl Relay {
         }
         let wait = Duration::from_millis(self.rules.limits.total_timeout_ms);
         let deadline = Instant::now() + wait;
-        let forwarded = forward::call(&self.gateway, &self.rules, &self.armed);
-        let forwarded = if self.armed.endless() {
-            forwarded.await
-        } else {
-            timeout_at(deadline, forwarded).await.unwrap_or_else(|_elapsed| Err(too_long()))
+        let forwarded = match kept::look(&self.armed, &self.rules, self.gateway.clock.ticks_us()) {
+            Looked::Kept(bytes) => {
+                self.pending.was_kept();
+                Ok(Exchange::plain(Reply::Unary { status: 200, bytes, session: None }))
+            }
+            Looked::Ask(ticket) => {
+                self.ticket = ticket;
+                self.forward(deadline).await
+            }
         };
         let forwarded = self.pending.trail().keep(Stage::Forward, forwarded);
         match forwarded {
@@ -84,6 +92,21 @@ impl Relay {
             Ok(Exchange { reply: Reply::Stream { events, .. }, opens }) => {
                 self.stream(events, opens, deadline).await
             }
+        }
+    }
+
+    async fn forward(&self, deadline: Instant) -> Result<Exchange, Refusal> {
+        let forwarded = forward::call(&self.gateway, &self.rules, &self.armed);
+        if self.armed.endless() {
+            return forwarded.await;
+        }
+        timeout_at(deadline, forwarded).await.unwrap_or_else(|_elapsed| Err(too_long()))
+    }
+
+    /// Keeps what the server said, where it may be kept: as it came, since every caller's is judged on its own.
+    fn keep(&mut self, message: &Message) {
+        if let Some(ticket) = self.ticket.take() {
+            kept::keep(&self.armed, &self.rules, ticket, message);
         }
     }
 
@@ -178,6 +201,7 @@ impl Relay {
             return Err(Refusal::new(Code::AnswerInvalid, "a message that does not answer the request"));
         }
         self.fits(&message)?;
+        self.keep(&message);
         let message = self.exchange(message)?.ok_or_else(|| {
             Refusal::new(Code::AnswerInvalid, "the answer is about a task that is not the caller's")
         })?;

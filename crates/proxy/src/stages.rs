@@ -9,6 +9,7 @@ pub mod authorize;
 pub mod fit;
 pub mod forward;
 pub mod inspect;
+pub(crate) mod kept;
 pub mod parse;
 pub mod read;
 pub mod record;

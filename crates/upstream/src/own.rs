@@ -73,6 +73,17 @@ impl Upstream {
         }
     }
 
+    /// As [`Self::offer`], asked anew where a server may say something else without a new session.
+    ///
+    /// # Errors
+    /// As [`Self::offer`].
+    pub async fn offer_now(&self, limits: &Limits) -> Result<Offer, Refusal> {
+        if let Self::Http(peer) = self {
+            peer.renew(limits).await?;
+        }
+        self.offer(limits).await
+    }
+
     /// Asks for one page of a list, in the era of `offer`.
     ///
     /// # Errors
@@ -134,6 +145,17 @@ fn several() -> Refusal {
 }
 
 impl HttpPeer {
+    /// What a server of the older era offers lasts as long as its session; one of the newer era is asked again.
+    async fn renew(&self, limits: &Limits) -> Result<(), Refusal> {
+        let mut held = self.own.0.lock().await;
+        if held.as_ref().is_some_and(|opened| opened.offer.era == Era::Modern)
+            && let Some(opened) = self.discover(limits).await?
+        {
+            *held = Some(opened);
+        }
+        Ok(())
+    }
+
     async fn opened(&self, limits: &Limits) -> Result<Opened, Refusal> {
         let mut held = self.own.0.lock().await;
         if let Some(opened) = held.as_ref() {

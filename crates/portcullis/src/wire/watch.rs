@@ -99,7 +99,7 @@ async fn refresh(core: Arc<Core>, server: Arc<Server>) {
         match &server.upstream {
             Upstream::Stdio(peer) => tokio::select! {
                 () = pause => {}
-                () = peer.changed.notified() => {}
+                () = peer.changed.notified() => server.catalog.invalidate(),
             },
             Upstream::Group | Upstream::Http(_) => pause.await,
         }

@@ -125,7 +125,9 @@ impl Catalog {
 
     async fn fetch(&self, upstream: &Upstream, kinds: &[TargetKind], limits: &Limits) -> Result<(), Refusal> {
         let begun_us = self.parts.clock.ticks_us().max(1);
-        let offer = upstream.offer(limits).await?;
+        // With the whole catalogue: a server may have learnt to do more since it was asked what it can do.
+        let whole = TargetKind::ALL.iter().all(|kind| kinds.contains(kind));
+        let offer = if whole { upstream.offer_now(limits).await? } else { upstream.offer(limits).await? };
         self.offered.store(Arc::new(offer.versions.clone()));
         self.capabilities.store(Arc::new(offer.capabilities().clone()));
         let mut plan = Plan::default();

@@ -135,6 +135,7 @@ impl Stream {
                 if self.relay.asked.id.is_none() || self.relay.answers(&message) =>
             {
                 self.relay.fits(&message)?;
+                self.relay.keep(&message);
                 match self.relay.exchange(message)? {
                     Some(message) => self.answer(event, &message).await,
                     None => Ok(false),
@@ -152,13 +153,14 @@ impl Stream {
                 if !self.may_tell(&message).await? {
                     return Ok(false);
                 }
+                // By the server's own names, and whether or not it passes: what it says changed has changed.
+                self.relay.gateway.noticed(self.relay.armed.server(), &message);
                 let Some(message) = self.relay.exchange(message)? else { return Ok(false) };
                 let masked = self.relay.mask(&message, Some(&mut self.window))?;
                 if let Err(refusal) = self.relay.questions_inside(&masked) {
                     self.unheard(&message, refusal.code).await?;
                     return Ok(false);
                 }
-                self.relay.gateway.noticed(self.relay.armed.server(), &message);
                 self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
                 Ok(false)
             }

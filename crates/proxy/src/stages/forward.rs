@@ -68,7 +68,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    const fn plain(reply: Reply) -> Self {
+    pub(crate) const fn plain(reply: Reply) -> Self {
         Self { reply, opens: None }
     }
 }

@@ -67,9 +67,7 @@ impl Source {
         while let Ok(Some(event)) = events.next(&self.limits, true).await {
             let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
             let Ok(message) = Message::parse(data, &json) else { return };
-            if gateway::says_changed(&message) {
-                self.server.changed(self.limits.clone());
-            }
+            gateway::heed(&self.server, &message, &self.limits);
             let acknowledges = message.method_name().as_deref() == Some(ACKNOWLEDGED);
             let message = match message.shape() {
                 // The route acknowledged for all of its servers, and goes on when one of them ends.
