@@ -252,7 +252,7 @@ async fn every_request_of_one_era_is_understood_by_a_server_of_the_other() -> Ou
         let modern = client_era == Era::Modern;
         let mut names = client.list("tools/list").await?;
         names.sort();
-        assert_eq!(names.len(), 14, "{what}: {names:?}");
+        assert_eq!(names.len(), 15, "{what}: {names:?}");
         let answer = client.call("echo", json!({"n": 1, "text": "ü"})).await?;
         assert_eq!(answer.text(), r#"{"n":1,"text":"ü"} false"#, "{what}");
         assert_eq!(answer.result().get("resultType").is_some(), modern, "{what}");
