@@ -81,9 +81,11 @@ pub(super) fn open(
     (recovery.size, recovery.replayed) = (size, size - checkpoint.size);
     match &kept {
         Some(kept) => compare(dir, &checkpoint, kept, &tree, &pending)?,
-        None => tracing::warn!(
+        // Of a ledger that has just been started there is no older copy.
+        None if size > 0 => tracing::warn!(
             "no checkpoint was kept in the store; an older copy of the ledger would go unnoticed"
         ),
+        None => {}
     }
     Ok(Opened { note, tree, bundle, pending, recovery })
 }
