@@ -31,6 +31,10 @@ pub const INTENDED: &[(&str, &str)] = &[
     ("opening over stdio", "a shared child is opened once, by the gateway"),
     ("lists", "answered from the pinned catalogue, on one page, with what the caller may use"),
     ("masked values", "a text in which a detector found something is written anew, and nothing around it"),
+    (
+        "reads",
+        "a result of 2026-07-28 is used again as long as its `ttlMs` lasts; `ttlMs` then says what is left of it",
+    ),
     ("cache scope", "`public` becomes `private`, since the answer was made for one caller"),
     ("event framing", "events are written anew: their fields and data are the server's"),
     ("response headers", "content type and session are kept; the others are the gateway's own"),

@@ -194,6 +194,28 @@ async fn cache_scope() -> Outcome {
     Ok(())
 }
 
+async fn kept_reads() -> Outcome {
+    let server = HostileServer::start().await?;
+    server.set_resources(vec![json!({"uri": "x://a", "name": "a"})]);
+    let pair = Pair::with(server, "", &[]).await?;
+    let mut client = pair.modern()?;
+    let (_, message) = client.message("resources/read", json!({"uri": "x://a"}));
+    let body = format!(
+        "{{\"id\":{},\"result\":{{\"resultType\":\"complete\",\"x\":1e0, \"ttlMs\" : 60000,\"cacheScope\":\"private\",\"contents\":[]}},\"jsonrpc\":\"2.0\"}}",
+        message["id"]
+    );
+    pair.server.on("resources/read", raw(200, "Content-Type: application/json\r\n", &body));
+    let asked = client.send_raw(&message, message.to_string()).await?;
+    let kept = client.send_raw(&message, message.to_string()).await?;
+    assert_eq!(pair.server.count("resources/read"), 1, "the second is the first again");
+    assert_eq!(asked.text(), body);
+    let left: Value = serde_json::from_slice(&kept.body)?;
+    let left = left["result"]["ttlMs"].as_u64().ok_or_else(|| kept.text())?;
+    assert!(left <= 60_000, "{left}");
+    assert_eq!(kept.text().replace(&format!("\"ttlMs\" : {left}"), "\"ttlMs\" : 60000"), body);
+    Ok(())
+}
+
 async fn event_framing() -> Outcome {
     let body =
         "\u{feff}:x\r\rid:1\revent:message\rdata:{\"id\":7,\rdata: \"result\":{ } ,\"jsonrpc\":\"2.0\"}\r\r";
@@ -247,6 +269,7 @@ async fn what_is_meant_to_differ_differs_in_that_and_in_nothing_else() -> Outcom
             "lists" => lists().await,
             "masked values" => masked_values().await,
             "cache scope" => cache_scope().await,
+            "reads" => kept_reads().await,
             "event framing" => event_framing().await,
             "response headers" => response_headers().await,
             "a server's 401 and 403" => refused_credential().await,

@@ -122,6 +122,21 @@ const WHERE: &[(&str, &str, &str)] = &[
         "a_crashing_child_is_started_ever_more_rarely_and_leaves_no_zombie",
     ),
     ("children_max", "tests/tests/stdio.rs", "a_server_has_so_many_children_at_once"),
+    (
+        "read_cache_entries_max",
+        "crates/connect/src/results.rs",
+        "whatever_happens_nothing_crosses_callers_outlives_its_time_or_grows_over_its_bounds",
+    ),
+    (
+        "read_cache_bytes_max",
+        "crates/connect/src/results.rs",
+        "whatever_happens_nothing_crosses_callers_outlives_its_time_or_grows_over_its_bounds",
+    ),
+    (
+        "read_cache_ttl_ms",
+        "tests/tests/read_cache.rs",
+        "a_public_result_is_read_once_for_everybody_on_every_route_and_masked_for_whom_policy_says",
+    ),
     ("caller_children_max", "tests/tests/stdio.rs", "one_caller_cannot_use_up_the_children_of_a_server"),
     (
         "ledger_timeout_ms",
