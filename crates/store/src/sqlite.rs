@@ -9,7 +9,7 @@ mod revisions;
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
     sync::{
@@ -17,7 +17,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -33,6 +33,8 @@ use crate::{
 const QUEUE_MAX: usize = 1_024;
 /// Time SQLite waits for another process to release the file.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How often the turn to make the file ready is asked for.
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 /// How often an idle store looks whether another process changed the file.
 const FOREIGN_CHANGE_EVERY: Duration = Duration::from_millis(250);
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
@@ -49,6 +51,8 @@ pub struct Sqlite {
 /// What lives on the thread.
 struct Worker {
     connection: Connection,
+    /// Closed after the connection, see [`open`].
+    _file: File,
     keys: Arc<KeyIndex>,
     changed: watch::Sender<u64>,
     /// SQLite's counter of commits by others.
@@ -63,11 +67,16 @@ impl Sqlite {
     /// [`StoreError::Newer`] for a file of a later version, [`StoreError::Corrupt`] for a damaged one,
     /// [`StoreError::NotOurs`] for somebody else's; otherwise what SQLite or the system reports.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let connection = open(path.as_ref())?;
+        let (connection, file) = open(path.as_ref())?;
         let keys = Arc::new(KeyIndex::default());
         let changed = watch::Sender::new(0);
-        let mut worker =
-            Worker { connection, keys: Arc::clone(&keys), changed: changed.clone(), data_version: 0 };
+        let mut worker = Worker {
+            connection,
+            _file: file,
+            keys: Arc::clone(&keys),
+            changed: changed.clone(),
+            data_version: 0,
+        };
         worker.data_version = worker.read_data_version()?;
         worker.reload_keys()?;
         let (jobs, queue) = sync_channel(QUEUE_MAX);
@@ -190,7 +199,9 @@ fn fill(path: &Path) -> Result<(), StoreError> {
     connection.close().map_err(|(_, error)| error.into())
 }
 
-fn open(path: &Path) -> Result<Connection, StoreError> {
+/// The connection, and the file held open beside it: to close it would give up SQLite's locks (`fcntl` locks go with
+/// the first descriptor of the process that is closed).
+fn open(path: &Path) -> Result<(Connection, File), StoreError> {
     if !path.exists() {
         make(path);
     }
@@ -204,6 +215,7 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(unusable)?;
+    lock(&file, path)?;
     // SQLite takes a stump for an empty database and would start anew: keys, pins and checkpoint gone without a word.
     let mut header = [0; 18];
     let bytes = file.metadata().map_err(unusable)?.len();
@@ -211,7 +223,6 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     if !whole {
         return Err(StoreError::Corrupt(format!("the file has only {bytes} bytes")));
     }
-    drop(file);
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(LOCK_WAIT)?;
     migrate::check_ours(&connection)?;
@@ -226,7 +237,24 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     migrate::migrate(&mut connection)?;
-    Ok(connection)
+    file.unlock().map_err(unusable)?;
+    Ok((connection, file))
+}
+
+/// Waits its turn to make the file ready. SQLite's own wait does not cover the change to a write-ahead log, and its
+/// locks (`fcntl`) are others than this one (`flock`).
+fn lock(file: &File, path: &Path) -> Result<(), StoreError> {
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked),
+            Err(TryLockError::Error(error)) => {
+                return Err(StoreError::Io(format!("`{}`: {error}", path.display())));
+            }
+        }
+    }
 }
 
 /// The page size that a database's header states (file format, section 1.3.2).

@@ -12,8 +12,11 @@ const MIGRATIONS: &[(u32, &str, &str)] = &[(1, "first", include_str!("../migrati
 
 /// Refuses a database that another program made.
 pub(super) fn check_ours(connection: &Connection) -> Result<(), StoreError> {
-    let id: u32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    // One look at both: in between, another process may be making this very database.
+    let look = connection.unchecked_transaction()?;
+    let tables: u32 = look.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let id: u32 = look.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    look.commit()?;
     if id == APPLICATION_ID || (id == 0 && tables == 0) { Ok(()) } else { Err(StoreError::NotOurs) }
 }
 
