@@ -87,12 +87,20 @@ async fn an_attack_that_is_not_stopped_is_said_and_fails() -> Outcome {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_named_with_the_command_that_helps() -> Outcome {
+    let server = HostileServer::start().await?;
     let yaml = format!(
-        "servers:\n  gone:\n    url: http://127.0.0.1:{}/mcp\nidentities:\n  anonymous:\n    roles: [reader]\n",
-        free_port()?
+        "servers:\n  gone:\n    url: http://127.0.0.1:{}/mcp\n  well:\n    url: {}\nidentities:\n  anonymous:\n    roles: [reader]\n",
+        free_port()?,
+        server.url()
     );
     let mut gateway = Gateway::start(&yaml).await?;
     known(&gateway, SOON).await?;
+    let (_, report) = examined(&gateway, &["--attack"])?;
+    assert_eq!(
+        finding(&report, "cross-site: Origin")["state"],
+        "good",
+        "the server that is well is aimed at: {report:#}"
+    );
     fs::set_permissions(gateway.data().join("pepper"), fs::Permissions::from_mode(0o644))?;
     let (code, report) = examined(&gateway, &[])?;
     assert_eq!(code, Some(1), "{report:#}");
