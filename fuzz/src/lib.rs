@@ -37,6 +37,7 @@ targets! {
     protocol::json,
     protocol::jsonrpc,
     protocol::headers,
+    protocol::chunks,
     protocol::sse,
     protocol::schema,
     evidence::checkpoint,

@@ -8,6 +8,7 @@ use portcullis_mcp::revision::{McpHeaders, ParamHeader, agree, agree_params, cla
 use portcullis_mcp::schema::Schema;
 use portcullis_mcp::sse::{Event, Parser, encode};
 use portcullis_mcp::{answer, method};
+use portcullis_net::client::chunks::Chunks;
 use serde_json::Value;
 
 pub(crate) fn json_limits() -> JsonLimits {
@@ -166,6 +167,34 @@ fn leaves(view: View<'_>) {
             assert_eq!(whole.pointer(pointer), Some(&leaf.to_value()));
         }
     });
+}
+
+/// However a chunked body is cut, the same data comes out, and never more than came in; nothing is read beyond its end.
+pub fn chunks(data: &[u8]) {
+    let read = |sizes: &[usize]| {
+        let (mut chunks, mut out, mut rest) = (Chunks::default(), Vec::new(), data);
+        let mut sizes = sizes.iter().cycle();
+        while !rest.is_empty() && !chunks.ended() {
+            let (piece, behind) = rest.split_at(rest.len().min(*sizes.next().expect("endless")));
+            let mut input = Bytes::copy_from_slice(piece);
+            loop {
+                match chunks.next(&mut input) {
+                    Ok(Some(data)) => out.extend_from_slice(&data),
+                    Ok(None) => break,
+                    Err(error) => return (out, Err(error)),
+                }
+            }
+            rest = behind;
+            if chunks.ended() {
+                return (out, Ok(input.len() + rest.len()));
+            }
+        }
+        (out, Ok(0))
+    };
+    let whole = read(&[usize::MAX]);
+    assert_eq!(whole, read(&[1]));
+    assert_eq!(whole, read(&[5, 1, 2]));
+    assert!(whole.0.len() <= data.len());
 }
 
 /// However a stream is cut, the same events come out; what is written again reads the same.

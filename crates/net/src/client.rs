@@ -1,7 +1,9 @@
 //! HTTP towards servers and key sets: pooled connections through a guarded connector. What is connected to is an
 //! address that was checked; redirects are answers, never followed; environment proxies do not exist here.
 
+pub mod chunks;
 mod connect;
+mod lasting;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -20,6 +22,7 @@ use url::Url;
 
 pub(crate) use connect::dial;
 pub use connect::{ConnectError, Resolve, SystemResolver};
+pub use lasting::{Body, Own};
 
 use crate::{
     body::{BodyError, read_bounded},
@@ -27,9 +30,6 @@ use crate::{
     tls::{self, TlsError},
 };
 use connect::Connector;
-
-/// Bytes that are buffered of an answer that lasts, at most. It begins with 8 KiB.
-const LASTING_BYTES_MAX: usize = 64 << 10;
 
 /// How an upstream is connected to.
 #[derive(Clone, Debug)]
@@ -119,8 +119,9 @@ impl ClientError {
 #[derive(Clone)]
 pub struct HttpUpstream {
     client: Client<Connector, Full<Bytes>>,
-    /// For answers that last: each has a connection of its own, with small buffers that grow while much comes.
-    lasting: Client<Connector, Full<Bytes>>,
+    /// For answers that last, unless HTTP/2 may be negotiated, where they share a connection.
+    lasting: Option<Connector>,
+    headers_max: usize,
     uri: Uri,
     host: HeaderValue,
     first_byte_timeout: Duration,
@@ -166,15 +167,12 @@ impl HttpUpstream {
         if options.headers_max > 100 {
             builder.http1_max_headers(options.headers_max);
         }
-        let lasting = builder
-            .clone()
-            .pool_max_idle_per_host(0)
-            .http1_max_buf_size(LASTING_BYTES_MAX)
-            .build(connector.clone());
+        let lasting = (!options.http2).then(|| connector.clone());
         builder.pool_max_idle_per_host(options.pool_idle_max).http1_read_buf_exact_size(16 << 10);
         Ok(Self {
             client: builder.build(connector),
             lasting,
+            headers_max: options.headers_max,
             uri,
             host,
             first_byte_timeout: options.first_byte_timeout,
@@ -190,16 +188,26 @@ impl HttpUpstream {
     /// Sends one request to the configured URL, whatever URI and `Host` it carries. Returns when the head of the answer
     /// is there; the body streams. Dropping the future or the body ends the exchange and closes its connection.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
-        self.send_at(&self.client, self.uri.clone(), request).await
+        self.send_at(self.uri.clone(), request).await
     }
 
     /// The same for an answer that is a stream without an end of its own: thousands of them are open at once, and most
-    /// are silent.
-    pub async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
-        self.send_at(&self.lasting, self.uri.clone(), request).await
+    /// are silent. Over HTTP/1.1 each has a connection of its own.
+    pub async fn open(&self, mut request: Request<Bytes>) -> Result<Response<Body>, ClientError> {
+        let Some(connector) = self.lasting.clone() else {
+            return Ok(self.send(request.map(Full::new)).await?.map(Body::Pooled));
+        };
+        request.headers_mut().insert(header::HOST, self.host.clone());
+        *request.uri_mut() = self.uri.clone();
+        let exchange = async {
+            let io = connector.connect(self.uri.clone()).await.map_err(|error| error.to_client_error())?;
+            lasting::exchange(io.into_inner(), request, self.headers_max).await
+        };
+        timeout(self.first_byte_timeout, exchange).await.unwrap_or(Err(ClientError::FirstByteTimeout))
     }
 
-    /// The same to another path of the configured scheme, host and port, as the server itself names one.
+    /// The same as [`HttpUpstream::send`] to another path of the configured scheme, host and port, as the server itself
+    /// names one.
     pub async fn send_to(
         &self,
         target: PathAndQuery,
@@ -208,19 +216,18 @@ impl HttpUpstream {
         let mut parts = self.uri.clone().into_parts();
         parts.path_and_query = Some(target);
         let uri = Uri::from_parts(parts).map_err(|error| ClientError::Request(error.to_string()))?;
-        self.send_at(&self.client, uri, request).await
+        self.send_at(uri, request).await
     }
 
     async fn send_at(
         &self,
-        client: &Client<Connector, Full<Bytes>>,
         uri: Uri,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, ClientError> {
         *request.uri_mut() = uri;
         *request.version_mut() = http::Version::HTTP_11;
         request.headers_mut().insert(header::HOST, self.host.clone());
-        match timeout(self.first_byte_timeout, client.request(request)).await {
+        match timeout(self.first_byte_timeout, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(explain(error)),
             Err(_elapsed) => Err(ClientError::FirstByteTimeout),

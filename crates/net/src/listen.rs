@@ -1,13 +1,23 @@
 //! Accepting connections: plain HTTP/1.1, or TLS with HTTP/2 and HTTP/1.1 by negotiation. Everything that a stranger
 //! can make grow before the first byte of a request is judged is bounded here: connections, handshakes, headers, time.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+mod lasting;
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{TryFutureExt, future};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::{Either, Empty};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use portcullis_core::Limits;
@@ -19,6 +29,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub use self::lasting::Lasting;
+use self::lasting::{Answer, Handover};
 use crate::{BoxError, stall::StallGuard, tls::ServerTls};
 
 /// Connections that the kernel completes before we accept them.
@@ -120,24 +132,32 @@ pub async fn serve<S, B>(
     grace: Duration,
 ) -> usize
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Unpin
+        + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     let slots = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
     let options = Arc::new(options);
-    let mut connections = JoinSet::new();
+    let mut connections = JoinSet::<Option<Rest>>::new();
     loop {
         let accepted = tokio::select! {
             biased;
             () = stopped(&mut shutdown) => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Ok(Some(rest)) = ended {
+                    connections.spawn(rest.run());
+                }
+                continue;
+            }
             accepted = accept(&bound.listener, &slots) => accepted,
         };
         let Some((stream, addr, slot)) = accepted else { break };
-        let connection =
-            Connection { options: Arc::clone(&options), addr, stop: shutdown.clone(), _slot: slot };
+        let connection = Connection { options: Arc::clone(&options), addr, stop: shutdown.clone(), slot };
         connections.spawn(connection.run(stream, service.clone()));
     }
     drop(bound);
@@ -177,8 +197,15 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _gone = stop.wait_for(|stop| *stop).await.is_err();
 }
 
-async fn drain(mut connections: JoinSet<()>, grace: Duration) -> usize {
-    let drained = timeout(grace, async { while connections.join_next().await.is_some() {} }).await;
+async fn drain(mut connections: JoinSet<Option<Rest>>, grace: Duration) -> usize {
+    let drained = timeout(grace, async {
+        while let Some(ended) = connections.join_next().await {
+            if let Ok(Some(rest)) = ended {
+                connections.spawn(rest.run());
+            }
+        }
+    });
+    let drained = drained.await;
     if drained.is_ok() {
         return 0;
     }
@@ -187,63 +214,90 @@ async fn drain(mut connections: JoinSet<()>, grace: Duration) -> usize {
     cut
 }
 
+/// What is left of a connection when only a lasting answer is: a task of its own, since a task stays as large as it was
+/// at its largest.
+struct Rest(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Rest {
+    async fn run(self) -> Option<Self> {
+        self.0.await;
+        None
+    }
+}
+
 struct Connection {
     options: Arc<ListenOptions>,
     addr: SocketAddr,
     stop: watch::Receiver<bool>,
-    _slot: OwnedSemaphorePermit,
+    slot: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    async fn run<S, B>(mut self, stream: TcpStream, service: S)
+    async fn run<S, B>(mut self, stream: TcpStream, service: S) -> Option<Rest>
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Unpin
+            + 'static,
         S::Future: Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
+        let stream = StallGuard::new(stream, self.options.write_stall_timeout);
+        let waiting = stream.waiting();
         let service = Checked {
             inner: service,
             peer: PeerInfo { addr: self.addr, tls: self.options.tls.is_some() },
             headers_max: self.options.headers_max,
             header_bytes_max: self.options.header_bytes_max,
+            handover: None,
         };
-        let stream = StallGuard::new(stream, self.options.write_stall_timeout);
+        let addr = self.addr;
         let outcome = match self.options.tls.clone() {
-            None => self.http1(stream, service).await,
+            None => self.http1(stream, service, waiting).await,
             Some(tls) => {
                 let handshake =
                     timeout(self.options.header_timeout, TlsAcceptor::from(tls.config()).accept(stream));
                 let handshake = tokio::select! {
-                    () = stopped(&mut self.stop) => return,
+                    () = stopped(&mut self.stop) => return None,
                     handshake = handshake => handshake,
                 };
                 match handshake {
                     Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                        self.http2(stream, service).await
+                        self.http2(stream, service).await.map(|()| None)
                     }
-                    Ok(Ok(stream)) => self.http1(stream, service).await,
+                    Ok(Ok(stream)) => self.http1(stream, service, waiting).await,
                     Ok(Err(error)) => Err(error.into()),
                     Err(_elapsed) => Err("the TLS handshake took too long".into()),
                 }
             }
         };
-        if let Err(error) = outcome {
+        outcome.unwrap_or_else(|error| {
             // Debug: strangers cause these at will, and a log is no place for them to write to.
-            tracing::debug!(peer = %self.addr, %error, "connection ended early");
-        }
+            tracing::debug!(peer = %addr, %error, "connection ended early");
+            None
+        })
     }
 
-    async fn http1<I, S, B>(&mut self, io: I, service: Checked<S>) -> Result<(), BoxError>
+    /// Serves requests one after the other, until the connection ends or only a lasting answer is left of it.
+    async fn http1<I, S, B>(
+        mut self,
+        io: I,
+        mut service: Checked<S, B>,
+        waiting: Arc<AtomicBool>,
+    ) -> Result<Option<Rest>, BoxError>
     where
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-        B: Body<Data = Bytes> + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Unpin,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
+        let handover = Arc::new(Handover::new(waiting));
+        service.handover = Some(Arc::clone(&handover));
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             .timer(TokioTimer::new())
@@ -254,21 +308,35 @@ impl Connection {
         if self.options.headers_max > HTTP1_HEADERS_FREE {
             builder.max_headers(self.options.headers_max);
         }
-        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-        tokio::select! {
-            biased;
-            outcome = connection.as_mut() => return Ok(outcome?),
-            () = stopped(&mut self.stop) => connection.as_mut().graceful_shutdown(),
-        }
-        Ok(connection.await?)
+        let mut connection = builder.serve_connection(TokioIo::new(io), service);
+        let (mut stop, mut stopping) = (std::pin::pin!(stopped(&mut self.stop)), false);
+        let body = poll_fn(|cx| {
+            let served = Pin::new(&mut connection).poll(cx);
+            if let Some(body) = handover.take() {
+                return Poll::Ready(Ok(Some(body)));
+            }
+            if served.is_pending() && !stopping && stop.as_mut().poll(cx).is_ready() {
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                cx.waker().wake_by_ref();
+            }
+            served.map_ok(|()| None)
+        });
+        let Some(body) = body.await? else { return Ok(None) };
+        let (io, slot) = (connection.into_parts().io.into_inner(), self.slot);
+        Ok(Some(Rest(Box::pin(async move {
+            // The client is gone, or does not read: nobody is left to be told.
+            let _ended = lasting::write(io, body).await;
+            drop(slot);
+        }))))
     }
 
-    async fn http2<I, S, B>(&mut self, io: I, service: Checked<S>) -> Result<(), BoxError>
+    async fn http2<I, S, B>(mut self, io: I, service: Checked<S, B>) -> Result<(), BoxError>
     where
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
         S::Future: Send + 'static,
-        B: Body<Data = Bytes> + Send + 'static,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -292,35 +360,38 @@ impl Connection {
 }
 
 /// Refuses requests with too many or too large header fields, and tells the service who is asking.
-struct Checked<S> {
+struct Checked<S, B> {
     inner: S,
     peer: PeerInfo,
     headers_max: usize,
     header_bytes_max: usize,
+    /// Where lasting answers go, unless the connection is shared with others.
+    handover: Option<Arc<Handover<B>>>,
 }
 
-impl<S, B> Service<Request<Incoming>> for Checked<S>
+impl<S, B> Service<Request<Incoming>> for Checked<S, B>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
-    type Response = Response<Either<B, Empty<Bytes>>>;
+    type Response = Response<Answer<B>>;
     type Error = Infallible;
     type Future = future::Either<
         future::Ready<Result<Self::Response, Infallible>>,
-        future::MapOk<S::Future, fn(Response<B>) -> Self::Response>,
+        future::MapOk<S::Future, Box<dyn FnOnce(Response<B>) -> Self::Response + Send>>,
     >;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let headers = request.headers();
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if headers.len() > self.headers_max || bytes > self.header_bytes_max {
-            let mut refusal = Response::new(Either::Right(Empty::new()));
+            let mut refusal = Response::new(Answer::Empty);
             *refusal.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return future::Either::Left(future::ready(Ok(refusal)));
         }
+        let handover = self.handover.clone().filter(|_| lasting::allowed(&request));
         request.extensions_mut().insert(self.peer);
-        let wrap: fn(Response<B>) -> Self::Response = |reply| reply.map(Either::Left);
-        future::Either::Right(self.inner.call(request).map_ok(wrap))
+        let answer = move |response| Answer::of(response, handover.as_deref());
+        future::Either::Right(self.inner.call(request).map_ok(Box::new(answer)))
     }
 }

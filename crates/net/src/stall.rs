@@ -5,6 +5,10 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,20 +23,29 @@ use tokio::{
 pub(crate) struct StallGuard<T> {
     inner: T,
     patience: Duration,
+    waiting: Arc<AtomicBool>,
     // Armed only while a write waits; most never do.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> StallGuard<T> {
-    pub(crate) const fn new(inner: T, patience: Duration) -> Self {
-        Self { inner, patience, stalled: None }
+    pub(crate) fn new(inner: T, patience: Duration) -> Self {
+        Self { inner, patience, waiting: Arc::default(), stalled: None }
+    }
+
+    /// Whether a write waits for the peer to take bytes.
+    pub(crate) fn waiting(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.waiting)
     }
 
     fn judge<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if outcome.is_ready() {
-            self.stalled = None;
+            if self.stalled.take().is_some() {
+                self.waiting.store(false, Ordering::Relaxed);
+            }
             return outcome;
         }
+        self.waiting.store(true, Ordering::Relaxed);
         let patience = self.patience;
         let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
         match timer.as_mut().poll(cx) {

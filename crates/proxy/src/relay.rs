@@ -14,6 +14,7 @@ use portcullis_mcp::{
     jsonrpc::{Message, Shape},
     revision::Era,
 };
+use portcullis_net::listen::Lasting;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -303,12 +304,16 @@ impl Relay {
             self.armed.settle();
             self.asked.id = self.asked.id.map(|id| Bytes::copy_from_slice(&id));
         }
+        let endless = self.armed.endless();
         let window = Window::new(Window::BYTES);
         let stream = Stream { relay: self, to, window, answered: false, resumable: false, untold: false };
         let running = stream.relay.gateway.running.clone();
         // Boxed, since what is handed on from one future to the next is held twice.
         tokio::spawn(running.until_cut(Box::pin(stream.run(events, deadline))));
         let mut response = Response::new(Body::Stream(from));
+        if endless {
+            response.extensions_mut().insert(Lasting);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

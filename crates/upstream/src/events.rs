@@ -4,16 +4,16 @@ use std::{collections::VecDeque, time::Duration};
 
 use ::http::{Response, StatusCode, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use portcullis_core::{Code, Limits, Refusal};
 use portcullis_mcp::sse;
+use portcullis_net::client::Body;
 use tokio::time::timeout;
 
 /// The event stream that a server answers.
 ///
 /// # Errors
 /// `upstream.unavailable` when it answers anything else.
-pub(super) fn event_stream(response: Response<Incoming>, limits: &Limits) -> Result<EventStream, Refusal> {
+pub(super) fn event_stream(response: Response<Body>, limits: &Limits) -> Result<EventStream, Refusal> {
     let (head, body) = response.into_parts();
     let media = head.headers.get(header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or_default());
     let media = media.split(';').next().unwrap_or_default().trim();
@@ -27,14 +27,14 @@ pub(super) fn event_stream(response: Response<Incoming>, limits: &Limits) -> Res
 /// An event stream over HTTP.
 #[derive(Debug)]
 pub struct EventStream {
-    body: Incoming,
+    body: Body,
     parser: sse::Parser,
     ready: VecDeque<sse::Event>,
     ended: bool,
 }
 
 impl EventStream {
-    pub(super) fn new(body: Incoming, limits: &Limits) -> Self {
+    pub(super) fn new(body: Body, limits: &Limits) -> Self {
         let parser = sse::Parser::new(limits.answer_bytes_max as usize);
         Self { body, parser, ready: VecDeque::new(), ended: false }
     }

@@ -5,9 +5,8 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use portcullis_core::{Code, Limits, Refusal, Secret};
-use portcullis_net::client::{ClientError, HttpUpstream};
+use portcullis_net::client::{Body, ClientError, HttpUpstream};
 use tokio::time::timeout;
 
 use super::{Events, Reply, events::EventStream, own::OwnHttp, spoken::Spoken};
@@ -46,14 +45,18 @@ impl HttpPeer {
             Verb::Get => Method::GET,
             Verb::Delete => Method::DELETE,
         };
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.headers_mut() = headers;
         let wait = Duration::from_millis(limits.first_byte_timeout_ms);
         let listens = verb == Verb::Get
             || request.headers().get(METHOD).is_some_and(|method| method == "subscriptions/listen");
-        let sent =
-            async { if listens { self.client.open(request).await } else { self.client.send(request).await } };
+        let sent = async {
+            if listens {
+                return Box::pin(self.client.open(request)).await;
+            }
+            Ok(self.client.send(request.map(Full::new)).await?.map(Body::Pooled))
+        };
         let response = timeout(wait, sent)
             .await
             .map_err(|_elapsed| {
@@ -71,7 +74,7 @@ fn unavailable(error: &ClientError) -> Refusal {
     }
 }
 
-async fn read(verb: Verb, response: Response<Incoming>, limits: &Limits) -> Result<Reply, Refusal> {
+async fn read(verb: Verb, response: Response<Body>, limits: &Limits) -> Result<Reply, Refusal> {
     let (head, body) = response.into_parts();
     let status = head.status;
     let session = head.headers.get(&SESSION).and_then(|id| id.to_str().ok()).map(str::to_owned);
@@ -117,11 +120,7 @@ fn no_stream(status: StatusCode) -> Refusal {
     Refusal::new(code, format!("the server opened no event stream: {status}"))
 }
 
-async fn collect(
-    mut body: Incoming,
-    length: Option<&HeaderValue>,
-    limits: &Limits,
-) -> Result<Bytes, Refusal> {
+async fn collect(mut body: Body, length: Option<&HeaderValue>, limits: &Limits) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::new(Code::AnswerTooLarge, "the answer exceeds limits.answer_bytes_max");
     let announced = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
     if announced > limits.answer_bytes_max {

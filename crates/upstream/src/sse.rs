@@ -111,8 +111,8 @@ impl SseServer {
 
     /// Opens the stream and learns where messages are posted.
     async fn open(&self, told: &watch::Sender<Endpoint>, limits: &Limits) -> Result<EventStream, Refusal> {
-        let request = self.request(Method::GET, Bytes::new())?;
-        let response = self.client.send(request).await.map_err(|error| unavailable(error.to_string()))?;
+        let request = self.request(Method::GET, Bytes::new())?.map(|_| Bytes::new());
+        let response = self.client.open(request).await.map_err(|error| unavailable(error.to_string()))?;
         let mut events = event_stream(response, limits)?;
         while let Some(Event { event, data, .. }) = events.next(limits, true).await? {
             match (event.as_deref(), data) {

@@ -99,7 +99,7 @@ impl Connector {
         Self { resolver, egress, tls, limit }
     }
 
-    async fn connect(self, uri: Uri) -> Result<TokioIo<Stream>, ConnectError> {
+    pub(super) async fn connect(self, uri: Uri) -> Result<TokioIo<Stream>, ConnectError> {
         match timeout(self.limit, self.open(&uri)).await {
             Ok(opened) => opened.map(TokioIo::new),
             Err(_elapsed) => Err(ConnectError::Timeout),

@@ -9,7 +9,11 @@ mod guard;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]
+mod lasting;
+#[cfg(test)]
 mod listen;
+#[cfg(test)]
+mod opened;
 #[cfg(test)]
 mod stdio;
 #[cfg(test)]
