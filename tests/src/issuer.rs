@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use portcullis_core::Digest;
 use portcullis_testkit::Outcome;
 use serde_json::{Value, json};
 
@@ -59,6 +60,31 @@ impl Issuer {
     #[must_use]
     pub fn unsigned(&self, claims: &Value) -> String {
         format!("{}.", self.input("none", claims))
+    }
+
+    /// Its public key, as a client shows it in a proof of possession.
+    fn public(&self) -> Value {
+        json!({"crv": "Ed25519", "kty": "OKP", "x": URL_SAFE_NO_PAD.encode(self.key.public_key().as_ref())})
+    }
+
+    /// The thumbprint of its key (RFC 7638), to which tokens can be bound.
+    #[must_use]
+    pub fn thumbprint(&self) -> String {
+        URL_SAFE_NO_PAD.encode(Digest::of(self.public().to_string().as_bytes()).0)
+    }
+
+    /// A proof of possession for one request (RFC 9449).
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn proof(&self, method: &str, url: &str, token: &str, id: &str) -> Outcome<String> {
+        let head = json!({"alg": "EdDSA", "typ": "dpop+jwt", "jwk": self.public()});
+        let ath = URL_SAFE_NO_PAD.encode(Digest::of(token.as_bytes()).0);
+        let claims = json!({"htm": method, "htu": url, "iat": self.now(), "jti": id, "ath": ath});
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let input = format!("{}.{}", encode(&head), encode(&claims));
+        let signature = self.key.sign(input.as_bytes());
+        Ok(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
     }
 
     fn input(&self, alg: &str, claims: &Value) -> String {

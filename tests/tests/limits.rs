@@ -173,6 +173,31 @@ const WHERE: &[(&str, &str, &str)] = &[
     ("jwks_stale_max_ms", "crates/connect/tests/auth/key_sets.rs", "survives"),
     ("jwks_timeout_ms", "crates/connect/tests/auth/key_sets.rs", "survives"),
     (
+        "introspection_bytes_max",
+        "crates/connect/tests/auth/introspection.rs",
+        "what_an_issuer_says_about_a_token_is_judged_like_a_token",
+    ),
+    (
+        "introspection_timeout_ms",
+        "crates/connect/tests/auth/introspection.rs",
+        "an_issuer_is_asked_within_a_time_and_by_no_more_at_once_than_the_limit_says",
+    ),
+    (
+        "introspections_max",
+        "crates/connect/tests/auth/introspection.rs",
+        "an_issuer_is_asked_within_a_time_and_by_no_more_at_once_than_the_limit_says",
+    ),
+    (
+        "dpop_proof_age_s",
+        "crates/connect/tests/auth/possession.rs",
+        "a_proof_is_for_this_request_this_token_and_this_moment_or_it_is_none",
+    ),
+    (
+        "dpop_proofs_max",
+        "crates/connect/tests/auth/possession.rs",
+        "remembered_proofs_are_bounded_and_one_key_does_not_crowd_out_the_others",
+    ),
+    (
         "token_cache_max",
         "crates/connect/tests/auth/tokens.rs",
         "a_verified_token_is_remembered_until_forgotten_and_within_the_limit",

@@ -6,4 +6,4 @@ mod fetch;
 pub mod results;
 pub mod seal;
 
-pub use fetch::{Fetch, GuardedFetch};
+pub use fetch::Reach;

@@ -26,6 +26,18 @@ pub enum Proof {
         /// The public part of the key.
         key_id: String,
     },
+    /// A client certificate.
+    Certificate {
+        /// SHA-256 of the certificate.
+        fingerprint: Digest,
+    },
+    /// A token that its issuer was asked about (RFC 7662).
+    Introspected {
+        /// The issuer.
+        issuer: String,
+        /// SHA-256 of the token.
+        token: Digest,
+    },
     /// A signed token (RFC 7519, RFC 9068).
     Jwt {
         /// `iss`, as the token has it.
@@ -63,7 +75,8 @@ impl Scope {
 /// Who is asking: identity, how it was proven, and what policy may read about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Stable id, unique across ways of proof: `key:ID`, `jwt:ISSUER#SUBJECT`, `local:USER` or `anonymous`.
+    /// Stable id, unique across ways of proof: `key:ID`, `jwt:ISSUER#SUBJECT`, `client:ISSUER#CLIENT`,
+    /// `cert:NAME`, `local:USER` or `anonymous`.
     pub id: Arc<str>,
     /// Person, program or unknown.
     pub kind: CallerKind,
@@ -73,7 +86,7 @@ pub struct Caller {
     pub roles: Arc<[String]>,
     /// Servers that the credential itself reaches; policy may allow less, never more.
     pub servers: Scope,
-    /// OAuth scopes of the token, sorted; empty for API keys.
+    /// OAuth scopes of the token, sorted; empty for API keys and certificates.
     pub scopes: Vec<String>,
     /// Claims that configuration lets policy read, as one JSON object.
     pub claims: Option<Arc<serde_json::Map<String, serde_json::Value>>>,
@@ -82,6 +95,17 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whether the credential is an OAuth token, which can have scopes.
+    #[must_use]
+    pub const fn has_token(&self) -> bool {
+        match self.proof {
+            Proof::Introspected { .. } | Proof::Jwt { .. } => true,
+            Proof::Anonymous | Proof::ApiKey { .. } | Proof::Certificate { .. } | Proof::Local { .. } => {
+                false
+            }
+        }
+    }
+
     /// The caller who presented nothing.
     #[must_use]
     pub fn anonymous(roles: Arc<[String]>) -> Self {

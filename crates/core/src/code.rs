@@ -110,8 +110,14 @@ codes! {
         "the credential is not valid", "the log says why; create a key with `portcullis key create`";
     AuthMissing = "auth.missing", Client, Info, http 401 / 401, rpc 4010,
         "authentication is required", "send `Authorization: Bearer …`; create a key with `portcullis key create`";
+    AuthNonce = "auth.nonce", Client, Info, http 401 / 401, rpc 4012,
+        "a proof of possession with a fresh nonce is required", "the client makes a new DPoP proof with the nonce in the header `DPoP-Nonce`, then tries again";
+    AuthProof = "auth.proof", Client, Warn, http 401 / 401, rpc 4013,
+        "the proof of possession is not valid", "the log says why; somebody may be using a stolen token, or the client's clock or URL is wrong";
+    AuthScope = "auth.scope", Client, Info, http 403 / 403, rpc 4034,
+        "the token lacks a scope that this needs", "the challenge names the scopes; `identities.routes` sets them";
     AuthUnavailable = "auth.unavailable", Ours, Error, http 503 / 503, rpc 5031,
-        "the credential cannot be checked at the moment", "the key set of the issuer cannot be fetched; the log names it";
+        "the credential cannot be checked at the moment", "the key set of the issuer cannot be fetched, or it cannot be asked about the token; the log names it";
     BridgeCapability = "bridge.capability", Client, Info, http 400 / 200, rpc -32021,
         "the server asks for something that the client did not declare", "the error data names the capability; a client that has it declares it in every request";
     BridgeElsewhere = "bridge.elsewhere", Client, Info, http 400 / 200, rpc 4092,

@@ -142,11 +142,22 @@ limits! {
     jwks_refresh_ms: 300_000 in 1_000 ..= 86_400_000,
     /// Least time between two fetches of a key set, whatever tokens name unknown keys.
     jwks_min_refresh_ms: 10_000 in 100 ..= 3_600_000,
-    /// While an issuer cannot be reached its last key set stays in use for so long. Beyond: `auth.unavailable`.
+    /// While an issuer cannot be reached its last key set stays in use for so long, on routes with `issuer_down:
+    /// known_keys`. Beyond: `auth.unavailable`.
     jwks_stale_max_ms: 3_600_000 in 1_000 ..= 604_800_000,
     /// Time to fetch a key set.
     jwks_timeout_ms: 5_000 in 50 ..= 120_000,
-    /// Verified tokens remembered, until they expire or keys rotate.
+    /// Bytes of an issuer's answer about a token. Beyond: `auth.unavailable`.
+    introspection_bytes_max: 65_536 in 1_024 ..= 1_048_576,
+    /// Time for an issuer's answer about a token, waiting for a free place included. Beyond: `auth.unavailable`.
+    introspection_timeout_ms: 2_000 in 50 ..= 60_000,
+    /// Questions to one issuer about tokens at once. Beyond: they wait.
+    introspections_max: 64 in 1 ..= 10_000,
+    /// How far the time in a DPoP proof may be off. Beyond: `auth.proof`.
+    dpop_proof_age_s: 60 in 1 ..= 300,
+    /// DPoP proofs remembered, so that none is taken twice; one key may hold an eighth. Beyond: `auth.unavailable`.
+    dpop_proofs_max: 500_000 in 8 ..= 10_000_000,
+    /// Verified tokens remembered, and likewise answers of issuers and certificates, until they expire or keys rotate.
     token_cache_max: 10_000 in 0 ..= 1_000_000,
     /// Policy decisions remembered, where no policy reads arguments; as many again for the lists of each server.
     decision_cache_max: 10_000 in 0 ..= 1_000_000,

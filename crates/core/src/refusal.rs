@@ -20,6 +20,8 @@ pub struct Refusal {
     pub data: Option<Box<str>>,
     /// Seconds after which a retry can succeed, for `Retry-After`.
     pub retry_after_s: Option<u32>,
+    /// The OAuth scopes with which it would succeed, parted by spaces, for the challenge.
+    pub scope: Option<Box<str>>,
 }
 
 impl Refusal {
@@ -33,6 +35,7 @@ impl Refusal {
             private: private.into(),
             data: None,
             retry_after_s: None,
+            scope: None,
         }
     }
 
@@ -55,6 +58,13 @@ impl Refusal {
     #[must_use]
     pub fn with_data(mut self, data: impl Into<Box<str>>) -> Self {
         self.data = Some(data.into());
+        self
+    }
+
+    /// The same refusal, telling the caller which scopes would do.
+    #[must_use]
+    pub fn needing(mut self, scope: impl Into<Box<str>>) -> Self {
+        self.scope = Some(scope.into());
         self
     }
 

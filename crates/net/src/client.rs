@@ -219,6 +219,18 @@ impl HttpUpstream {
         self.send_at(uri, request).await
     }
 
+    /// Sends one request and reads the whole answer: at most `bytes_max`, its body within `limit`.
+    pub async fn fetch(
+        &self,
+        request: Request<Full<Bytes>>,
+        bytes_max: usize,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), FetchError> {
+        let response = self.send(request).await?;
+        let status = response.status();
+        Ok((status, read_bounded(response.into_body(), bytes_max, limit).await?))
+    }
+
     async fn send_at(
         &self,
         uri: Uri,

@@ -31,7 +31,11 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::lasting::Lasting;
 use self::lasting::{Answer, Handover};
-use crate::{BoxError, stall::StallGuard, tls::ServerTls};
+use crate::{
+    BoxError,
+    stall::StallGuard,
+    tls::{PeerCertificate, ServerTls},
+};
 
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: u32 = 1_024;
@@ -113,7 +117,7 @@ impl ListenOptions {
     }
 }
 
-/// Who is on the other end of the connection; an extension of every request.
+/// Who is on the other end of the connection; an extension of every request, as is [`PeerCertificate`] where one was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerInfo {
     /// The address the connection came from.
@@ -249,8 +253,9 @@ impl Connection {
         }
         let stream = StallGuard::new(stream, self.options.write_stall_timeout);
         let waiting = stream.waiting();
-        let service = Checked {
+        let mut service = Checked {
             inner: service,
+            certificate: None,
             peer: PeerInfo { addr: self.addr, tls: self.options.tls.is_some() },
             headers_max: self.options.headers_max,
             header_bytes_max: self.options.header_bytes_max,
@@ -266,6 +271,9 @@ impl Connection {
                     () = stopped(&mut self.stop) => return None,
                     handshake = handshake => handshake,
                 };
+                if let Ok(Ok(stream)) = &handshake {
+                    service.certificate = tls.peer(stream.get_ref().1);
+                }
                 match handshake {
                     Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                         self.http2(stream, service).await.map(|()| None)
@@ -363,6 +371,7 @@ impl Connection {
 struct Checked<S, B> {
     inner: S,
     peer: PeerInfo,
+    certificate: Option<PeerCertificate>,
     headers_max: usize,
     header_bytes_max: usize,
     /// Where lasting answers go, unless the connection is shared with others.
@@ -391,6 +400,9 @@ where
         }
         let handover = self.handover.clone().filter(|_| lasting::allowed(&request));
         request.extensions_mut().insert(self.peer);
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         let answer = move |response| Answer::of(response, handover.as_deref());
         future::Either::Right(self.inner.call(request).map_ok(Box::new(answer)))
     }

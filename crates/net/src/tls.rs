@@ -1,5 +1,7 @@
 //! TLS for both directions: rustls with one crypto provider, TLS 1.2 and 1.3, nothing older. A server's
-//! certificate can be replaced while it runs.
+//! certificate can be replaced while it runs, and so can what it takes for a client's.
+
+mod clients;
 
 use std::{
     fmt,
@@ -15,12 +17,17 @@ use rustls::{
 };
 use thiserror::Error;
 
+pub use self::clients::{ClientAuth, ClientVerifier, PeerCertificate};
+
 /// Why TLS could not be set up.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// The certificate file holds no certificate or a broken one.
     #[error("the certificate cannot be read: {0}")]
     Certificate(String),
+    /// The authorities of clients, or their revocation lists, are missing or broken.
+    #[error("client certificates cannot be checked: {0}")]
+    Clients(String),
     /// The key file holds no private key or a broken one.
     #[error("the private key cannot be read: {0}")]
     Key(String),
@@ -35,24 +42,53 @@ pub enum TlsError {
     Setup(rustls::Error),
 }
 
-/// TLS of a listener. Clones share the certificate.
+/// TLS of a listener. Clones share the certificate and what is taken for a client's.
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
     identity: Arc<Identity>,
+    clients: Option<ClientVerifier>,
 }
 
 impl ServerTls {
     /// TLS that presents the chain in `cert_pem` (leaf first), signed for by the key in `key_pem`.
     pub fn new(cert_pem: &[u8], key_pem: &[u8]) -> Result<Self, TlsError> {
+        Self::with_clients(cert_pem, key_pem, None)
+    }
+
+    /// The same, asking clients for certificates.
+    pub fn with_clients(
+        cert_pem: &[u8],
+        key_pem: &[u8],
+        clients: Option<&ClientAuth>,
+    ) -> Result<Self, TlsError> {
         let identity = Arc::new(Identity(RwLock::new(certified(cert_pem, key_pem)?)));
-        let mut config = ServerConfig::builder_with_provider(provider())
+        let clients = clients.map(ClientVerifier::new).transpose()?;
+        let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(TlsError::Setup)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&identity) as Arc<dyn ResolvesServerCert>);
+            .map_err(TlsError::Setup)?;
+        let builder = match &clients {
+            Some(clients) => builder.with_client_cert_verifier(Arc::new(clients.clone())),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(&identity) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), identity })
+        Ok(Self { config: Arc::new(config), identity, clients })
+    }
+
+    /// Takes other authorities and revocation lists into use: for handshakes, and for the next request on every connection
+    /// that is open. What does not work is refused, and what was in use stays.
+    pub fn reload_clients(&self, clients: &ClientAuth) -> Result<(), TlsError> {
+        match &self.clients {
+            Some(verifier) => verifier.reload(clients),
+            None => Err(TlsError::Clients("the listener was started without them".to_owned())),
+        }
+    }
+
+    /// What the other end of a connection has shown.
+    pub(crate) fn peer(&self, connection: &rustls::ServerConnection) -> Option<PeerCertificate> {
+        let chain = connection.peer_certificates()?.iter().map(|one| one.clone().into_owned()).collect();
+        PeerCertificate::new(chain, self.clients.clone()?)
     }
 
     /// Uses another certificate from the next handshake on; connections that are open keep theirs. A pair that

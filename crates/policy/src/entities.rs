@@ -139,6 +139,8 @@ impl Words {
         let proof = match &caller.proof {
             Proof::Anonymous => "anonymous",
             Proof::ApiKey { key_id: _ } => "api_key",
+            Proof::Certificate { fingerprint: _ } => "certificate",
+            Proof::Introspected { issuer: _, token: _ } => "introspection",
             Proof::Jwt { issuer: _, token: _ } => "jwt",
             Proof::Local { uid: _ } => "local",
         };

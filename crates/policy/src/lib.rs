@@ -17,6 +17,7 @@ mod permit;
 mod reads;
 mod render;
 mod request;
+mod scopes;
 mod slice;
 mod source;
 
@@ -25,4 +26,5 @@ pub use bundle::{Policies, PolicyError};
 pub use explain::{Explanation, PolicyView, WhyNot};
 pub use permit::{Decision, Denial, Permit};
 pub use request::{Arguments, RequestContext};
+pub use scopes::{ScopeRules, StepUp};
 pub use source::{Effect, Pattern, PatternError, PolicySource, Role, Rule, builtin_roles};

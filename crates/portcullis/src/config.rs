@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod decode;
+mod identities;
 mod insert;
 mod mapping;
 mod mistake;
@@ -31,10 +32,13 @@ use url::Url;
 
 pub(crate) use self::{
     aggregate::VirtualServer,
+    identities::{
+        BoundTokens, Introspected, Introspection, IssuerDown, Jwt, JwtKind, Preset, ScopeText, StepUp,
+    },
     insert::{fragment, with_servers},
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
-    sections::{Jwt, JwtKind, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
+    sections::{ClientCertificates, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
     server::{Isolation, OutputSchema, Server, ServerRequest, Transport, Trust, Upstream},
     values::{PatternText, Reference, RoleName, is_name, looks_secret, names_a_secret},
 };
@@ -101,8 +105,7 @@ impl Overrides {
         }
         if own_tls && settings.listen.tls.is_none() {
             let data = settings.data.clone().unwrap_or_else(|| base.join("portcullis-data"));
-            settings.listen.tls =
-                Some(Tls { certificate: data.join(OWN_CERTIFICATE), key: data.join("tls.key") });
+            settings.listen.tls = Some(Tls::of(data.join(OWN_CERTIFICATE), data.join("tls.key")));
         }
         if let Some(format) = log_format {
             settings.log.format = format;

@@ -81,13 +81,14 @@ pub struct Actor<'a> {
     pub id: &'a str,
     /// Person, program or unknown.
     pub kind: CallerKind,
-    /// How the identity was proven: `api_key`, `jwt`, `anonymous`, or a way of the admin API.
+    /// How the identity was proven: `api_key`, `certificate`, `introspection`, `jwt`, `anonymous`, or a way of the
+    /// admin API.
     pub proof: &'a str,
     /// Roles in force.
     pub roles: &'a [String],
     /// Issuer of the token.
     pub issuer: Option<&'a str>,
-    /// Digest of the token.
+    /// Digest of the token, or of the certificate.
     pub token: Option<Digest>,
 }
 
@@ -98,6 +99,8 @@ impl<'a> Actor<'a> {
         let (proof, issuer, token) = match &caller.proof {
             Proof::Anonymous => ("anonymous", None, None),
             Proof::ApiKey { key_id: _ } => ("api_key", None, None),
+            Proof::Certificate { fingerprint } => ("certificate", None, Some(*fingerprint)),
+            Proof::Introspected { issuer, token } => ("introspection", Some(issuer.as_str()), Some(*token)),
             Proof::Jwt { issuer, token } => ("jwt", Some(issuer.as_str()), Some(*token)),
             Proof::Local { uid: _ } => ("local", None, None),
         };

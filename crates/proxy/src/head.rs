@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, header};
 use portcullis_mcp::revision::McpHeaders;
+use portcullis_net::tls::PeerCertificate;
 use portcullis_upstream::{
     Verb,
     headers::{METHOD, SESSION, VERSION},
@@ -29,6 +30,8 @@ pub struct Head {
     pub source: IpAddr,
     /// All headers, as they came.
     pub headers: HeaderMap,
+    /// The certificate that the client has shown, where the connection has one.
+    pub certificate: Option<PeerCertificate>,
 }
 
 impl Head {

@@ -8,8 +8,9 @@ use std::{
 
 use futures_util::FutureExt;
 use http::{Response, request};
+use portcullis_connect::auth::Route;
 use portcullis_core::{Code, Refusal, Target};
-use portcullis_net::listen::PeerInfo;
+use portcullis_net::{listen::PeerInfo, tls::PeerCertificate};
 
 use crate::{
     body::{Body, Inbound},
@@ -43,13 +44,19 @@ impl Gateway {
         let rules = self.rules.load_full();
         let mut trail = Trail::new(Arc::clone(&self.clock));
         trail.rules = Some(rules.digest);
-        let mut asked = Asked { metadata_url: Some(rules.metadata_url(server)), ..Asked::default() };
+        let route = rules.access(server);
+        let dpop = authenticate::Scheme::of(&head.headers) == Some(authenticate::Scheme::Dpop);
+        let mut asked = Asked { route: Some(Arc::clone(&route)), dpop, ..Asked::default() };
         let mut held = Held::default();
-        let admitted =
-            AssertUnwindSafe(self.admit(&rules, server, head, body, &mut trail, &mut asked, &mut held))
-                .catch_unwind();
+        let admitted = AssertUnwindSafe(
+            self.admit(&rules, server, &route, head, body, &mut trail, &mut asked, &mut held),
+        )
+        .catch_unwind();
         match admitted.await.unwrap_or_else(|_panic| Err(panicked())) {
-            Err(refusal) => self.refuse(&refusal, &asked, &mut trail).await,
+            Err(refusal) => {
+                asked.nonce = (refusal.code == Code::AuthNonce).then(|| rules.auth.dpop_nonce()).flatten();
+                self.refuse(&refusal, &asked, &mut trail).await
+            }
             Ok(armed) => {
                 let pending = Pending::new(&self, &armed, trail, held);
                 let gateway = Arc::clone(&self);
@@ -81,6 +88,7 @@ impl Gateway {
         &self,
         rules: &Rules,
         server: &str,
+        route: &Route,
         parts: request::Parts,
         body: Inbound,
         trail: &mut Trail,
@@ -100,10 +108,11 @@ impl Gateway {
         }
         trail.keep(Stage::Throttle, throttle::source(self, &source_text, rules))?;
         let head = accept::head(&parts.method, &parts.uri, server, parts.headers, source, rules);
-        let head = trail.keep(Stage::Accept, head)?;
-        let caller = trail.keep(Stage::Authenticate, authenticate::caller(&head, rules).await);
+        let mut head = trail.keep(Stage::Accept, head)?;
+        head.certificate = parts.extensions.get::<PeerCertificate>().cloned();
+        let caller = trail.keep(Stage::Authenticate, authenticate::caller(&head, route, rules).await);
         let caller = caller.inspect_err(|refusal| {
-            if refusal.code == Code::AuthInvalid {
+            if matches!(refusal.code, Code::AuthInvalid | Code::AuthProof) {
                 throttle::charge_failure(self, &source_text);
             }
         })?;

@@ -1,7 +1,10 @@
 //! The only function that turns a [`Refusal`] into HTTP and JSON-RPC.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use portcullis_connect::auth::{self, Bound, Challenge, Route};
 use portcullis_core::{Code, Refusal};
 use portcullis_mcp::{json::quote, revision::Era};
 
@@ -16,8 +19,12 @@ pub struct Asked {
     pub id: Option<Bytes>,
     /// Whether it is `tools/call`, whose refusals a model should learn from.
     pub tool_call: bool,
-    /// The protected-resource metadata document of the route (RFC 9728).
-    pub metadata_url: Option<String>,
+    /// The route, whose metadata a challenge names (RFC 9728).
+    pub route: Option<Arc<Route>>,
+    /// Whether the token came as a DPoP token.
+    pub dpop: bool,
+    /// A nonce for the next DPoP proof.
+    pub nonce: Option<String>,
 }
 
 /// Codes that a model should see as a failed tool call rather than its host as a protocol error
@@ -55,8 +62,12 @@ pub fn reply(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     if code == Code::MethodNotAllowed {
         headers.insert(header::ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
     }
-    if let Some(challenge) = challenge(code, asked) {
+    if let Some(challenge) = challenge(refusal, asked) {
         headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(nonce) = asked.nonce.as_deref().and_then(|nonce| HeaderValue::try_from(nonce).ok()) {
+        headers.insert(HeaderName::from_static("dpop-nonce"), nonce);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
 }
@@ -80,15 +91,17 @@ fn status(code: Code, era: Option<Era>) -> u16 {
     }
 }
 
-/// RFC 6750 section 3 with RFC 9728 section 5.1.
-fn challenge(code: Code, asked: &Asked) -> Option<HeaderValue> {
-    let error = match code {
-        Code::AuthInvalid => ", error=\"invalid_token\"",
-        Code::AuthMissing => "",
-        _ => return None,
+/// How to get in, or further: with the scopes that every call of the route needs, or those that this one does.
+fn challenge(refusal: &Refusal, asked: &Asked) -> Option<HeaderValue> {
+    let route = asked.route.as_deref()?;
+    let every = route.scopes.join(" ");
+    let challenge = Challenge {
+        code: refusal.shown,
+        metadata_url: &auth::metadata_url(&route.resource),
+        scope: Some(refusal.scope.as_deref().unwrap_or(&every)),
+        dpop: asked.dpop || route.bound == Bound::Dpop,
     };
-    let metadata = asked.metadata_url.as_deref().unwrap_or_default();
-    HeaderValue::try_from(format!("Bearer resource_metadata=\"{metadata}\"{error}")).ok()
+    HeaderValue::try_from(challenge.value()?).ok()
 }
 
 fn error(refusal: &Refusal, id: Option<&[u8]>) -> String {
@@ -125,7 +138,8 @@ mod tests {
             era: Some(era),
             id: Some(Bytes::from_static(b"7")),
             tool_call,
-            metadata_url: Some("u".into()),
+            route: Some(Arc::new(Route::at("https://g.example/mcp/s"))),
+            ..Asked::default()
         }
     }
 
@@ -149,6 +163,10 @@ mod tests {
     fn a_missing_credential_is_answered_with_a_challenge_that_names_the_metadata() {
         let response = reply(&Refusal::new(Code::AuthMissing, ""), &asked(Era::Legacy, false));
         assert_eq!(response.status(), 401);
-        assert_eq!(response.headers()["www-authenticate"], "Bearer resource_metadata=\"u\"");
+        let metadata = "https://g.example/.well-known/oauth-protected-resource/mcp/s";
+        assert_eq!(
+            response.headers()["www-authenticate"],
+            format!("Bearer resource_metadata=\"{metadata}\"")
+        );
     }
 }

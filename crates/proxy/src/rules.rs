@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use portcullis_connect::auth::Authenticator;
+use portcullis_connect::auth::{Authenticator, Route};
 use portcullis_core::{Digest, Limits, TargetKind};
 use portcullis_inspect::Inspector;
 use portcullis_mcp::json::JsonLimits;
-use portcullis_policy::Policies;
+use portcullis_policy::{Policies, ScopeRules};
 
 use crate::{
     aggregate::{self, Group},
@@ -40,6 +40,10 @@ pub struct Rules {
     pub public_url: String,
     /// Issuers named in protected-resource metadata.
     pub authorization_servers: Vec<String>,
+    /// How routes let callers in, by name, where that is not the default.
+    pub access: BTreeMap<String, Arc<Route>>,
+    /// The OAuth scopes that calls need, by name of server or route.
+    pub scopes: BTreeMap<String, ScopeRules>,
     /// Ways in.
     pub auth: Arc<Authenticator>,
     /// Who may do what.
@@ -73,16 +77,16 @@ impl Rules {
         format!("/mcp/{name}")
     }
 
+    /// How the route of that name lets callers in, whether there is one or not.
+    #[must_use]
+    pub fn access(&self, name: &str) -> Arc<Route> {
+        self.access.get(name).map_or_else(|| Arc::new(Route::at(self.resource(name))), Arc::clone)
+    }
+
     /// The canonical URI of a route: the audience of tokens for it (RFC 8707).
     #[must_use]
     pub fn resource(&self, server: &str) -> String {
         format!("{}{}", self.public_url, self.path(server))
-    }
-
-    /// Where the protected-resource metadata of a route is (RFC 9728 section 3.1).
-    #[must_use]
-    pub fn metadata_url(&self, server: &str) -> String {
-        format!("{}/.well-known/oauth-protected-resource{}", self.public_url, self.path(server))
     }
 }
 

@@ -5,7 +5,8 @@ use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::Service};
-use portcullis_mcp::json::quote;
+use portcullis_connect::auth;
+use url::Url;
 
 use crate::{
     aggregate::ROOT,
@@ -48,11 +49,14 @@ async fn route(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Bo
         && parts.method == Method::GET
     {
         let rules = gateway.rules.load();
-        let server = resource.strip_prefix("/mcp/").unwrap_or_default();
+        // Behind a proxy that serves us below a path, that path stands in front of ours, and here nobody cuts it off.
+        let prefix = Url::parse(&rules.public_url).map(|url| url.path().trim_end_matches('/').to_owned());
+        let own = resource.strip_prefix(prefix.as_deref().unwrap_or_default()).unwrap_or(resource);
+        let server = own.strip_prefix("/mcp/").unwrap_or_default();
         if is_name(server) {
             return metadata(&rules, server);
         }
-        if resource == "/mcp" && rules.groups.contains_key(ROOT) {
+        if own == "/mcp" && rules.groups.contains_key(ROOT) {
             return metadata(&rules, ROOT);
         }
     }
@@ -66,21 +70,10 @@ pub fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-/// The same for every name: whether a server exists is not told without a credential.
+/// The same for every name, unless the route has access settings of its own: whether a server exists is not told without a
+/// credential.
 fn metadata(rules: &Rules, server: &str) -> Response<Body> {
-    let resource = quote(&rules.resource(server));
-    let servers: Vec<_> = rules.authorization_servers.iter().map(|issuer| quote(issuer)).collect();
-    let servers = if servers.is_empty() {
-        String::new()
-    } else {
-        format!(r#","authorization_servers":[{}]"#, servers.join(","))
-    };
-    json(
-        StatusCode::OK,
-        format!(
-            r#"{{"resource":{resource}{servers},"bearer_methods_supported":["header"],"resource_name":"Portcullis"}}"#
-        ),
-    )
+    json(StatusCode::OK, auth::metadata(&rules.access(server), &rules.authorization_servers))
 }
 
 /// Whether calls can be made. Says no more: it is open to everybody who reaches the listener.

@@ -32,6 +32,16 @@ impl Verb {
             _ => None,
         }
     }
+
+    /// The HTTP method, as it is written.
+    #[must_use]
+    pub const fn method(self) -> &'static str {
+        match self {
+            Self::Delete => "DELETE",
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
 }
 
 /// A header value that debug output does not show.

@@ -18,7 +18,7 @@ use portcullis_store::{KeyRow, Keys};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::auth::{AuthError, Building, Credentials, Way};
+use crate::auth::{AuthError, Bound, Building, Credentials, Route, Way};
 
 pub(super) const KIND: Kind<Option<Box<dyn Way>>, Building> = Kind {
     name: "api_key",
@@ -101,7 +101,11 @@ fn build(building: &Building) -> Result<Option<Box<dyn Way>>, KindError> {
 }
 
 impl ApiKey {
-    fn verify(&self, text: &str) -> Result<Arc<Caller>, AuthError> {
+    fn verify(&self, credentials: &Credentials<'_>, route: &Route) -> Result<Arc<Caller>, AuthError> {
+        if credentials.dpop_scheme || route.bound != Bound::Any {
+            return Err(AuthError::invalid("an API key is bound to nothing, and the route or the scheme asks for that"));
+        }
+        let text = credentials.api_key.or(credentials.bearer).unwrap_or_default();
         let id = id_of(text).ok_or(AuthError::invalid("not of the form of an API key"))?;
         let row = self.keys.find(id);
         // An unknown id costs what a wrong secret costs: the same hash and the same comparison.
@@ -161,14 +165,13 @@ impl Way for ApiKey {
     fn try_now(
         &self,
         credentials: &Credentials<'_>,
-        _audience: &str,
+        route: &Route,
     ) -> Option<Result<Arc<Caller>, AuthError>> {
-        let text = credentials.api_key.or(credentials.bearer).unwrap_or_default();
-        Some(self.verify(text))
+        Some(self.verify(credentials, route))
     }
 
-    async fn judge(&self, credentials: &Credentials<'_>, _audience: &str) -> Result<Arc<Caller>, AuthError> {
-        self.verify(credentials.api_key.or(credentials.bearer).unwrap_or_default())
+    async fn judge(&self, credentials: &Credentials<'_>, route: &Route) -> Result<Arc<Caller>, AuthError> {
+        self.verify(credentials, route)
     }
 
     fn forget(&self) {

@@ -3,13 +3,12 @@
 //! remembered by the digest of the whole token, since a signature costs as much as the rest of a request.
 //!
 //! Stricter than the standards, on purpose: whole numbers for times; no `crit`, no keys or addresses of keys in the
-//! header; no sender-constrained tokens (`cnf`), whose proof of possession nobody would check here.
+//! header.
 
-mod cache;
-mod claims;
-mod compact;
-mod json;
-mod jwks;
+pub(in crate::auth) mod claims;
+pub(in crate::auth) mod compact;
+pub(in crate::auth) mod json;
+pub(in crate::auth) mod jwks;
 mod keyset;
 #[cfg(test)]
 mod vectors;
@@ -23,13 +22,20 @@ use portcullis_core::{
 };
 use url::Url;
 
-use crate::auth::{
-    AuthError, Building, Credentials, Way,
-    jwt::{
-        cache::{Remembered, TokenCache},
-        compact::Compact,
-        keyset::{KeySource, Readiness},
+use crate::{
+    Reach,
+    auth::{
+        AuthError, Building, Credentials, Introspection, Introspected, Preset, Route, Way,
+        cache::DigestCache,
+        introspect::Introspector,
+        jwt::{
+            claims::Times,
+            compact::Compact,
+            keyset::{KeySource, Readiness},
+        },
+        possession::{Binding, Possession},
     },
+    fetch::is_safe,
 };
 
 pub(super) const KIND: Kind<Option<Box<dyn Way>>, Building> = Kind {
@@ -105,6 +111,8 @@ impl Alg {
 /// Where an issuer's keys are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JwksSource {
+    /// Where the issuer's own document says (RFC 8414, OpenID Connect Discovery).
+    Discovered,
     /// In a file, read at start and again every `jwks_refresh_ms`.
     File(PathBuf),
     /// At an address; `https`, or `http` on this machine.
@@ -112,7 +120,7 @@ pub enum JwksSource {
 }
 
 /// An issuer whose tokens are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct JwtIssuer {
     /// The exact `iss`.
     pub issuer: String,
@@ -139,6 +147,12 @@ pub struct JwtIssuer {
     pub leeway_s: u64,
     /// Longest time from issue to expiry.
     pub max_lifetime_s: u64,
+    /// The provider behind it, where its peculiarities are known.
+    pub preset: Option<Preset>,
+    /// How it is asked about tokens, where it is.
+    pub introspection: Option<Introspection>,
+    /// From where its documents may come.
+    pub reach: Reach,
 }
 
 impl Default for JwtIssuer {
@@ -156,6 +170,9 @@ impl Default for JwtIssuer {
             require_typ_at_jwt: false,
             leeway_s: 60,
             max_lifetime_s: 86_400,
+            preset: None,
+            introspection: None,
+            reach: Reach::default(),
         }
     }
 }
@@ -163,7 +180,8 @@ impl Default for JwtIssuer {
 #[derive(Debug)]
 struct Jwt {
     issuers: Vec<Trusted>,
-    cache: TokenCache,
+    cache: DigestCache<Remembered>,
+    possession: Arc<Possession>,
     clock: Arc<dyn Clock>,
     limits: Limits,
 }
@@ -173,22 +191,45 @@ struct Jwt {
 struct Trusted {
     settings: JwtIssuer,
     keys: Arc<KeySource>,
+    /// Asked about each token as well, where the operator wants that.
+    introspector: Option<Arc<Introspector>>,
+}
+
+/// What is known of a token. Whether it still holds is asked each time.
+#[derive(Clone)]
+struct Remembered {
+    caller: Arc<Caller>,
+    audiences: Arc<[String]>,
+    times: Times,
+    binding: Binding,
+    /// Place of the issuer in the list.
+    issuer: usize,
+    /// Which of the issuer's key sets verified it; another set has to do so anew.
+    generation: u64,
+}
+
+/// A token that holds on the route, as far as it alone can say.
+struct Passed<'w> {
+    caller: Arc<Caller>,
+    binding: Binding,
+    digest: Digest,
+    issuer: &'w Trusted,
 }
 
 /// What can be said about a token without waiting.
-enum Decision {
-    Done(Result<Arc<Caller>, AuthError>),
+enum Decision<'w> {
+    Done(Result<Passed<'w>, AuthError>),
     /// After this issuer's keys were fetched, more can be said.
     Fetch(Arc<KeySource>),
 }
 
 fn build(building: &Building) -> Result<Option<Box<dyn Way>>, KindError> {
-    let Building { settings, parts } = building;
+    let Building { settings, parts, possession, introspectors } = building;
     if settings.issuers.is_empty() {
         return Ok(None);
     }
     let mut issuers: Vec<Trusted> = Vec::new();
-    for issuer in &settings.issuers {
+    for (issuer, introspector) in settings.issuers.iter().zip(introspectors) {
         check(issuer).map_err(|reason| KindError { name: KIND.name, reason })?;
         if issuers.iter().any(|other| other.settings.issuer == issuer.issuer) {
             let reason = format!("issuer `{}` is configured twice", issuer.issuer);
@@ -198,11 +239,14 @@ fn build(building: &Building) -> Result<Option<Box<dyn Way>>, KindError> {
             name: KIND.name,
             reason: format!("issuer `{}`: {reason}", issuer.issuer),
         })?;
-        issuers.push(Trusted { settings: issuer.clone(), keys: Arc::new(keys) });
+        let asked = issuer.introspection.as_ref().is_some_and(|how| how.tokens == Introspected::All);
+        let introspector = introspector.clone().filter(|_| asked);
+        issuers.push(Trusted { settings: issuer.clone(), keys: Arc::new(keys), introspector });
     }
     Ok(Some(Box::new(Jwt {
         issuers,
-        cache: TokenCache::new(parts.limits.token_cache_max),
+        cache: DigestCache::new(parts.limits.token_cache_max),
+        possession: Arc::clone(possession),
         clock: Arc::clone(&parts.clock),
         limits: parts.limits.clone(),
     })))
@@ -218,20 +262,24 @@ fn check(issuer: &JwtIssuer) -> Result<(), String> {
     if issuer.algorithms.is_empty() {
         return Err(format!("issuer `{name}`: no algorithm is allowed"));
     }
-    let JwksSource::Url(url) = &issuer.jwks else { return Ok(()) };
+    if let Some(objection) = issuer.preset.and_then(|preset| preset.objection(issuer)) {
+        return Err(format!("issuer `{name}`: {objection}"));
+    }
+    let asked = issuer.introspection.as_ref().and_then(|how| how.url.as_ref());
+    if let Some(url) = asked.filter(|url| !is_safe(url)) {
+        return Err(format!("issuer `{name}`: `{url}` must be https, tokens and a secret are sent there"));
+    }
+    let url = match &issuer.jwks {
+        JwksSource::File(_) => return Ok(()),
+        JwksSource::Discovered => None,
+        JwksSource::Url(url) => Some(url),
+    };
     if issuer.algorithms.contains(&Alg::Hs256) {
         return Err(format!("issuer `{name}`: HS256 needs its key in a file, not at an address"));
     }
-    let local = match url.host() {
-        Some(url::Host::Domain(host)) => host == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(()),
-        "http" if local => Ok(()),
-        _ => {
+    match url.filter(|url| !is_safe(url)) {
+        None => Ok(()),
+        Some(url) => {
             Err(format!("issuer `{name}`: `{url}` must be https, anybody on the way could replace the keys"))
         }
     }
@@ -239,43 +287,43 @@ fn check(issuer: &JwtIssuer) -> Result<(), String> {
 
 impl Jwt {
     /// Judges with the keys at hand. `waited`: they were just fetched, or could not be.
-    fn decide(&self, token: &str, audience: &str, waited: bool) -> Decision {
+    fn decide(&self, token: &str, route: &Route, waited: bool) -> Decision<'_> {
         if token.len() as u64 > self.limits.token_bytes_max {
             return Decision::Done(Err(AuthError::invalid("the token exceeds `limits.token_bytes_max`")));
         }
         let digest = Digest::of(token.as_bytes());
         if let Some(known) = self.cache.find(&digest)
-            && let Some(decision) = self.decide_known(&known, audience)
+            && let Some(decision) = self.decide_known(&known, digest, route)
         {
             return decision;
         }
-        match self.decide_new(token, digest, audience, waited) {
+        match self.decide_new(token, digest, route, waited) {
             Ok(decision) => decision,
             Err(error) => Decision::Done(Err(error)),
         }
     }
 
     /// Judges a token whose signature was verified before; `None` when that must be done anew.
-    fn decide_known(&self, known: &Remembered, audience: &str) -> Option<Decision> {
+    fn decide_known(&self, known: &Remembered, digest: Digest, route: &Route) -> Option<Decision<'_>> {
         let issuer = self.issuers.get(known.issuer)?;
-        match issuer.keys.ready() {
+        match issuer.keys.ready(route.issuer_down) {
             Readiness::Ready(keys) if keys.generation == known.generation => {}
             Readiness::Ready(_) | Readiness::Unavailable | Readiness::Wait => return None,
         }
-        let fits = known
-            .times
-            .check(self.clock.now(), &issuer.settings)
-            .and_then(|()| claims::check_audience(&known.audiences, &issuer.settings, audience));
-        Some(Decision::Done(fits.map(|()| Arc::clone(&known.caller))))
+        let fits = taken(issuer, route)
+            .and_then(|()| known.times.check(self.clock.now(), &issuer.settings))
+            .and_then(|()| claims::check_audience(&known.audiences, &issuer.settings, route));
+        let passed = Passed { caller: Arc::clone(&known.caller), binding: known.binding, digest, issuer };
+        Some(Decision::Done(fits.map(|()| passed)))
     }
 
     fn decide_new(
         &self,
         token: &str,
         digest: Digest,
-        audience: &str,
+        route: &Route,
         waited: bool,
-    ) -> Result<Decision, AuthError> {
+    ) -> Result<Decision<'_>, AuthError> {
         let compact = Compact::parse(token)?;
         let (index, issuer) = self
             .issuers
@@ -283,10 +331,11 @@ impl Jwt {
             .enumerate()
             .find(|(_, issuer)| Some(issuer.settings.issuer.as_str()) == compact.issuer())
             .ok_or(AuthError::invalid("the token is of no configured issuer"))?;
+        taken(issuer, route)?;
         if !issuer.settings.algorithms.contains(&compact.alg) {
             return Err(AuthError::invalid("the token's algorithm is not allowed for its issuer"));
         }
-        let keys = match issuer.keys.ready() {
+        let keys = match issuer.keys.ready(route.issuer_down) {
             Readiness::Ready(keys) => keys,
             Readiness::Wait if !waited => return Ok(Decision::Fetch(Arc::clone(&issuer.keys))),
             Readiness::Wait | Readiness::Unavailable => {
@@ -303,21 +352,48 @@ impl Jwt {
         };
         key.verify(&compact)?;
         let accepted = claims::accept(&compact, &issuer.settings, digest, self.clock.now())?;
-        claims::check_audience(&accepted.audiences, &issuer.settings, audience)?;
-        let caller = Arc::new(accepted.caller);
+        claims::check_audience(&accepted.audiences, &issuer.settings, route)?;
+        let (caller, binding) = (Arc::new(accepted.caller), accepted.binding);
         self.cache.remember(
             digest,
             Remembered {
                 caller: Arc::clone(&caller),
                 audiences: accepted.audiences,
                 times: accepted.times,
+                binding,
                 issuer: index,
                 generation: keys.generation,
             },
         );
-        Ok(Decision::Done(Ok(caller)))
+        Ok(Decision::Done(Ok(Passed { caller, binding, digest, issuer })))
+    }
+
+    /// The last checks, which are about the request and not the token.
+    fn finish(
+        &self,
+        passed: Passed<'_>,
+        credentials: &Credentials<'_>,
+        route: &Route,
+    ) -> Result<Arc<Caller>, AuthError> {
+        let token = credentials.bearer.unwrap_or_default();
+        self.possession.check(token, passed.binding, credentials, route)?;
+        Ok(passed.caller)
     }
 }
+
+/// Whether tokens of the issuer count on the route.
+fn taken(issuer: &Trusted, route: &Route) -> Result<(), AuthError> {
+    if route.takes(&issuer.settings.issuer) {
+        Ok(())
+    } else {
+        Err(AuthError::invalid("tokens of this issuer do not count on this route"))
+    }
+}
+
+const REVOKED: AuthError = AuthError {
+    code: portcullis_core::Code::AuthInvalid,
+    detail: std::borrow::Cow::Borrowed("the issuer says that the token is not active"),
+};
 
 #[async_trait]
 impl Way for Jwt {
@@ -328,28 +404,44 @@ impl Way for Jwt {
     fn try_now(
         &self,
         credentials: &Credentials<'_>,
-        audience: &str,
+        route: &Route,
     ) -> Option<Result<Arc<Caller>, AuthError>> {
-        match self.decide(credentials.bearer.unwrap_or_default(), audience, false) {
-            Decision::Done(outcome) => Some(outcome),
-            Decision::Fetch(_) => None,
+        let passed = match self.decide(credentials.bearer.unwrap_or_default(), route, false) {
+            Decision::Done(Ok(passed)) => passed,
+            Decision::Done(Err(error)) => return Some(Err(error)),
+            Decision::Fetch(_) => return None,
+        };
+        if let Some(introspector) = &passed.issuer.introspector
+            && introspector.known(&passed.digest)?.is_none()
+        {
+            return Some(Err(REVOKED));
         }
+        Some(self.finish(passed, credentials, route))
     }
 
-    async fn judge(&self, credentials: &Credentials<'_>, audience: &str) -> Result<Arc<Caller>, AuthError> {
+    async fn judge(&self, credentials: &Credentials<'_>, route: &Route) -> Result<Arc<Caller>, AuthError> {
         let token = credentials.bearer.unwrap_or_default();
-        let keys = match self.decide(token, audience, false) {
-            Decision::Done(outcome) => return outcome,
-            Decision::Fetch(keys) => keys,
-        };
-        keys.fetch_and_wait().await;
-        match self.decide(token, audience, true) {
-            Decision::Done(outcome) => outcome,
-            Decision::Fetch(_) => Err(AuthError::unavailable("the issuer's keys cannot be had")),
+        let mut decision = self.decide(token, route, false);
+        if let Decision::Fetch(keys) = decision {
+            keys.fetch_and_wait().await;
+            decision = self.decide(token, route, true);
         }
+        let passed = match decision {
+            Decision::Done(outcome) => outcome?,
+            Decision::Fetch(_) => return Err(AuthError::unavailable("the issuer's keys cannot be had")),
+        };
+        if let Some(introspector) = &passed.issuer.introspector
+            && introspector.ask(token, passed.digest).await?.is_none()
+        {
+            return Err(REVOKED);
+        }
+        self.finish(passed, credentials, route)
     }
 
     fn forget(&self) {
         self.cache.clear();
+        for introspector in self.issuers.iter().filter_map(|issuer| issuer.introspector.as_ref()) {
+            introspector.forget();
+        }
     }
 }

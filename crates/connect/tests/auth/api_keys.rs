@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_connect::auth::{AuthError, AuthSettings, Authenticator, Credentials, Parts, new_api_key};
+use portcullis_connect::auth::{
+    AuthError, AuthSettings, Authenticator, Credentials, Parts, ProofMemory, Route, new_api_key,
+};
 use portcullis_core::{Caller, CallerKind, Clock as _, Code, Limits, Proof, Scope, Secret, Timestamp};
-use portcullis_net::guard::EgressPolicy;
 use portcullis_store::{Keys as _, NewKey, Sqlite};
 
 use crate::world::{Chance, World, limits};
@@ -18,7 +19,7 @@ fn world() -> World {
     World::new(AuthSettings { api_keys: true, ..AuthSettings::default() }, limits())
 }
 
-async fn create(world: &World, expires: Option<Timestamp>) -> (String, String) {
+pub(crate) async fn create(world: &World, expires: Option<Timestamp>) -> (String, String) {
     let (text, id, hash) = new_api_key(&Chance, &world.pepper);
     let key = NewKey {
         id: id.clone(),
@@ -36,7 +37,10 @@ async fn create(world: &World, expires: Option<Timestamp>) -> (String, String) {
 }
 
 fn bearer(world: &World, text: &str) -> Result<Arc<Caller>, AuthError> {
-    world.auth.try_now(&Credentials { bearer: Some(text), api_key: None }, AUDIENCE).unwrap()
+    world
+        .auth
+        .try_now(&Credentials { bearer: Some(text), ..Credentials::default() }, &Route::at(AUDIENCE))
+        .unwrap()
 }
 
 #[tokio::test]
@@ -50,9 +54,9 @@ async fn a_key_stands_for_its_roles_and_servers_in_either_header() {
     assert!(caller.servers.reaches("files") && !caller.servers.reaches("other"));
     assert_eq!(caller.kind, CallerKind::Service);
     assert_eq!(caller.expires, Some(Timestamp(u64::MAX / 2)));
-    let header = Credentials { bearer: None, api_key: Some(&text) };
-    assert_eq!(world.auth.try_now(&header, AUDIENCE).unwrap().unwrap(), caller);
-    let again = world.auth.authenticate(&header, AUDIENCE).await.unwrap();
+    let header = Credentials { api_key: Some(&text), ..Credentials::default() };
+    assert_eq!(world.auth.try_now(&header, &Route::at(AUDIENCE)).unwrap().unwrap(), caller);
+    let again = world.auth.authenticate(&header, &Route::at(AUDIENCE)).await.unwrap();
     assert!(Arc::ptr_eq(&again, &caller), "the caller is made once");
 }
 
@@ -105,8 +109,13 @@ async fn a_wrong_key_is_refused_whatever_is_wrong_and_the_message_tells_no_secre
         format!("{}{flipped}{}", &text[..at], &text[at + 1..])
     }));
     for wrong in wrong.iter().filter(|wrong| **wrong != text) {
-        let api_key =
-            world.auth.authenticate(&Credentials { bearer: None, api_key: Some(wrong) }, AUDIENCE).await;
+        let api_key = world
+            .auth
+            .authenticate(
+                &Credentials { api_key: Some(wrong), ..Credentials::default() },
+                &Route::at(AUDIENCE),
+            )
+            .await;
         for outcome in [bearer(&world, wrong), api_key] {
             let error = outcome.unwrap_err();
             assert_eq!(error.code, Code::AuthInvalid, "{wrong}");
@@ -163,17 +172,14 @@ async fn a_key_is_worth_nothing_under_another_pepper() {
             keys: world.store.clone(),
             pepper: Secret::new(pepper),
             clock: world.clock.clone(),
-            fetch: Arc::new(portcullis_connect::GuardedFetch {
-                egress: EgressPolicy::default(),
-                extra_roots_pem: Vec::new(),
-            }),
+            proofs: Arc::new(ProofMemory::new(&Chance)),
             limits: Limits::default(),
         };
         Authenticator::new(AuthSettings { api_keys: true, ..AuthSettings::default() }, parts)
     };
-    let credentials = Credentials { bearer: Some(&text), api_key: None };
-    let same = build(vec![42; 32]).unwrap().try_now(&credentials, AUDIENCE).unwrap();
-    let other = build(vec![43; 32]).unwrap().try_now(&credentials, AUDIENCE).unwrap();
+    let credentials = Credentials { bearer: Some(&text), ..Credentials::default() };
+    let same = build(vec![42; 32]).unwrap().try_now(&credentials, &Route::at(AUDIENCE)).unwrap();
+    let other = build(vec![43; 32]).unwrap().try_now(&credentials, &Route::at(AUDIENCE)).unwrap();
     assert!(same.is_ok() && other.is_err());
     assert!(build(vec![42; 31]).unwrap_err().to_string().contains("pepper"));
 }
@@ -189,23 +195,23 @@ async fn who_presents_nothing_is_anonymous_only_where_that_is_allowed() {
         limits(),
     );
     let nothing = Credentials::default();
-    let caller = open.auth.try_now(&nothing, AUDIENCE).unwrap().unwrap();
+    let caller = open.auth.try_now(&nothing, &Route::at(AUDIENCE)).unwrap().unwrap();
     assert_eq!(
         (caller.kind, &*caller.id, &*caller.roles),
         (CallerKind::Anonymous, "anonymous", &["a".into(), "reader".into()][..])
     );
     for closed in [world(), World::new(AuthSettings::default(), limits())] {
-        let error = closed.auth.authenticate(&nothing, AUDIENCE).await.unwrap_err();
+        let error = closed.auth.authenticate(&nothing, &Route::at(AUDIENCE)).await.unwrap_err();
         assert_eq!(error.code, Code::AuthMissing);
     }
     // What is presented and wrong does not make its bearer anonymous.
     let (unknown, ..) = new_api_key(&Chance, &open.pepper);
     for text in [unknown.expose().as_str(), "", "x"] {
         for credentials in [
-            Credentials { bearer: Some(text), api_key: None },
-            Credentials { bearer: None, api_key: Some(text) },
+            Credentials { bearer: Some(text), ..Credentials::default() },
+            Credentials { api_key: Some(text), ..Credentials::default() },
         ] {
-            let error = open.auth.authenticate(&credentials, AUDIENCE).await.unwrap_err();
+            let error = open.auth.authenticate(&credentials, &Route::at(AUDIENCE)).await.unwrap_err();
             assert_eq!(error.code, Code::AuthInvalid);
         }
     }
@@ -217,6 +223,9 @@ async fn who_presents_nothing_is_anonymous_only_where_that_is_allowed() {
 
 #[test]
 fn credentials_do_not_print() {
-    let text = format!("{:?}", Credentials { bearer: Some("pcl_secret"), api_key: Some("pcl_secret") });
+    let text = format!(
+        "{:?}",
+        Credentials { bearer: Some("pcl_secret"), api_key: Some("pcl_secret"), ..Credentials::default() }
+    );
     assert!(!text.contains("secret"), "{text}");
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_connect::auth::{Alg, AuthSettings, Credentials, JwksSource, JwtIssuer};
+use portcullis_connect::auth::{Alg, AuthSettings, Credentials, JwksSource, JwtIssuer, Route};
 use portcullis_core::Code;
 use serde_json::{Value, json};
 
@@ -737,7 +737,7 @@ async fn json_texts() {
 }
 
 /// Replay is not refused for plain bearer tokens, which are meant to be used again; a token bound to a key is never
-/// accepted, since its proof of possession is not checked here.
+/// accepted as one. Proofs of possession have their own tests.
 #[tokio::test]
 async fn jti_replay() {
     let (world, _server) = controlled().await;
@@ -752,6 +752,14 @@ async fn jti_replay() {
             json!({"cnf": {"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}}),
         ),
         ("bound to nothing", json!({"cnf": {}})),
+        ("bound in a way nobody knows", json!({"cnf": {"kid": "k"}})),
+        (
+            "bound in two ways, one unknown",
+            json!({"cnf": {"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I", "kid": "k"}}),
+        ),
+        ("bound to half a digest", json!({"cnf": {"jkt": "0ZcOCORZNYy"}})),
+        ("bound to a number", json!({"cnf": {"jkt": 1}})),
+        ("bound to text", json!({"cnf": "jkt"})),
         ("a DPoP proof", json!({"htm": "POST", "htu": AUDIENCE, "jti": "1"})),
         ("jti of another type", json!({"jti": 1})),
     ] {
@@ -888,6 +896,7 @@ async fn transport() {
         api_keys: true,
         issuers: vec![issuer(&server.url)],
         anonymous_roles: Some(vec!["reader".into()]),
+        ..AuthSettings::default()
     };
     let open = World::new(settings, limits());
     open.accepts("the control", &token).await;
@@ -898,7 +907,10 @@ async fn transport() {
         ("an empty bearer", Some(""), None),
         ("an empty API key", None, Some("")),
     ] {
-        let outcome = open.auth.authenticate(&Credentials { bearer, api_key }, AUDIENCE).await;
+        let outcome = open
+            .auth
+            .authenticate(&Credentials { bearer, api_key, ..Credentials::default() }, &Route::at(AUDIENCE))
+            .await;
         assert_eq!(outcome.map_err(|error| error.code), Err(Code::AuthInvalid), "{what}");
     }
 }

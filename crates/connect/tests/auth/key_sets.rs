@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_connect::auth::{Alg, AuthSettings, Credentials, JwksSource, JwtIssuer};
+use portcullis_connect::auth::{Alg, AuthSettings, Credentials, JwksSource, JwtIssuer, Route};
 use portcullis_core::{Code, Limits};
 use serde_json::json;
 
@@ -142,14 +142,14 @@ async fn keys_are_fetched_again_before_they_are_old_and_nobody_waits_for_it() {
     world.accepts("the first", &token).await;
     world.clock.advance_ms(limits().jwks_refresh_ms / 4 * 3 + 1);
     server.answers(Answer::Trickle(idp().jwks().to_string().into()));
-    let credentials = Credentials { bearer: Some(&token), api_key: None };
-    assert!(world.auth.try_now(&credentials, AUDIENCE).unwrap().is_ok(), "no wait");
+    let credentials = Credentials { bearer: Some(&token), ..Credentials::default() };
+    assert!(world.auth.try_now(&credentials, &Route::at(AUDIENCE)).unwrap().is_ok(), "no wait");
     let start = Instant::now();
     while server.hits() < 2 {
         assert!(start.elapsed() < Duration::from_secs(5), "a fetch was started");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(world.auth.try_now(&credentials, AUDIENCE).unwrap().is_ok(), "no wait while it runs");
+    assert!(world.auth.try_now(&credentials, &Route::at(AUDIENCE)).unwrap().is_ok(), "no wait while it runs");
 }
 
 #[tokio::test]
@@ -157,8 +157,8 @@ async fn an_issuer_that_was_never_reached_makes_its_tokens_uncheckable_not_wrong
     let (world, server) = World::plain().await;
     server.answers(Answer::Closed);
     let token = long_lived();
-    let credentials = Credentials { bearer: Some(&token), api_key: None };
-    assert!(world.auth.try_now(&credentials, AUDIENCE).is_none(), "it takes a wait");
+    let credentials = Credentials { bearer: Some(&token), ..Credentials::default() };
+    assert!(world.auth.try_now(&credentials, &Route::at(AUDIENCE)).is_none(), "it takes a wait");
     for _ in 0..20 {
         assert_eq!(world.present(&token).await.unwrap_err().code, Code::AuthUnavailable);
     }
@@ -223,10 +223,10 @@ async fn a_key_set_in_a_file_is_read_at_start_and_again() {
     assert!(failure().contains("jwks_bytes_max"), "{}", failure());
     std::fs::write(&path, idp().jwks().to_string()).unwrap();
     let world = World::new(settings(), limits());
-    let credentials_of = |token| Credentials { bearer: Some(token), api_key: None };
+    let credentials_of = |token| Credentials { bearer: Some(token), ..Credentials::default() };
     let token = long_lived();
     assert!(
-        world.auth.try_now(&credentials_of(&token), AUDIENCE).unwrap().is_ok(),
+        world.auth.try_now(&credentials_of(&token), &Route::at(AUDIENCE)).unwrap().is_ok(),
         "no wait, even for the first"
     );
     std::fs::write(&path, stranger().jwks().to_string()).unwrap();

@@ -9,7 +9,13 @@
 )]
 
 mod api_keys;
+mod certificates;
+mod discovery;
+mod introspection;
 mod jwt_cases;
 mod key_sets;
+mod possession;
+mod presets;
+mod provider;
 mod tokens;
 mod world;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portcullis_connect::auth::{AuthSettings, Credentials, JwtIssuer};
+use portcullis_connect::auth::{AuthSettings, Credentials, JwtIssuer, Route};
 use portcullis_core::{CallerKind, Digest, Limits, Proof, Scope, Timestamp};
 use proptest::prelude::*;
 use serde_json::json;
@@ -67,8 +67,8 @@ async fn a_verified_token_is_remembered_until_forgotten_and_within_the_limit() {
     let first = world.accepts("a token", &token).await;
     let again = world.accepts("a token", &token).await;
     assert!(Arc::ptr_eq(&first, &again), "remembered");
-    let credentials = Credentials { bearer: Some(&token), api_key: None };
-    let now = world.auth.try_now(&credentials, AUDIENCE).unwrap().unwrap();
+    let credentials = Credentials { bearer: Some(&token), ..Credentials::default() };
+    let now = world.auth.try_now(&credentials, &Route::at(AUDIENCE)).unwrap().unwrap();
     assert!(Arc::ptr_eq(&first, &now), "without a wait");
     world.auth.forget();
     let anew = world.accepts("a token", &token).await;
@@ -131,7 +131,7 @@ proptest! {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 let world = runtime.block_on(async {
                     let (_world, server) = World::plain().await;
-                    let settings = AuthSettings { api_keys: true, issuers: vec![issuer(&server.url)], anonymous_roles: None };
+                    let settings = AuthSettings { api_keys: true, issuers: vec![issuer(&server.url)], ..AuthSettings::default() };
                     let world = World::new(settings, limits());
                     world.accepts("the control", &idp().token("ES256", &claims())).await;
                     world
@@ -141,8 +141,8 @@ proptest! {
         }
         WORLD.with(|(runtime, world)| runtime.block_on(async {
             assert!(world.present(&text).await.is_err());
-            let credentials = Credentials { bearer: None, api_key: Some(&text) };
-            assert!(world.auth.authenticate(&credentials, AUDIENCE).await.is_err());
+            let credentials = Credentials { api_key: Some(&text), ..Credentials::default() };
+            assert!(world.auth.authenticate(&credentials, &Route::at(AUDIENCE)).await.is_err());
             // Well signed, whatever it says.
             assert!(world.present(&idp().raw("EdDSA", &header, &payload)).await.is_err());
         }));

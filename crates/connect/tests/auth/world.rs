@@ -20,12 +20,11 @@ use aws_lc_rs::{
     },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis_connect::{
-    GuardedFetch,
-    auth::{Alg, AuthError, AuthSettings, Authenticator, Credentials, JwksSource, JwtIssuer, Parts},
+use portcullis_connect::auth::{
+    Alg, AuthError, AuthSettings, Authenticator, Credentials, IssuerDown, JwksSource, JwtIssuer, Parts,
+    ProofMemory, Route,
 };
 use portcullis_core::{Caller, Clock, Code, Entropy, Limits, Secret, Timestamp};
-use portcullis_net::guard::EgressPolicy;
 use portcullis_store::Sqlite;
 use serde_json::{Value, json};
 use tokio::{
@@ -316,6 +315,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<HandClock>,
     pub(crate) store: Arc<Sqlite>,
     pub(crate) pepper: Secret<Vec<u8>>,
+    pub(crate) proofs: Arc<ProofMemory>,
     pub(crate) auth: Authenticator,
     pub(crate) directory: tempfile::TempDir,
 }
@@ -340,16 +340,28 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Sqlite::open(directory.path().join("store.db")).unwrap());
         let (clock, pepper) = (HandClock::new(), Secret::new(vec![42; 32]));
-        let egress = EgressPolicy { allow_http: true, allow_loopback: true, ..EgressPolicy::default() };
+        let proofs = Arc::new(ProofMemory::new(&Chance));
         let parts = Parts {
             keys: store.clone(),
             pepper: pepper.clone(),
             clock: clock.clone(),
-            fetch: Arc::new(GuardedFetch { egress, extra_roots_pem: Vec::new() }),
+            proofs: proofs.clone(),
             limits,
         };
         let auth = Authenticator::new(settings, parts).map_err(|error| error.to_string())?;
-        Ok(Self { clock, store, pepper, auth, directory })
+        Ok(Self { clock, store, pepper, proofs, auth, directory })
+    }
+
+    /// The same gateway after a reload of its configuration.
+    pub(crate) fn reload(&mut self, settings: AuthSettings) {
+        let parts = Parts {
+            keys: self.store.clone(),
+            pepper: self.pepper.clone(),
+            clock: self.clock.clone(),
+            proofs: self.proofs.clone(),
+            limits: limits(),
+        };
+        self.auth = Authenticator::new(settings, parts).unwrap();
     }
 
     pub(crate) fn new(settings: AuthSettings, limits: Limits) -> Self {
@@ -377,8 +389,15 @@ impl World {
     }
 
     pub(crate) async fn present_at(&self, token: &str, audience: &str) -> Result<Arc<Caller>, AuthError> {
-        let credentials = Credentials { bearer: Some(token), api_key: None };
-        self.auth.authenticate(&credentials, audience).await
+        let credentials = Credentials { bearer: Some(token), ..Credentials::default() };
+        self.auth
+            .authenticate(&credentials, &Route { issuer_down: IssuerDown::KnownKeys, ..Route::at(audience) })
+            .await
+    }
+
+    pub(crate) async fn present_on(&self, token: &str, route: &Route) -> Result<Arc<Caller>, AuthError> {
+        let credentials = Credentials { bearer: Some(token), ..Credentials::default() };
+        self.auth.authenticate(&credentials, route).await
     }
 
     pub(crate) async fn accepts(&self, what: &str, token: &str) -> Arc<Caller> {
@@ -386,6 +405,10 @@ impl World {
             Ok(caller) => caller,
             Err(error) => panic!("{what} was refused: {error}"),
         }
+    }
+
+    pub(crate) fn clock_s(&self) -> u64 {
+        self.clock.now().seconds()
     }
 
     /// Refused with 401, twice, quickly, and without a word of the token.

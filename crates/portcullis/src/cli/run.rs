@@ -63,7 +63,7 @@ pub(super) fn run(common: &Common, run: Run, output: &Output) -> ExitCode {
         own_tls: tls,
         public_url,
         admin: admin_listen,
-        tls: tls_cert.zip(tls_key).map(|(certificate, key)| Tls { certificate, key }),
+        tls: tls_cert.zip(tls_key).map(|(certificate, key)| Tls::of(certificate, key)),
         log_format: log_format.map(|format| match format {
             Format::Json => LogFormat::Json,
             Format::Text => LogFormat::Text,

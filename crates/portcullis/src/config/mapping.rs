@@ -61,12 +61,17 @@ impl Config {
     pub(crate) fn unreadable_files(&self) -> Vec<ConfigMistake> {
         let mut mistakes = Vec::new();
         for (index, jwt) in self.settings.identities.jwt.iter().enumerate() {
-            if let Some(path) = &jwt.jwks_file
-                && let Err(error) = std::fs::File::open(path)
-            {
-                let reason = format!("`{}` cannot be read: {error}", path.display());
-                let key = format!("identities.jwt[{index}].jwks_file");
-                mistakes.push(ConfigMistake::new(Place::START, key, reason, "name a JSON Web Key Set"));
+            for (key, path, hint) in [
+                ("jwks_file", &jwt.jwks_file, "name a JSON Web Key Set"),
+                ("ca", &jwt.ca, "name a PEM file with certificates"),
+            ] {
+                if let Some(path) = path
+                    && let Err(error) = std::fs::File::open(path)
+                {
+                    let reason = format!("`{}` cannot be read: {error}", path.display());
+                    let key = format!("identities.jwt[{index}].{key}");
+                    mistakes.push(ConfigMistake::new(Place::START, key, reason, hint));
+                }
             }
         }
         mistakes

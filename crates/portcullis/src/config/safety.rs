@@ -1,12 +1,11 @@
 //! What is refused although it is well-formed: settings that would expose the gateway. `check` and `run` share it.
 
-use url::{Host, Url};
-
 use super::{
     aggregate,
     decode::{Setting, Walk},
+    identities::{self, Identities},
     mistake::{ConfigMistake, Place},
-    sections::{Admin, Identities, Listen, Settings},
+    sections::{Admin, Listen, Settings},
     yaml::{Key, Node, Value},
 };
 
@@ -29,16 +28,6 @@ pub(super) fn place(root: &Node, path: &str) -> Place {
     at
 }
 
-/// Whether the URL points at this machine.
-fn is_local(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    }
-}
-
 /// Everything that would expose the gateway.
 pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     let mut out = Vec::new();
@@ -47,7 +36,6 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     };
     let address = settings.listen.address;
     let open = !address.ip().is_loopback();
-    let identities = &settings.identities;
     if open && settings.listen.tls.is_none() {
         let message = format!("`{address}` is not a loopback address, and there is no TLS");
         refuse(
@@ -56,36 +44,9 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
             "set `listen.tls` (or --tls-cert and --tls-key), or listen on 127.0.0.1",
         );
     }
-    if open && identities.anonymous.is_some() {
+    if open && settings.identities.anonymous.is_some() {
         let message = format!("`{address}` is not a loopback address, and anonymous callers are let in");
         refuse("identities.anonymous", message, "remove `identities.anonymous`, or listen on 127.0.0.1");
-    }
-    if !identities.api_keys && identities.jwt.is_empty() && identities.anonymous.is_none() {
-        let message = String::from("nobody can prove who they are: there is no way to authenticate");
-        refuse(
-            "identities",
-            message,
-            "set `identities.api_keys: true` or add an issuer under `identities.jwt`",
-        );
-    }
-    for (index, jwt) in identities.jwt.iter().enumerate() {
-        let key = format!("identities.jwt[{index}]");
-        match (&jwt.jwks_file, &jwt.jwks_url) {
-            (Some(_), Some(_)) => {
-                refuse(&key, String::from("has both `jwks_file` and `jwks_url`"), "keep one of the two")
-            }
-            (None, None) => refuse(
-                &key,
-                String::from("has neither `jwks_file` nor `jwks_url`"),
-                "name the issuer's key set",
-            ),
-            (Some(_), None) => {}
-            (None, Some(url)) if url.scheme() == "https" || is_local(url) => {}
-            (None, Some(_)) => {
-                let message = String::from("keys fetched over plain HTTP can be replaced on the way");
-                refuse(&format!("{key}.jwks_url"), message, "use `https://`");
-            }
-        }
     }
     for (name, role) in &settings.roles {
         for (index, rule) in role.deny.iter().enumerate() {
@@ -107,6 +68,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     if admin == address && admin.port() != 0 {
         refuse("admin.address", format!("`{admin}` is the clients' address too"), "choose another port");
     }
+    out.extend(identities::mistakes(settings, root));
     out.extend(aggregate::mistakes(settings, root));
     out
 }

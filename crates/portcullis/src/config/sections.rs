@@ -3,16 +3,16 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use portcullis_connect::auth::Alg;
 use portcullis_core::{Action, Limits};
 use url::Url;
 
 use super::{
     aggregate::{Aggregate, VirtualServer},
     decode::{choice, section},
+    identities::Identities,
     primitives::Bounded,
     server::Server,
-    values::{DetectorName, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
+    values::{DetectorName, Host, LogFilter, Origin, OriginName, PatternText, Ratio},
 };
 
 section! {
@@ -80,6 +80,31 @@ section! {
         certificate: PathBuf;
         /// PEM file with the private key.
         key: PathBuf;
+        /// PEM file with the authorities of client certificates. Without it clients are not asked for one.
+        client_ca: Option<PathBuf>;
+        /// PEM files with revocation lists. Where there is any, each authority in a client's chain needs one that is in
+        /// date. A changed file counts from the next request, also on connections that are open.
+        client_crls: Vec<PathBuf>;
+        /// Whether a client needs a certificate to connect at all.
+        client_certificates: ClientCertificates = ClientCertificates::Optional;
+    }
+}
+
+impl Tls {
+    /// With this certificate and key, asking clients for nothing.
+    pub(crate) const fn of(certificate: PathBuf, key: PathBuf) -> Self {
+        let client_certificates = ClientCertificates::Optional;
+        Self { certificate, key, client_ca: None, client_crls: Vec::new(), client_certificates }
+    }
+}
+
+choice! {
+    /// Whether clients need a certificate.
+    ClientCertificates {
+        /// A client may show one.
+        Optional = "optional",
+        /// A client without one cannot connect.
+        Required = "required",
     }
 }
 
@@ -88,68 +113,6 @@ section! {
     Admin {
         /// Loopback address and port.
         address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7301));
-    }
-}
-
-section! {
-    /// How callers prove who they are. Without any way, nobody is let in.
-    Identities {
-        /// Accept the gateway's own API keys (`portcullis key create`).
-        api_keys: bool = true;
-        /// Let callers in who present nothing, with these roles. Only on a loopback listener.
-        anonymous: Option<Anonymous>;
-        /// Issuers whose signed tokens (JWT) are accepted.
-        jwt: Vec<Jwt>;
-    }
-}
-
-section! {
-    /// Callers who present no credential.
-    Anonymous {
-        /// Their roles.
-        roles: Vec<RoleName>;
-    }
-}
-
-section! {
-    /// An issuer of signed tokens. Exactly one of `jwks_file` and `jwks_url` is required.
-    Jwt {
-        /// The `iss` of its tokens, compared byte for byte.
-        issuer: String;
-        /// Accepted `aud` values. Default: the URL of the route that is called.
-        audiences: Vec<String>;
-        /// Accepted signature algorithms.
-        algorithms: Vec<Alg> = vec![Alg::Es256, Alg::EdDsa, Alg::Rs256];
-        /// File with the issuer's key set.
-        jwks_file: Option<PathBuf>;
-        /// URL of the issuer's key set: `https`, or `http` on this machine.
-        jwks_url: Option<Url>;
-        /// Claim that lists roles or groups; `scope` where it is absent.
-        roles_claim: Option<String>;
-        /// Value of that claim to roles.
-        role_map: BTreeMap<String, Vec<RoleName>>;
-        /// Roles of every caller of this issuer.
-        default_roles: Vec<RoleName>;
-        /// Whether its tokens stand for people or programs.
-        kind: JwtKind = JwtKind::User;
-        /// Claims that policies may read, as `principal.claims`.
-        claims: Vec<String>;
-        /// Require the header `typ: at+jwt` (RFC 9068), so that no other kind of token is taken for an access token.
-        require_typ_at_jwt: bool = false;
-        /// Tolerated difference between clocks, in seconds.
-        leeway_s: Bounded<0, 300> = Bounded(60);
-        /// Longest accepted lifetime of a token, in seconds.
-        max_lifetime_s: Bounded<60, 31_536_000> = Bounded(86_400);
-    }
-}
-
-choice! {
-    /// Whom a token stands for.
-    JwtKind {
-        /// A program.
-        Service = "service",
-        /// A person.
-        User = "user",
     }
 }
 

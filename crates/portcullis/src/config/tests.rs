@@ -75,8 +75,57 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["1:34 identities.anonymous.roles[0]: unknown role `redaer`"],
     ),
     (
-        "identities: {jwt: [{issuer: 'https://i'}]}",
-        &["1:20 identities.jwt[0]: has neither `jwks_file` nor `jwks_url`"],
+        "identities: {jwt: [{issuer: i}]}",
+        &[
+            "1:20 identities.jwt[0]: has neither `jwks_file` nor `jwks_url`, and the issuer is no address to ask",
+        ],
+    ),
+    (
+        "identities: {jwt: [{issuer: 'http://i.example'}]}",
+        &[
+            "1:20 identities.jwt[0]: has neither `jwks_file` nor `jwks_url`, and the issuer is no address to ask",
+        ],
+    ),
+    (
+        "identities: {jwt: [{issuer: 'https://i', introspection: {client_id: g, client_secret: x}}]}",
+        &[
+            "1:56 identities.jwt[0].introspection.client_secret: this is the place of a secret, and a configuration file is not",
+        ],
+    ),
+    (
+        "identities: {jwt: [{issuer: 'https://i', introspection: {url: 'http://i/', client_id: g, client_secret: 'env:X'}}]}",
+        &["1:57 identities.jwt[0].introspection.url: tokens and a secret would be sent over plain HTTP"],
+    ),
+    (
+        "identities: {certificates: [{name: 'dns:a', roles: [reader]}]}",
+        &["1:14 identities.certificates: clients are not asked for certificates"],
+    ),
+    (
+        "listen: {tls: {certificate: a, key: b, client_crls: [c], client_certificates: required}}",
+        &[
+            "1:40 listen.tls.client_crls: clients are not asked for certificates",
+            "1:58 listen.tls.client_certificates: there is no authority to check them with",
+        ],
+    ),
+    (
+        "identities: {routes: {nobody: {}}}",
+        &["1:23 identities.routes.nobody: there is no such route in this file"],
+    ),
+    (
+        "identities: {routes: {sample: {issuers: ['https://i'], scopes: ['a b'], bound_tokens: certificate}}}",
+        &["1:64 identities.routes.sample.scopes[0]: `a b` is not a scope"],
+    ),
+    (
+        "identities: {routes: {sample: {issuers: ['https://i'], step_up: [{tools: [pay]}], bound_tokens: certificate}}}",
+        &[
+            "1:41 identities.routes.sample.issuers[0]: `https://i` is no issuer under `identities.jwt`",
+            "1:66 identities.routes.sample.step_up[0]: asks for nothing",
+            "1:83 identities.routes.sample.bound_tokens: clients are not asked for certificates",
+        ],
+    ),
+    (
+        "servers: {a: {url: 'https://a.example/'}}\naggregate: {enabled: true}\nidentities: {routes: {a: {bound_tokens: dpop}}}",
+        &["3:14 identities.routes.aggregate: leads to `a` and is laxer than `identities.routes.a`"],
     ),
     (
         "identities: {jwt: [{issuer: i, jwks_file: a, jwks_url: 'https://i/'}]}",

@@ -10,10 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use portcullis_admin::{SERVER_KIND, SERVER_SLOT};
-use portcullis_connect::{
-    Fetch,
-    auth::{Authenticator, Parts},
-};
+use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
 use portcullis_core::{Action, Caller, Clock, Digest, Limits, Secret};
 use portcullis_inspect::Inspector;
 use portcullis_mcp::json::JsonLimits;
@@ -22,7 +19,7 @@ use portcullis_net::{
     guard::EgressPolicy,
     sandbox::{Confinement, Sandbox, Surroundings},
     stdio::{Command, Environment},
-    tls::ServerTls,
+    tls::{ClientAuth, ServerTls},
 };
 use portcullis_policy::{Policies, PolicySource};
 use portcullis_proxy::{
@@ -48,8 +45,8 @@ pub(crate) struct World {
     pub(crate) keys: Arc<dyn Keys>,
     pub(crate) revisions: Arc<dyn Revisions>,
     pub(crate) ledger: Arc<dyn Ledger>,
-    pub(crate) fetch: Arc<dyn Fetch>,
     pub(crate) pepper: Secret<Vec<u8>>,
+    pub(crate) proofs: Arc<ProofMemory>,
     pub(crate) environment: Environment,
     pub(crate) surroundings: Surroundings,
     pub(crate) instance: Arc<str>,
@@ -101,8 +98,22 @@ pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
     if own_tls::is_unmade(tls) {
         return Ok(None);
     }
-    let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("`{}`", path.display()));
-    Ok(Some(ServerTls::new(&read(&tls.certificate)?, &read(&tls.key)?)?))
+    let clients = clients(tls)?;
+    Ok(Some(ServerTls::with_clients(&file(&tls.certificate)?, &file(&tls.key)?, clients.as_ref())?))
+}
+
+fn file(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("`{}`", path.display()))
+}
+
+/// What is taken for a client's certificate, where clients are asked for one.
+pub(super) fn clients(tls: &config::Tls) -> anyhow::Result<Option<ClientAuth>> {
+    let Some(authorities) = &tls.client_ca else { return Ok(None) };
+    Ok(Some(ClientAuth {
+        authorities_pem: file(authorities)?,
+        revoked_pem: tls.client_crls.iter().map(|path| file(path)).collect::<Result<_, _>>()?,
+        required: tls.client_certificates == config::ClientCertificates::Required,
+    }))
 }
 
 /// Roles and policies; with the sample server comes a rule that shows a refusal.
@@ -140,8 +151,10 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     let (policy, inspector) = check(config)?;
     let settings = &config.settings;
     let limits = settings.limits.clone();
-    let auth = authenticator(config, world)
-        .map_err(|error| vec![mistake("identities", error, "see docs/reference/config.md")])?;
+    let identities = |error: String| vec![mistake("identities", error, "see docs/reference/config.md")];
+    let ways = super::convert::auth(settings).map_err(identities)?;
+    let issuers = ways.issuers.clone();
+    let auth = authenticator(config, ways, world).map_err(identities)?;
     let public_url = public_url(settings, world.data);
     let (declared, mut digests) = (declared(config, world).await?, vec![config.digest, policy.digest()]);
     let mut servers = BTreeMap::new();
@@ -174,7 +187,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     let groups = super::groups::groups(settings, world, &servers).map_err(|more| found.extend(more)).ok();
     let Some(groups) = groups.filter(|_| found.is_empty()) else { return Err(found) };
     let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
-    Ok(Rules {
+    let mut rules = Rules {
         digest: Digest::of_parts(&parts),
         request: JsonLimits::request(&limits),
         answer: JsonLimits::answer(&limits),
@@ -189,7 +202,12 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         inspector,
         servers,
         groups,
-    })
+        access: BTreeMap::new(),
+        scopes: super::convert::scopes(settings),
+    };
+    let access = super::convert::access(settings, &issuers, |name| rules.resource(name));
+    rules.access = access.map_err(identities)?;
+    Ok(rules)
 }
 
 /// Servers of the file, servers added at run time, and the sample where there is none at all.
@@ -423,7 +441,7 @@ fn client(url: &Url, egress: EgressPolicy, limits: &Limits) -> Result<HttpUpstre
     HttpUpstream::new(url, &options).map_err(|error| error.to_string())
 }
 
-fn authenticator(config: &Config, world: &World) -> Result<Authenticator, String> {
+fn authenticator(config: &Config, ways: AuthSettings, world: &World) -> Result<Authenticator, String> {
     if let Some(caller) = &world.local {
         return Ok(Authenticator::local(Arc::clone(caller)));
     }
@@ -431,10 +449,10 @@ fn authenticator(config: &Config, world: &World) -> Result<Authenticator, String
         keys: Arc::clone(&world.keys),
         pepper: world.pepper.clone(),
         clock: Arc::clone(&world.clock),
-        fetch: Arc::clone(&world.fetch),
+        proofs: Arc::clone(&world.proofs),
         limits: config.settings.limits.clone(),
     };
-    Authenticator::new(super::convert::auth(&config.settings), parts).map_err(|error| error.to_string())
+    Authenticator::new(ways, parts).map_err(|error| error.to_string())
 }
 
 /// Scheme and authority under which clients reach us; loopback names are all us.

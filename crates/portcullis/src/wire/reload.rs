@@ -13,7 +13,7 @@ use super::{
     compile,
     start::{Core, record},
 };
-use crate::config::{Config, ConfigMistake};
+use crate::config::{ClientCertificates, Config, ConfigMistake, Settings};
 
 /// Editors write a file in several steps; a reload waits for this much quiet.
 const QUIET: Duration = Duration::from_millis(200);
@@ -85,6 +85,12 @@ async fn end_removed(core: &Core, old: &portcullis_proxy::rules::Rules) {
     }
 }
 
+/// Whether clients are asked for certificates, and whether they need one.
+fn asks(settings: &Settings) -> Option<ClientCertificates> {
+    let tls = settings.listen.tls.as_ref()?;
+    tls.client_ca.as_ref().map(|_| tls.client_certificates)
+}
+
 /// What a node needs to start cannot change under it.
 fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
     let (old_settings, new_settings) = (&old.settings, &new.settings);
@@ -92,6 +98,7 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
     let fixed = [
         ("listen.address", old_settings.listen.address == new_settings.listen.address),
         ("listen.tls", old_settings.listen.tls.is_some() == new_settings.listen.tls.is_some()),
+        ("listen.tls.client_ca", asks(old_settings) == asks(new_settings)),
         ("admin.address", old_settings.admin.address == new_settings.admin.address),
         ("data", old.data_dir() == new.data_dir()),
         ("store", old_settings.store == new_settings.store),
@@ -164,6 +171,18 @@ fn renew(core: &Core, tls: Option<&ServerTls>) {
     {
         tracing::error!(error, "the certificate cannot be renewed; the old one stays");
     }
+    // What was in use stays in use: it refuses by itself once a revocation list is out of date.
+    let clients = compile::clients(files).map_err(|error| format!("{error:#}"));
+    let renewed = clients.and_then(|clients| match clients {
+        Some(clients) => tls.reload_clients(&clients).map_err(|error| error.to_string()),
+        None => Ok(()),
+    });
+    if let Err(error) = renewed {
+        tracing::error!(
+            error,
+            "authorities and revocation lists of clients cannot be renewed; the old ones stay"
+        );
+    }
 }
 
 /// Watches the folders, since editors replace files.
@@ -172,6 +191,7 @@ fn watch_files(core: &Core, changed: mpsc::Sender<()>) -> Option<notify::Recomme
     let mut files: Vec<PathBuf> = config.path.iter().chain(&config.settings.policies).cloned().collect();
     if let Some(tls) = &config.settings.listen.tls {
         files.extend([tls.certificate.clone(), tls.key.clone()]);
+        files.extend(tls.client_ca.iter().chain(&tls.client_crls).cloned());
     }
     let files: Vec<_> = files.into_iter().filter_map(|file| std::path::absolute(file).ok()).collect();
     let watched = files.clone();

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use portcullis_admin::{AdminParts, FreshKey, GatewayInfo};
-use portcullis_connect::auth::new_api_key;
+use portcullis_connect::auth::{ProofMemory, new_api_key};
 use portcullis_core::{Caller, CallerKind, Clock, Entropy, Event, Scope, Secret};
 use portcullis_net::{listen::Bound, stdio::Environment, tls::ServerTls};
 use portcullis_proof::{SigningKey, VerifierKey, entry::Entry};
@@ -38,7 +38,7 @@ use super::{
     health::Facts,
     own_tls, sandbox,
     telemetry::Telemetry,
-    world::{IssuerFetch, SystemClock, SystemEntropy},
+    world::{SystemClock, SystemEntropy},
 };
 use crate::config::{Config, ConfigMistake};
 
@@ -158,8 +158,8 @@ impl Base {
             keys: Arc::clone(&kept.store) as Arc<dyn Keys>,
             revisions: Arc::clone(&kept.store) as Arc<dyn Revisions>,
             ledger: Arc::clone(&kept.ledger),
-            fetch: Arc::new(IssuerFetch),
             pepper,
+            proofs: Arc::new(ProofMemory::new(&*entropy)),
             environment: place.environment,
             surroundings,
             instance,

@@ -1,11 +1,8 @@
-//! The real clock, real chance and the real network, behind the traits that everything else is written against.
+//! The real clock and real chance, behind the traits that everything else is written against.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use portcullis_connect::{Fetch, GuardedFetch};
 use portcullis_core::{Clock, Entropy, Timestamp};
-use portcullis_net::guard::EgressPolicy;
-use url::Url;
 
 /// The machine's clocks.
 #[derive(Debug)]
@@ -41,23 +38,5 @@ impl Entropy for SystemEntropy {
             tracing::error!("the operating system gives no randomness");
             std::process::abort();
         }
-    }
-}
-
-/// Fetches key sets through the guarded client. An identity provider on this machine is written with its loopback
-/// address or `localhost`; nothing else may be local.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct IssuerFetch;
-
-#[async_trait::async_trait]
-impl Fetch for IssuerFetch {
-    async fn get(&self, url: &Url, max_bytes: u64, timeout_ms: u64) -> Result<bytes::Bytes, String> {
-        let loopback = url.host().is_some_and(|host| match host {
-            url::Host::Domain(name) => name == "localhost",
-            url::Host::Ipv4(ip) => ip.is_loopback(),
-            url::Host::Ipv6(ip) => ip.is_loopback(),
-        });
-        let egress = EgressPolicy { allow_http: loopback, allow_loopback: loopback, allow_private: false };
-        GuardedFetch { egress, extra_roots_pem: Vec::new() }.get(url, max_bytes, timeout_ms).await
     }
 }

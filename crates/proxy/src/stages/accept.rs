@@ -26,7 +26,7 @@ pub fn head(
     origin(&headers, rules)?;
     let verb = Verb::of(method)
         .ok_or_else(|| Refusal::new(Code::MethodNotAllowed, format!("HTTP method {method}")))?;
-    let head = Head { verb, server: server.to_owned(), source, headers };
+    let head = Head { verb, server: server.to_owned(), source, headers, certificate: None };
     if verb == Verb::Post {
         media_type(&head)?;
     }

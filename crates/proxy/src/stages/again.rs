@@ -12,6 +12,7 @@ use super::{
     arm::{self, Armed},
     authenticate, authorize,
     parse::Content,
+    resolve::scope,
 };
 use crate::{
     gateway::Gateway,
@@ -69,11 +70,13 @@ pub async fn stream(
 ) -> Result<(), Refusal> {
     let permitted = &armed.recorded.inspected.permitted;
     let call = &permitted.valid.aimed.call;
-    let caller = authenticate::caller(&call.head, rules).await?;
+    let caller = authenticate::again(&call.head, rules).await?;
     if caller.id != permitted.caller.id {
         return Err(Refusal::new(Code::AuthInvalid, "the credential is another caller's now"));
     }
-    unchanged(&permitted.valid.aimed.server, before, rules)?;
+    let server = &permitted.valid.aimed.server;
+    unchanged(server, before, rules)?;
+    scope::check(call, &caller, &server.name, rules)?;
     if let Some(route) = call.via.as_ref().and_then(|via| before.route(via.route())) {
         unchanged(route, before, rules)?;
     }

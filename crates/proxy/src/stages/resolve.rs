@@ -2,6 +2,7 @@
 //! under us is refused here, before anybody judges the call.
 
 pub mod member;
+pub(super) mod scope;
 
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ impl Aimed {
 /// Finds the target of `call`.
 ///
 /// # Errors
-/// `server.unknown`, `target.unknown`, `task.unknown`, `definition.changed`, `definition.unreviewed`,
+/// `server.unknown`, `auth.scope`, `target.unknown`, `task.unknown`, `definition.changed`, `definition.unreviewed`,
 /// `limit.concurrency`.
 pub async fn target(
     gateway: &Gateway,
@@ -60,6 +61,7 @@ pub async fn target(
         .route(&call.head.server)
         .ok_or_else(|| Refusal::new(Code::ServerUnknown, format!("server `{}`", call.head.server)))?;
     let server = &member::pick(&mut call, route, rules)?;
+    scope::check(&call, caller, &server.name, rules)?;
     let running = gateway
         .server_calls
         .start(&server.name, rules.limits.server_calls_max)

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use portcullis_core::{Caller, Digest, Proof, Scope, Timestamp};
+use portcullis_core::{Caller, CallerKind, Digest, Proof, Scope, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::auth::{
-    AuthError,
+    AuthError, Route,
     jwt::{JwtIssuer, compact::Compact},
+    possession::Binding,
 };
 
 /// Bytes of a subject at most.
@@ -18,22 +19,23 @@ const SECONDS_MAX: u64 = 253_402_300_799;
 const OTHER_TOKEN_TYPES: [&str; 5] = ["ID", "Refresh", "Offline", "Logout", "Registration"];
 
 /// A token that holds, as far as it can be said once for every route.
-pub(super) struct Accepted {
-    pub(super) caller: Caller,
-    pub(super) audiences: Arc<[String]>,
-    pub(super) times: Times,
+pub(in crate::auth) struct Accepted {
+    pub(in crate::auth) caller: Caller,
+    pub(in crate::auth) audiences: Arc<[String]>,
+    pub(in crate::auth) times: Times,
+    pub(in crate::auth) binding: Binding,
 }
 
 /// When a token holds, in seconds since 1970.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
+pub(in crate::auth) struct Times {
     expires_s: u64,
     not_before_s: Option<u64>,
     issued_s: Option<u64>,
 }
 
 impl Times {
-    fn read(claims: &Map<String, Value>) -> Result<Self, AuthError> {
+    pub(in crate::auth) fn read(claims: &Map<String, Value>) -> Result<Self, AuthError> {
         Ok(Self {
             expires_s: seconds(claims, "exp")?
                 .ok_or(AuthError::invalid("the token never expires (no `exp`)"))?,
@@ -42,8 +44,13 @@ impl Times {
         })
     }
 
+    /// Of what holds now and says no more.
+    const fn at(now: Timestamp) -> Self {
+        Self { expires_s: now.seconds() + 1, not_before_s: None, issued_s: None }
+    }
+
     /// Whether `now` is within them, give or take the issuer's leeway.
-    pub(super) fn check(&self, now: Timestamp, issuer: &JwtIssuer) -> Result<(), AuthError> {
+    pub(in crate::auth) fn check(&self, now: Timestamp, issuer: &JwtIssuer) -> Result<(), AuthError> {
         let Self { expires_s, not_before_s, issued_s } = *self;
         let (now, leeway) = (now.seconds(), issuer.leeway_s);
         if now >= expires_s.saturating_add(leeway) {
@@ -66,7 +73,7 @@ impl Times {
 
 /// Reads the claims of a token whose signature holds. The audience is left to [`check_audience`], since it depends
 /// on the route.
-pub(super) fn accept(
+pub(in crate::auth) fn accept(
     compact: &Compact<'_>,
     issuer: &JwtIssuer,
     digest: Digest,
@@ -74,31 +81,78 @@ pub(super) fn accept(
 ) -> Result<Accepted, AuthError> {
     let claims = &compact.claims;
     check_type(compact, issuer)?;
-    let times = Times::read(claims)?;
+    let id = format!("jwt:{}#{}", issuer.issuer, subject(claims, "sub")?);
+    let proof = Proof::Jwt { issuer: issuer.issuer.clone(), token: digest };
+    read(claims, issuer, (id, issuer.kind, proof), Times::read(claims)?, now)
+}
+
+/// Reads what an issuer answered about a token that it calls active (RFC 7662).
+pub(in crate::auth) fn accept_introspected(
+    claims: &Map<String, Value>,
+    issuer: &JwtIssuer,
+    digest: Digest,
+    now: Timestamp,
+) -> Result<Accepted, AuthError> {
+    let of_another = claims.get("iss").is_some_and(|iss| iss.as_str() != Some(issuer.issuer.as_str()));
+    let kind = claims.get("token_type").map(|kind| kind.as_str().unwrap_or_default().to_ascii_lowercase());
+    if of_another || kind.is_some_and(|kind| !matches!(kind.as_str(), "bearer" | "dpop" | "n_a")) {
+        return Err(AuthError::invalid("the issuer's answer is about another kind of token, or another issuer's"));
+    }
+    check_use(claims)?;
+    // A program that asked for itself has no subject; its own id must not be taken for a person's.
+    let (id, kind) = match claims.get("sub") {
+        Some(_) => (format!("jwt:{}#{}", issuer.issuer, subject(claims, "sub")?), issuer.kind),
+        None => (format!("client:{}#{}", issuer.issuer, subject(claims, "client_id")?), CallerKind::Service),
+    };
+    let proof = Proof::Introspected { issuer: issuer.issuer.clone(), token: digest };
+    // Without an end the answer holds for now, and the next request asks again.
+    let times = if claims.contains_key("exp") { Times::read(claims)? } else { Times::at(now) };
+    read(claims, issuer, (id, kind, proof), times, now)
+}
+
+fn read(
+    claims: &Map<String, Value>,
+    issuer: &JwtIssuer,
+    (id, kind, proof): (String, CallerKind, Proof),
+    times: Times,
+    now: Timestamp,
+) -> Result<Accepted, AuthError> {
     times.check(now, issuer)?;
-    let subject = subject(claims)?;
+    if let Some(preset) = issuer.preset {
+        preset.check(claims)?;
+    }
     let scopes = scopes(claims)?;
     let roles = roles(claims, &scopes, issuer)?;
     let caller = Caller {
-        id: format!("jwt:{}#{subject}", issuer.issuer).into(),
-        kind: issuer.kind,
-        proof: Proof::Jwt { issuer: issuer.issuer.clone(), token: digest },
+        id: id.into(),
+        kind,
+        proof,
         roles: roles.into_iter().collect::<Vec<_>>().into(),
         servers: Scope::All,
         scopes: scopes.into_iter().collect(),
         claims: readable(claims, issuer),
         expires: Some(Timestamp(times.expires_s.saturating_mul(1000))),
     };
-    Ok(Accepted { caller, audiences: audiences(claims)?, times })
+    Ok(Accepted { caller, audiences: audiences(claims)?, times, binding: Binding::read(claims)? })
 }
 
-/// Whether the token is meant for us: one of its audiences is, letter by letter, one that is accepted.
-pub(super) fn check_audience(audiences: &[String], issuer: &JwtIssuer, route: &str) -> Result<(), AuthError> {
-    let ours = audiences.iter().any(|audience| match issuer.audiences.as_slice() {
-        [] => audience == route,
-        accepted => accepted.contains(audience),
-    });
-    if ours { Ok(()) } else { Err(AuthError::invalid("the token is for another audience")) }
+/// Whether the token is meant for us: one of its audiences is, letter by letter, one that is accepted. What the route
+/// says goes before what the issuer says.
+pub(in crate::auth) fn check_audience(
+    audiences: &[String],
+    issuer: &JwtIssuer,
+    route: &Route,
+) -> Result<(), AuthError> {
+    let ours = |audience: &String| match (route.audiences.as_slice(), issuer.audiences.as_slice()) {
+        ([], []) => *audience == route.resource,
+        ([], accepted) => accepted.contains(audience),
+        (accepted, _) => *audience == route.resource || accepted.contains(audience),
+    };
+    if audiences.iter().any(ours) {
+        Ok(())
+    } else {
+        Err(AuthError::invalid("the token is for another audience"))
+    }
 }
 
 /// Whether it is an access token that we can check whole.
@@ -114,12 +168,11 @@ fn check_type(compact: &Compact<'_>, issuer: &JwtIssuer) -> Result<(), AuthError
     if !right {
         return Err(AuthError::invalid("the token's `typ` is not that of an access token"));
     }
-    // Bound to a key that its bearer must prove to hold, which nobody does here: used without, it is stolen goods.
-    if claims.contains_key("cnf") {
-        return Err(AuthError::invalid(
-            "the token is bound to a key (`cnf`), and possession cannot be checked",
-        ));
-    }
+    check_use(claims)
+}
+
+/// Whether the claims are those of an access token, and not of another kind of token of the same issuer.
+fn check_use(claims: &Map<String, Value>) -> Result<(), AuthError> {
     let is = |name: &str, wrong: &[&str]| {
         claims.get(name).and_then(Value::as_str).is_some_and(|v| wrong.contains(&v))
     };
@@ -135,7 +188,7 @@ fn check_type(compact: &Compact<'_>, issuer: &JwtIssuer) -> Result<(), AuthError
 }
 
 /// A time claim: a whole number of seconds in the range of the calendar.
-fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, AuthError> {
+pub(in crate::auth) fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, AuthError> {
     match claims.get(name) {
         None => Ok(None),
         Some(value) => match value.as_u64() {
@@ -147,14 +200,14 @@ fn seconds(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, AuthE
     }
 }
 
-fn subject(claims: &Map<String, Value>) -> Result<&str, AuthError> {
-    let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default();
+fn subject<'c>(claims: &'c Map<String, Value>, name: &str) -> Result<&'c str, AuthError> {
+    let subject = claims.get(name).and_then(Value::as_str).unwrap_or_default();
     if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX {
-        return Err(AuthError::invalid("`sub` is missing, empty or too long"));
+        return Err(AuthError::invalid("the subject is missing, empty or too long"));
     }
     // Exact comparison keeps look-alikes apart; what cannot be seen would fool the people who read the ledger.
     if subject.chars().any(is_invisible) || subject.trim() != subject {
-        return Err(AuthError::invalid("`sub` has characters that cannot be seen"));
+        return Err(AuthError::invalid("the subject has characters that cannot be seen"));
     }
     Ok(subject)
 }

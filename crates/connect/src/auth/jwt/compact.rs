@@ -11,7 +11,7 @@ use crate::auth::{
 };
 
 /// Bytes of a key's id at most.
-pub(super) const KEY_ID_BYTES_MAX: usize = 256;
+pub(in crate::auth) const KEY_ID_BYTES_MAX: usize = 256;
 
 /// Header members under which the bearer would choose key, rule or form: keys and their addresses, critical
 /// extensions, unencoded payloads, encryption, nesting.
@@ -19,24 +19,37 @@ const REFUSED: [&str; 14] =
     ["b64", "crit", "cty", "enc", "epk", "iss", "jku", "jwk", "p2c", "p2s", "x5c", "x5u", "zip", "aud"];
 
 /// A token, taken apart and not yet believed.
-pub(super) struct Compact<'a> {
+pub(in crate::auth) struct Compact<'a> {
     /// What is signed.
-    pub(super) signed: &'a str,
+    pub(in crate::auth) signed: &'a str,
     /// The signature as the token spells it.
-    pub(super) signature_text: &'a str,
+    pub(in crate::auth) signature_text: &'a str,
     /// The signature.
-    pub(super) signature: Vec<u8>,
-    pub(super) alg: Alg,
-    pub(super) kid: Option<String>,
+    pub(in crate::auth) signature: Vec<u8>,
+    pub(in crate::auth) alg: Alg,
+    pub(in crate::auth) kid: Option<String>,
     /// Thumbprints of a certificate that goes with the key: `x5t`, `x5t#S256`.
-    pub(super) thumbprints: [Option<String>; 2],
-    pub(super) typ: Option<String>,
+    pub(in crate::auth) thumbprints: [Option<String>; 2],
+    pub(in crate::auth) typ: Option<String>,
     /// Empty where the payload is no JSON object; then `issuer` finds none.
-    pub(super) claims: Map<String, Value>,
+    pub(in crate::auth) claims: Map<String, Value>,
 }
 
 impl<'a> Compact<'a> {
-    pub(super) fn parse(token: &'a str) -> Result<Self, AuthError> {
+    pub(in crate::auth) fn parse(token: &'a str) -> Result<Self, AuthError> {
+        Self::read(token, None).map(|(token, _)| token)
+    }
+
+    /// The same for a proof of possession, which brings its own key along.
+    pub(in crate::auth) fn with_key(proof: &'a str) -> Result<(Self, Map<String, Value>), AuthError> {
+        match Self::read(proof, Some("jwk"))? {
+            (proof, Some(Value::Object(jwk))) => Ok((proof, jwk)),
+            _ => Err(AuthError::invalid("the header has no key")),
+        }
+    }
+
+    /// `own`: the one member of the header that is taken out and not refused.
+    fn read(token: &'a str, own: Option<&str>) -> Result<(Self, Option<Value>), AuthError> {
         let mut segments = token.split('.');
         let (Some(header), Some(payload), Some(signature_text), None) =
             (segments.next(), segments.next(), segments.next(), segments.next())
@@ -55,6 +68,7 @@ impl<'a> Compact<'a> {
         }
         let mut header = json::object(&header)
             .ok_or(AuthError::invalid("the header is not a JSON object of unique names"))?;
+        let own = own.and_then(|name| header.remove(name));
         if REFUSED.iter().any(|name| header.contains_key(*name)) {
             return Err(AuthError::invalid("the header has a member that tokens here must not have"));
         }
@@ -64,7 +78,7 @@ impl<'a> Compact<'a> {
         if kid.as_deref().is_some_and(|kid| !is_key_id(kid)) {
             return Err(AuthError::invalid("the key id is empty, too long or not printable"));
         }
-        Ok(Self {
+        let token = Self {
             signed,
             signature_text,
             signature,
@@ -73,17 +87,18 @@ impl<'a> Compact<'a> {
             thumbprints: [text(&mut header, "x5t")?, text(&mut header, "x5t#S256")?],
             typ: text(&mut header, "typ")?,
             claims: json::object(&payload).unwrap_or_default(),
-        })
+        };
+        Ok((token, own))
     }
 
     /// Whose token it claims to be.
-    pub(super) fn issuer(&self) -> Option<&str> {
+    pub(in crate::auth) fn issuer(&self) -> Option<&str> {
         self.claims.get("iss")?.as_str()
     }
 }
 
 /// Whether `text` can be the id of a key.
-pub(super) fn is_key_id(text: &str) -> bool {
+pub(in crate::auth) fn is_key_id(text: &str) -> bool {
     (1..=KEY_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 

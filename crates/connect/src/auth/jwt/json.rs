@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::{Map, Value};
 
 /// The one JSON object in `bytes`; `None` for everything else. Depth is bounded by serde_json, size by the token's.
-pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+pub(in crate::auth) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match serde_json::from_slice(bytes) {
         Ok(Strict(Value::Object(object))) => Some(object),
         Ok(_) | Err(_) => None,

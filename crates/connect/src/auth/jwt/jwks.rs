@@ -6,7 +6,7 @@ use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use portcullis_core::Limits;
+use portcullis_core::{Digest, Limits};
 use serde_json::{Map, Value};
 
 use crate::auth::{
@@ -27,14 +27,14 @@ const HMAC_KEY_BYTES_MAX: usize = 1024;
 
 /// The keys of an issuer at one time.
 #[derive(Debug)]
-pub(super) struct KeySet {
+pub(in crate::auth) struct KeySet {
     keys: Vec<Key>,
     /// Counts the sets of this issuer; another content is another generation.
-    pub(super) generation: u64,
+    pub(in crate::auth) generation: u64,
 }
 
 /// One key that verifies signatures.
-pub(super) struct Key {
+pub(in crate::auth) struct Key {
     kid: Option<String>,
     /// The only algorithm it is for, where it says so.
     alg: Option<Alg>,
@@ -59,7 +59,7 @@ enum Material {
 
 /// No key of the set verifies the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoKey {
+pub(in crate::auth) enum NoKey {
     /// More than one would do, and choosing would be guessing.
     Ambiguous,
     /// The key of that id is for something else.
@@ -69,7 +69,7 @@ pub(super) enum NoKey {
 }
 
 impl NoKey {
-    pub(super) const fn text(self) -> &'static str {
+    pub(in crate::auth) const fn text(self) -> &'static str {
         match self {
             Self::Ambiguous => "more than one key of the issuer fits the token",
             Self::Unfit => "the issuer's key is not for the token's algorithm or certificate",
@@ -80,7 +80,7 @@ impl NoKey {
 
 impl KeySet {
     /// Reads a set. `secret`: it comes from a place that may hold HMAC keys.
-    pub(super) fn parse(
+    pub(in crate::auth) fn parse(
         bytes: &[u8],
         generation: u64,
         secret: bool,
@@ -98,12 +98,12 @@ impl KeySet {
     }
 
     /// How many of its keys can be used.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::auth) fn len(&self) -> usize {
         self.keys.len()
     }
 
     /// The key that has to have signed the token.
-    pub(super) fn choose(&self, token: &Compact<'_>) -> Result<&Key, NoKey> {
+    pub(in crate::auth) fn choose(&self, token: &Compact<'_>) -> Result<&Key, NoKey> {
         let of_id = |key: &&Key| token.kid.is_none() || key.kid == token.kid;
         let mut fitting = self.keys.iter().filter(of_id).filter(|key| key.fits(token));
         match (fitting.next(), fitting.next()) {
@@ -117,7 +117,7 @@ impl KeySet {
 
 impl Key {
     /// The key, if it is one that verifies signatures and that we understand.
-    fn read(jwk: &Map<String, Value>, secret: bool) -> Option<Self> {
+    pub(in crate::auth) fn read(jwk: &Map<String, Value>, secret: bool) -> Option<Self> {
         let text = |name: &str| jwk.get(name).map(Value::as_str);
         let signs = text("use").is_none_or(|value| value == Some("sig"))
             && jwk.get("key_ops").is_none_or(|ops| {
@@ -146,7 +146,8 @@ impl Key {
         alg.is_none_or(|alg| key.material.can(alg)).then_some(key)
     }
 
-    fn fits(&self, token: &Compact<'_>) -> bool {
+    /// Whether it can have signed the token.
+    pub(in crate::auth) fn fits(&self, token: &Compact<'_>) -> bool {
         let same = |(ours, theirs): (&Option<String>, &Option<String>)| match (ours, theirs) {
             (Some(ours), Some(theirs)) => ours == theirs,
             (None, _) | (_, None) => true,
@@ -157,7 +158,7 @@ impl Key {
     }
 
     /// Whether this key signed the token.
-    pub(super) fn verify(&self, token: &Compact<'_>) -> Result<(), AuthError> {
+    pub(in crate::auth) fn verify(&self, token: &Compact<'_>) -> Result<(), AuthError> {
         let key = match &self.material {
             Material::Ed25519(key) => {
                 let holds =
@@ -172,6 +173,19 @@ impl Key {
             Ok(false) | Err(_) => Err(wrong_signature()),
         }
     }
+}
+
+/// The thumbprint of a public key (RFC 7638): the digest of its required members, in order.
+pub(in crate::auth) fn thumbprint(jwk: &Map<String, Value>) -> Option<Digest> {
+    let names: &[&str] = match jwk.get("kty")?.as_str()? {
+        "EC" => &["crv", "kty", "x", "y"],
+        "OKP" => &["crv", "kty", "x"],
+        "RSA" => &["e", "kty", "n"],
+        _ => return None,
+    };
+    let members = names.iter().map(|name| Some(format!("\"{name}\":{}", Value::from(jwk.get(*name)?.as_str()?))));
+    let members = members.collect::<Option<Vec<_>>>()?;
+    Some(Digest::of(format!("{{{}}}", members.join(",")).as_bytes()))
 }
 
 fn wrong_signature() -> AuthError {

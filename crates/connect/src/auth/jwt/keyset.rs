@@ -1,7 +1,7 @@
 //! An issuer's keys over time: fetched when first needed, again before they are old, and at most every
 //! `jwks_min_refresh_ms` whatever tokens ask for. One fetch at a time; it belongs to no request, so a client that
-//! hangs up does not cost the others their wait. While the issuer cannot be reached, the last set stays in use up
-//! to `jwks_stale_max_ms`.
+//! hangs up does not cost the others their wait. While the issuer cannot be reached, its tokens are refused, or the last
+//! set stays in use up to `jwks_stale_max_ms`: that is the choice of the route.
 
 use std::{
     fmt,
@@ -11,18 +11,21 @@ use std::{
 
 use portcullis_core::{Clock, Digest, Limits};
 use tokio::{io::AsyncReadExt as _, runtime::Handle, sync::watch};
+use url::Url;
 
 use crate::{
-    Fetch,
+    Reach,
     auth::{
-        Parts,
+        IssuerDown, Parts,
+        discovery::{discover, discoverable},
         jwt::{JwksSource, JwtIssuer, jwks::KeySet},
     },
+    fetch::is_local,
 };
 
 /// What can be said about the keys now.
 #[derive(Debug)]
-pub(super) enum Readiness {
+pub(in crate::auth) enum Readiness {
     /// These hold.
     Ready(Arc<KeySet>),
     /// They cannot be had for the moment.
@@ -32,10 +35,10 @@ pub(super) enum Readiness {
 }
 
 /// An issuer's keys and where they come from.
-pub(super) struct KeySource {
+pub(in crate::auth) struct KeySource {
     issuer: String,
     source: JwksSource,
-    fetch: Arc<dyn Fetch>,
+    reach: Reach,
     clock: Arc<dyn Clock>,
     limits: Limits,
     state: Mutex<State>,
@@ -71,16 +74,19 @@ impl Drop for Fetching {
 
 impl KeySource {
     /// Reads the keys that are in a file; those at an address are fetched when a token first needs them.
-    pub(super) fn open(issuer: &JwtIssuer, parts: &Parts) -> Result<Self, String> {
+    pub(in crate::auth) fn open(issuer: &JwtIssuer, parts: &Parts) -> Result<Self, String> {
         let this = Self {
             issuer: issuer.issuer.clone(),
             source: issuer.jwks.clone(),
-            fetch: Arc::clone(&parts.fetch),
+            reach: issuer.reach.clone(),
             clock: Arc::clone(&parts.clock),
             limits: parts.limits.clone(),
             state: Mutex::default(),
             ended: watch::Sender::new(0),
         };
+        if this.source == JwksSource::Discovered {
+            discoverable(&this.issuer)?;
+        }
         if let JwksSource::File(path) = &this.source {
             let failed = |error: std::io::Error| format!("`{}`: {error}", path.display());
             let file = std::fs::File::open(path).map_err(failed)?;
@@ -97,10 +103,13 @@ impl KeySource {
     }
 
     /// The keys, if they may be used now. Starts a fetch in the background when they are about to grow old.
-    pub(super) fn ready(self: &Arc<Self>) -> Readiness {
+    pub(in crate::auth) fn ready(self: &Arc<Self>, down: IssuerDown) -> Readiness {
         let now_us = self.clock.ticks_us();
         let refresh_us = self.limits.jwks_refresh_ms.saturating_mul(1000);
-        let stale_us = self.limits.jwks_stale_max_ms.saturating_mul(1000).max(refresh_us);
+        let stale_us = match down {
+            IssuerDown::Refuse => refresh_us,
+            IssuerDown::KnownKeys => self.limits.jwks_stale_max_ms.saturating_mul(1000).max(refresh_us),
+        };
         let state = self.state();
         let failing = state.failures > 0;
         let can_wait = state.fetching || self.allows(&state, now_us);
@@ -124,13 +133,13 @@ impl KeySource {
     }
 
     /// Whether waiting can bring keys that are not here yet.
-    pub(super) fn may_fetch(&self) -> bool {
+    pub(in crate::auth) fn may_fetch(&self) -> bool {
         let state = self.state();
         state.fetching || self.allows(&state, self.clock.ticks_us())
     }
 
     /// Waits for the fetch under way, or for a new one where the limit allows it.
-    pub(super) async fn fetch_and_wait(self: &Arc<Self>) {
+    pub(in crate::auth) async fn fetch_and_wait(self: &Arc<Self>) {
         let mut ended = self.ended.subscribe();
         if self.start() {
             // The fetch has its own limit of time; it always ends.
@@ -180,8 +189,12 @@ impl KeySource {
     async fn read(&self) -> Result<Vec<u8>, String> {
         let bytes_max = self.limits.jwks_bytes_max;
         match &self.source {
-            JwksSource::Url(url) => {
-                Ok(self.fetch.get(url, bytes_max, self.limits.jwks_timeout_ms).await?.into())
+            JwksSource::Url(url) => self.get(url, is_local(url)).await,
+            JwksSource::Discovered => {
+                // Each time: an issuer may move its keys.
+                let timeout_ms = self.limits.jwks_timeout_ms;
+                let found = discover(&self.issuer, &self.reach, bytes_max, timeout_ms).await?;
+                self.get(&found.jwks_uri, is_local(&discoverable(&self.issuer)?)).await
             }
             JwksSource::File(path) => {
                 let file = tokio::fs::File::open(path).await.map_err(|error| error.to_string())?;
@@ -191,6 +204,11 @@ impl KeySource {
                 Ok(bytes)
             }
         }
+    }
+
+    async fn get(&self, url: &Url, local: bool) -> Result<Vec<u8>, String> {
+        let (bytes_max, timeout_ms) = (self.limits.jwks_bytes_max, self.limits.jwks_timeout_ms);
+        Ok(self.reach.get(url, local, bytes_max, timeout_ms).await?.into())
     }
 
     /// Takes a fetched set into use. The generation moves only if something changed.
