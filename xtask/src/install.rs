@@ -18,6 +18,8 @@ const INSTALL_MAX: Duration = Duration::from_secs(12 * 60);
 pub enum Need {
     /// Node and the packages that run on it.
     Npm,
+    /// The authorization server, which runs on the Node of the other group.
+    NpmOauth,
     /// The Python SDK of both revisions, and servers on it.
     Python,
     /// The Python SDK that knows only the old revision.
@@ -28,12 +30,13 @@ pub enum Need {
 
 impl Need {
     /// All, in the order of their size.
-    pub const ALL: [Self; 4] = [Self::Npm, Self::Python, Self::PythonLegacy, Self::Go];
+    pub const ALL: [Self; 5] = [Self::Npm, Self::NpmOauth, Self::Python, Self::PythonLegacy, Self::Go];
 
     /// Its folder in the cache.
     pub fn name(self) -> &'static str {
         match self {
             Self::Npm => "npm",
+            Self::NpmOauth => "npm-oauth",
             Self::Python => "pypi",
             Self::PythonLegacy => "pypi-legacy",
             Self::Go => "go",
@@ -91,7 +94,11 @@ impl Cache {
         }
         fs::create_dir_all(&folder)?;
         match need {
-            Need::Npm => self.npm(&folder, &packages)?,
+            Need::Npm => {
+                self.npm(&folder, need, &packages)?;
+                Self::node(&folder)?;
+            }
+            Need::NpmOauth => self.npm(&folder, need, &packages)?,
             Need::Python | Need::PythonLegacy => self.python(&folder, need, &packages)?,
             Need::Go => {
                 self.python(&folder, need, &packages)?;
@@ -102,7 +109,7 @@ impl Cache {
         Ok(true)
     }
 
-    fn npm(&self, folder: &Path, packages: &[String]) -> Result<()> {
+    fn npm(&self, folder: &Path, need: Need, packages: &[String]) -> Result<()> {
         let own = format!("node-{}-{}@", platform()?, architecture()?);
         let fits = |package: &&String| !package.starts_with("node-linux-") || package.starts_with(&own);
         let mut command = Command::new("npm");
@@ -117,11 +124,14 @@ impl Cache {
             "--prefix",
         ]);
         command.arg(folder).args(packages.iter().filter(fits)).current_dir(folder);
-        self.step(Need::Npm, "install", command)?;
-        let node = folder.join(own.trim_end_matches('@'));
-        let node = folder.join("node_modules").join(node.file_name().context("no name")?).join("bin/node");
+        self.step(need, "install", command)
+    }
+
+    /// One name for Node, whatever the machine.
+    fn node(folder: &Path) -> Result<()> {
+        let own = format!("node-{}-{}", platform()?, architecture()?);
+        let node = folder.join("node_modules").join(own).join("bin/node");
         ensure!(node.is_file(), "`{}` is not there", node.display());
-        // One name for the scripts, whatever the machine.
         let bin = folder.join("bin");
         fs::create_dir_all(&bin)?;
         std::os::unix::fs::symlink(node, bin.join("node"))?;

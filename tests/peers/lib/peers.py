@@ -173,12 +173,13 @@ class Missing(Exception):
 class Gateway:
     """The gateway with these servers, all allowed but the tools named in `refused`."""
 
-    def __init__(self, servers, refused=(), limits=None):
+    def __init__(self, servers, refused=(), limits=None, more=None, environment=None, port=None):
         binary = os.environ.get("PEERS_GATEWAY")
         if not binary or not Path(binary).is_file():
             raise Missing(f"no gateway at `{binary}`; hint: `cargo build -p portcullis`")
         self.binary, self.folder = binary, folder()
-        self.port, self.admin = free_port(), free_port()
+        self.port, self.admin = port or free_port(), free_port()
+        self.environment = {**os.environ, **(environment or {})}
         role = {"description": "Everything but what the test refuses.", "allow": [{"servers": ["*"]}]}
         if refused:
             role["deny"] = [{"tools": list(refused)}]
@@ -192,6 +193,7 @@ class Gateway:
         }
         if limits:
             config["limits"] = limits
+        config.update(more or {})
         # JSON is YAML.
         (self.folder / "portcullis.yaml").write_text(json.dumps(config, indent=2))
         self.log = self.folder / "output.log"
@@ -201,7 +203,7 @@ class Gateway:
     def start(self):
         """Starts the process, also again after it was killed."""
         command = [self.binary, "run", "--config", "portcullis.yaml"]
-        self.child = spawn(command, self.log, cwd=self.folder)
+        self.child = spawn(command, self.log, cwd=self.folder, env=self.environment)
         wait_port(self.port, self.child, self.log)
         wait_port(self.admin, self.child, self.log)
 

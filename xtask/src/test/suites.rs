@@ -96,6 +96,14 @@ pub const SUITES: &[Suite] = &[
         steps: clients,
     },
     Suite {
+        name: "oauth",
+        doc: "official clients that find their way to a certified authorization server, and its tokens of every kind",
+        place: Where::Beside,
+        slow: true,
+        needs: &[Need::Npm, Need::NpmOauth, Need::Python],
+        steps: oauth,
+    },
+    Suite {
         name: "verifier",
         doc: "the ledger judged by the Go project's own implementation of transparency logs",
         place: Where::Beside,
@@ -201,6 +209,10 @@ fn conformance(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
 fn clients(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
     let scripts = ["clients/run.py", "clients/cells.py"];
     Ok(scripts.map(|script| peers(root, cache, script, minutes(10))).into())
+}
+
+fn oauth(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
+    Ok(vec![peers(root, cache, "oauth/run.py", minutes(10))])
 }
 
 fn verifier(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
