@@ -1,7 +1,7 @@
 //! Who may come in: API keys with their scope, time and revocation, tokens of an issuer with a key set in a file or
 //! at an address, and what is never taken for a credential.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_testkit::{Client, Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
 use portcullis_tests::{
@@ -237,12 +237,13 @@ async fn an_issuer_may_rotate_its_keys_and_its_key_server_is_not_asked_at_will()
     let fetched = |keys: &HostileServer| keys.received().len();
     assert_eq!(list(&url, Some(&old.token(&claims)?)).await?, ok());
     assert_eq!(fetched(&keys), 1);
-    // Tokens that name unknown keys cost the issuer no more than one fetch per interval.
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    // Tokens that name unknown keys cost the issuer no more than two fetches per interval.
+    let begun = Instant::now();
     for _ in 0..20 {
         assert_eq!(list(&url, Some(&new.token(&claims)?)).await?, refused(401, "auth.invalid"));
     }
-    assert!(fetched(&keys) <= 3, "{} fetches", fetched(&keys));
+    let intervals = usize::try_from(begun.elapsed().as_millis() / 300)? + 1;
+    assert!(fetched(&keys) <= 1 + 2 * intervals, "{} fetches in {intervals} intervals", fetched(&keys));
     keys.on("GET", served(&new.jwks()));
     tokio::time::sleep(Duration::from_millis(350)).await;
     assert_eq!(list(&url, Some(&new.token(&claims)?)).await?, ok(), "the new key is found without a restart");

@@ -1,7 +1,9 @@
 //! Credentials of every kind at routes of every kind: tokens with scopes, of several issuers, bound to keys and to client
 //! certificates, and certificates as credentials themselves.
 
-use portcullis_testkit::{Client, Era, Gateway, HostileServer, McpClient, Outcome, Reply, self_signed};
+use portcullis_testkit::{
+    Client, Era, Gateway, Hostile, HostileServer, McpClient, Outcome, Reply, self_signed,
+};
 use portcullis_tests::{
     authority::{Authority, Secured},
     issuer::Issuer,
@@ -25,7 +27,8 @@ fn yaml(server: &HostileServer) -> String {
     format!(
         "servers:\n{servers}aggregate:\n  enabled: true\n  servers: [plain, scoped]\nidentities:\n  jwt:\n{}{}  routes:\n    \
          scoped:\n      scopes: [mcp]\n      step_up:\n        - tools: [delete]\n          scopes: [files:delete]\n    narrow:\n      \
-         issuers: [{FIRST}]\n    bound:\n      bound_tokens: required\n    excepted:\n      audiences: [api://tools]\n",
+         issuers: [{FIRST}]\n    bound:\n      bound_tokens: required\n    excepted:\n      audiences: [api://tools]\n    aggregate:\n      \
+         step_up:\n        - tools: [plain__er*]\n          scopes: [files:erase]\n",
         issuer(FIRST, "first.json"),
         issuer(SECOND, "second.json"),
     )
@@ -34,7 +37,7 @@ fn yaml(server: &HostileServer) -> String {
 /// Two issuers, a client with a key of its own, and the gateway that knows the issuers.
 struct World {
     gateway: Gateway,
-    _server: HostileServer,
+    server: HostileServer,
     first: Issuer,
     second: Issuer,
     client: Issuer,
@@ -52,7 +55,7 @@ impl World {
         let gateway = builder.start().await?;
         let key = new_key(&gateway, "ci", "operator")?;
         let (client, thief) = (Issuer::new("client")?, Issuer::new("thief")?);
-        Ok(Self { gateway, _server: server, first, second, client, thief, key, proofs: 0 })
+        Ok(Self { gateway, server, first, second, client, thief, key, proofs: 0 })
     }
 
     fn url(&self, route: &str) -> String {
@@ -213,6 +216,10 @@ async fn a_call_that_needs_more_scopes_is_told_all_of_them_whether_its_tool_exis
         ("aggregate", "scoped__delete", all, None),
         ("aggregate", "scoped__echo", "", Some("mcp")),
         ("aggregate", "plain__delete", "", None),
+        // Its own rules know things by the names that they have there.
+        ("aggregate", "plain__erase", "", Some("files:erase")),
+        ("aggregate", "plain__erase", "files:erase", None),
+        ("plain", "erase", "", None),
     ] {
         let url = world.url(route);
         let mut claims = world.first.claims(FIRST, &url);
@@ -244,6 +251,162 @@ async fn a_call_that_needs_more_scopes_is_told_all_of_them_whether_its_tool_exis
     assert_eq!(client.call("delete", json!({})).await?.status(), 200);
     let recorded = refusals(&world.gateway, "auth.scope", 1).await?;
     assert!(recorded.iter().all(|entry| entry["actor"]["id"] == format!("jwt:{FIRST}#ada")), "{recorded:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_tool_does_is_followed_with_the_scopes_that_calling_it_takes() -> Outcome {
+    let world = World::start().await?;
+    world.server.set_tools(vec![json!({"name": "delete", "inputSchema": {"type": "object"}})]);
+    portcullis_tests::pair::known(&world.gateway, portcullis_tests::pair::SOON).await?;
+    let url = world.url("scoped");
+    let token = |scope: &str| {
+        let mut claims = world.first.claims(FIRST, &url);
+        claims["scope"] = json!(scope);
+        world.first.token(&claims)
+    };
+    let (some, all) = (token("mcp")?, token("files:delete mcp")?);
+    for era in Era::ALL {
+        let mut client = McpClient::new(&url, Some(&all), era);
+        if era == Era::Legacy {
+            client.initialize().await?;
+        }
+        let mut task = json!({"taskId": "job-1", "status": "working", "createdAt": "2026-11-22T00:00:00Z",
+            "lastUpdatedAt": "2026-11-22T00:00:00Z", "ttl": 60000});
+        let (mut params, begun, place) = match era {
+            Era::Legacy => (json!({"task": {"ttl": 60000}}), json!({"task": task}), "/task/taskId"),
+            Era::Modern => {
+                task["resultType"] = json!("task");
+                (json!({}), task, "/taskId")
+            }
+        };
+        params["name"] = json!("delete");
+        params["arguments"] = json!({});
+        world.server.on("tools/call", Hostile::Answer(begun));
+        let answer = client.request("tools/call", params).await?;
+        let id = answer.result().pointer(place).and_then(Value::as_str);
+        let id = json!({"taskId": id.ok_or_else(|| answer.reply.text())?});
+        let state = json!({"resultType": "complete", "taskId": "job-1", "status": "working"});
+        for method in ["tasks/get", "tasks/cancel"] {
+            world.server.on(method, Hostile::Answer(state.clone()));
+            let before = world.server.count(method);
+            client.bearer = Some(some.clone());
+            let answer = client.request(method, id.clone()).await?;
+            let challenge = answer.reply.header("www-authenticate");
+            assert_eq!(answer.status(), 403, "{era:?} {method}: {}", answer.reply.text());
+            assert!(challenge.contains("scope=\"files:delete mcp\""), "{challenge}");
+            assert_eq!(world.server.count(method), before, "the server was asked");
+            client.bearer = Some(all.clone());
+            let answer = client.request(method, id.clone()).await?;
+            assert_eq!(answer.status(), 200, "{era:?} {method}: {}", answer.reply.text());
+            assert_eq!(world.server.count(method), before + 1);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_is_led_to_the_configured_issuers_alone_whatever_it_or_its_proxy_says() -> Outcome {
+    let world = World::start().await?;
+    let (url, client) = (world.url("narrow"), Client::default());
+    let place = url.replacen("/mcp", "/.well-known/oauth-protected-resource/mcp", 1);
+    let lies = [
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-prefix", "/evil"),
+        ("x-original-url", "/mcp/bound"),
+        ("forwarded", "host=evil.example;proto=https"),
+        ("x-host", "evil.example"),
+        ("mcp-name", "evil"),
+    ];
+    let mut headers =
+        vec![("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
+    headers.extend(lies);
+    let reply = client.post(&url, &headers, "{}").await?;
+    assert_eq!(reply.status, 401);
+    assert_eq!(reply.header("www-authenticate"), format!("Bearer resource_metadata=\"{place}\""));
+    // The document is the same for whatever name it is asked under: the gateway knows where it is.
+    let plain = client.get(&place, &[]).await?;
+    let document: Value = serde_json::from_slice(&plain.body)?;
+    assert_eq!(document["resource"], json!(url));
+    assert_eq!(document["authorization_servers"], json!([FIRST]));
+    for host in [None, Some("evil.example")] {
+        let mut headers = lies.to_vec();
+        headers.extend(host.map(|host| ("host", host)));
+        let reply = client.get(&format!("{place}?resource=https://evil.example"), &headers).await?;
+        assert_eq!((reply.status, &reply.body), (plain.status, &plain.body), "{host:?}");
+        assert_eq!(
+            reply.header("access-control-allow-origin"),
+            "",
+            "a page of another site reads nothing here"
+        );
+    }
+    for path in [
+        "/mcp/narrow/../bound",
+        "/mcp/narrow%2f..%2fbound",
+        "//evil.example/mcp/narrow",
+        "/mcp/narrow/",
+        "/mcp/@evil.example",
+    ] {
+        let asked = format!("{}/.well-known/oauth-protected-resource{path}", world.gateway.base());
+        let reply = client.get(&asked, &[]).await?;
+        assert!(!reply.text().contains("evil"), "{path}: {}", reply.text());
+        assert!(reply.status == 404 || reply.text().contains("/mcp/bound"), "{path}: {}", reply.text());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn neither_token_nor_proof_reaches_a_server_the_ledger_the_log_or_a_file() -> Outcome {
+    let world = World::start().await?;
+    for (number, era) in Era::ALL.into_iter().enumerate() {
+        let url = world.url("bound");
+        let mut claims = world.first.claims(FIRST, &url);
+        claims["cnf"] = json!({"jkt": world.client.thumbprint()});
+        let token = world.first.token(&claims)?;
+        let mut client = McpClient::new(&url, None, era);
+        let mut secrets = vec![token.clone()];
+        let mut messages =
+            vec![client.message("tools/call", json!({"name": "echo", "arguments": {"text": "x"}})).1];
+        if era == Era::Legacy {
+            let opening = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}});
+            messages.insert(0, client.message("initialize", opening).1);
+        }
+        for (index, message) in messages.iter().enumerate() {
+            let proof = world.client.proof("POST", &url, &token, &format!("{number}-{index}"))?;
+            let mut headers = client.headers(message);
+            headers.push(("authorization".to_owned(), format!("DPoP {token}")));
+            headers.push(("dpop".to_owned(), proof.clone()));
+            secrets.push(proof);
+            let headers: Vec<_> =
+                headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let reply = Client::default().post(&url, &headers, message.to_string()).await?;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            client.session = Some(reply.header("mcp-session-id").to_owned())
+                .filter(|id| !id.is_empty())
+                .or(client.session);
+        }
+        assert!(world.server.count("tools/call") > number, "nothing was called");
+        let heard: Vec<_> = world.server.received();
+        let recorded = json!(entries(&world.gateway, "event=call.*").await?).to_string();
+        assert!(recorded.contains("call.intent"));
+        for secret in &secrets {
+            // The signature alone is enough to know it again.
+            let tail = secret.rsplit('.').next().unwrap_or_default();
+            for request in &heard {
+                let text = format!("{request:?} {}", String::from_utf8_lossy(&request.body));
+                assert!(!text.contains(tail), "{era:?}: {text}");
+            }
+            assert!(!world.gateway.output().contains(tail));
+            assert!(!recorded.contains(tail), "the ledger has it");
+            assert_eq!(world.gateway.files_with(tail)?, Vec::<std::path::PathBuf>::new());
+        }
+        assert!(
+            heard
+                .iter()
+                .all(|request| request.header("authorization").is_none() && request.header("dpop").is_none())
+        );
+    }
     Ok(())
 }
 

@@ -140,7 +140,8 @@ limits! {
     jwks_keys_max: 100 in 1 ..= 1_000,
     /// A key set older than this is fetched again; so long a key withdrawn by its issuer can stay in use.
     jwks_refresh_ms: 300_000 in 1_000 ..= 86_400_000,
-    /// Least time between two fetches of a key set, whatever tokens name unknown keys.
+    /// In so long a key set is fetched twice at most, whatever tokens name unknown keys: once because it is time, and once
+    /// more for a key that came since.
     jwks_min_refresh_ms: 10_000 in 100 ..= 3_600_000,
     /// While an issuer cannot be reached its last key set stays in use for so long, on routes with `issuer_down:
     /// known_keys`. Beyond: `auth.unavailable`.

@@ -1,6 +1,7 @@
 //! What an issuer says about itself (RFC 8414, OpenID Connect Discovery): where its keys are, and where to ask about its
 //! tokens. A document counts only if it names the very issuer that it was asked for.
 
+use portcullis_net::guard::{EgressPolicy, parse_url};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -60,7 +61,9 @@ pub(in crate::auth) async fn discover(
     let mut reasons = Vec::new();
     for place in places(&url) {
         let outcome = match reach.get(&place, local, bytes_max, timeout_ms).await {
-            Ok(bytes) => read(&bytes, issuer, local).map_err(|reason| format!("`{place}`: {reason}")),
+            Ok(bytes) => {
+                read(&bytes, issuer, &reach.egress(local)).map_err(|reason| format!("`{place}`: {reason}"))
+            }
             Err(reason) => Err(reason),
         };
         match outcome {
@@ -71,21 +74,21 @@ pub(in crate::auth) async fn discover(
     Err(reasons.join("; "))
 }
 
-/// `local`: the issuer is on this machine, and only then may what it names be there as well.
-fn read(bytes: &[u8], issuer: &str, local: bool) -> Result<Discovered, String> {
+/// `egress`: what may be connected to on behalf of the issuer. This machine is there only if the issuer is.
+fn read(bytes: &[u8], issuer: &str, egress: &EgressPolicy) -> Result<Discovered, String> {
     let document = json::object(bytes).ok_or("not a JSON object of unique names")?;
     if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
         return Err("the document is of another issuer".into());
     }
-    let jwks_uri = address(&document, "jwks_uri", local)?.ok_or("it names no key set")?;
-    Ok(Discovered { jwks_uri, introspection: address(&document, "introspection_endpoint", local)? })
+    let jwks_uri = address(&document, "jwks_uri", egress)?.ok_or("it names no key set")?;
+    Ok(Discovered { jwks_uri, introspection: address(&document, "introspection_endpoint", egress)? })
 }
 
-fn address(document: &Map<String, Value>, name: &str, local: bool) -> Result<Option<Url>, String> {
+fn address(document: &Map<String, Value>, name: &str, egress: &EgressPolicy) -> Result<Option<Url>, String> {
     let Some(value) = document.get(name) else { return Ok(None) };
-    let url = value.as_str().and_then(|text| Url::parse(text).ok());
     // Whoever answers for the issuer must not turn us against what only we can reach.
-    let fine = url.filter(|url| is_safe(url) && (local || !is_local(url)));
+    let url = value.as_str().and_then(|text| parse_url(text, egress).ok());
+    let fine = url.filter(is_safe);
     fine.map(Some).ok_or_else(|| format!("`{name}` is no address that may be fetched"))
 }
 
@@ -119,7 +122,8 @@ mod tests {
         let document =
             |issuer: &str, jwks: &str| format!(r#"{{"issuer":"{issuer}","jwks_uri":"{jwks}"}}"#).into_bytes();
         let (issuer, keys) = ("https://a.example", "https://keys.example/jwks");
-        assert!(read(&document(issuer, keys), issuer, false).is_ok());
+        let read = |bytes: &[u8], local| read(bytes, issuer, &Reach::default().egress(local));
+        assert!(read(&document(issuer, keys), false).is_ok());
         for (what, bytes, local) in [
             ("a slash more", document("https://a.example/", keys), false),
             ("another case", document("https://A.example", keys), false),
@@ -138,13 +142,44 @@ mod tests {
             ("no URL", document(issuer, "keys"), true),
             ("a list", b"[]".to_vec(), false),
         ] {
-            assert!(read(&bytes, issuer, local).is_err(), "{what}");
+            assert!(read(&bytes, local).is_err(), "{what}");
         }
-        assert!(read(&document(issuer, "http://localhost/jwks"), issuer, true).is_ok());
+        assert!(read(&document(issuer, "http://localhost/jwks"), true).is_ok());
         for wrong in
             ["http://a.example", "https://a.example?x=1", "https://a.example#x", "a", "https://u@a.example"]
         {
             assert!(discoverable(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// The 80 targets that a request forged on the server's side would like, and what plain names they hide behind.
+    fn forbidden() -> Vec<String> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors/own/ssrf-targets.json");
+        let all: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        all["deny"].as_array().unwrap().iter().map(|case| case["url"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn no_address_that_an_issuer_or_its_document_names_leads_to_what_only_the_gateway_can_reach() {
+        let (issuer, keys) = ("https://a.example", "https://keys.example/jwks");
+        let all = forbidden();
+        assert_eq!(all.len(), 80);
+        for text in all.iter().flat_map(|text| [text.clone(), text.replacen("http:", "https:", 1)]) {
+            for name in ["jwks_uri", "introspection_endpoint"] {
+                let mut document = serde_json::json!({"issuer": issuer, "jwks_uri": keys});
+                document[name] = text.as_str().into();
+                let found = read(document.to_string().as_bytes(), issuer, &Reach::default().egress(false));
+                assert!(found.is_err(), "{name} {text}");
+            }
+            // Written by the operator, or the issuer itself: what the guard knows as text is not even looked up. This machine is
+            // reached where it is written in so many words.
+            let Ok(url) = Url::parse(&text) else { continue };
+            let known =
+                portcullis_net::guard::check_url(&url, &Reach::default().egress(is_local(&url))).is_err();
+            if known {
+                let error = Reach::default().get(&url, is_local(&url), 1_000, 1_000).await.unwrap_err();
+                assert!(error.contains("egress policy"), "{text}: {error}");
+            }
         }
     }
 }

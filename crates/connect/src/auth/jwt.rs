@@ -422,9 +422,10 @@ impl Way for Jwt {
     async fn judge(&self, credentials: &Credentials<'_>, route: &Route) -> Result<Arc<Caller>, AuthError> {
         let token = credentials.bearer.unwrap_or_default();
         let mut decision = self.decide(token, route, false);
-        if let Decision::Fetch(keys) = decision {
-            keys.fetch_and_wait().await;
-            decision = self.decide(token, route, true);
+        for last in [false, true] {
+            let Decision::Fetch(keys) = decision else { break };
+            let newest = keys.fetch_and_wait().await;
+            decision = self.decide(token, route, newest || last);
         }
         let passed = match decision {
             Decision::Done(outcome) => outcome?,

@@ -83,7 +83,7 @@ async fn an_issuer_may_move_its_keys_and_is_asked_no_more_than_the_limit_says() 
     provider.remove("/jwks");
     world.clock.advance_ms(limits().jwks_refresh_ms + 1);
     world.accepts("after the move", &token_of(&name)).await;
-    let before = provider.asked("/elsewhere").len();
+    let before = provider.asked("/elsewhere").len() + 1;
     for index in 0..100 {
         let header = json!({"alg": "ES256", "kid": format!("made-up-{index}")}).to_string();
         world

@@ -189,7 +189,7 @@ async fn a_jwt_can_be_revoked_as_well_where_its_issuer_is_asked_about_all() {
 #[tokio::test]
 async fn an_issuer_is_asked_within_a_time_and_by_no_more_at_once_than_the_limit_says() {
     let provider = Provider::start().await;
-    let few = Limits { introspections_max: 2, introspection_timeout_ms: 2_000, ..limits() };
+    let few = Limits { introspections_max: 2, ..limits() };
     let settings =
         AuthSettings { issuers: vec![asking(&provider, 0, Introspected::Opaque)], ..AuthSettings::default() };
     let world = Arc::new(World::new(settings.clone(), few));
@@ -204,8 +204,8 @@ async fn an_issuer_is_asked_within_a_time_and_by_no_more_at_once_than_the_limit_
     }
     assert!((1..=2).contains(&provider.at_once_max()), "{} at once", provider.at_once_max());
     let hasty = World::new(settings, Limits { introspection_timeout_ms: 50, ..limits() });
-    provider.slow(Duration::from_secs(5));
+    provider.slow(Duration::from_secs(120));
     let start = std::time::Instant::now();
     assert_eq!(hasty.present(TOKEN).await.unwrap_err().code, Code::AuthUnavailable);
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }

@@ -450,9 +450,9 @@ async fn kid_unknown_flood() {
             world.accepts("a valid token in the flood", &good).await;
         }
     }
-    // 20 seconds, at most one fetch in ten.
+    // 20 seconds, at most two fetches in ten.
     let fetched = server.hits() - before;
-    assert!((1..=3).contains(&fetched), "{fetched} fetches");
+    assert!((1..=4).contains(&fetched), "{fetched} fetches");
     world.accepts("a new valid token after the flood", &idp().token("RS256", &claims())).await;
 }
 

@@ -222,6 +222,8 @@ pub(crate) enum Answer {
     Endless,
     /// The connection is closed at once.
     Closed,
+    /// This body, as soon as it is let go.
+    Held(Arc<tokio::sync::Notify>, Vec<u8>),
     /// One byte now and then.
     Trickle(Vec<u8>),
 }
@@ -298,6 +300,12 @@ async fn write(stream: &mut tokio::net::TcpStream, answer: Answer) -> std::io::R
             }
         }
         Answer::Closed => Ok(()),
+        Answer::Held(go, body) => {
+            go.notified().await;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(&body).await
+        }
         Answer::Trickle(body) => {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
             stream.write_all(head.as_bytes()).await?;
@@ -320,9 +328,9 @@ pub(crate) struct World {
     pub(crate) directory: tempfile::TempDir,
 }
 
-/// Limits short enough for tests that wait.
+/// The usual limits, but nothing ends because the machine is slow.
 pub(crate) fn limits() -> Limits {
-    Limits { jwks_timeout_ms: 500, ..Limits::default() }
+    Limits { jwks_timeout_ms: 60_000, introspection_timeout_ms: 60_000, ..Limits::default() }
 }
 
 pub(crate) fn issuer(url: &str) -> JwtIssuer {
@@ -424,6 +432,6 @@ impl World {
             assert!(!leaked, "{what}: the token is in the message");
             assert!(error.to_string().len() < 500, "{what}: {error}");
         }
-        assert!(start.elapsed() < Duration::from_secs(3), "{what} took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(20), "{what} took {:?}", start.elapsed());
     }
 }

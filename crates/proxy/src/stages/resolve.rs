@@ -114,6 +114,7 @@ pub(super) fn named_tasks(
         if !rules.policy.may_see(caller, Action::CallTool, &target, &context) {
             return Err(no_task("the caller may not call its tool"));
         }
+        scope::of_task(call, caller, &server.name, rules, &task.tool)?;
         if !call.is("tasks/cancel") {
             standing(gateway, call, caller, &target, &item, rules)?;
         }

@@ -1,5 +1,5 @@
-//! An issuer's keys over time: fetched when first needed, again before they are old, and at most every
-//! `jwks_min_refresh_ms` whatever tokens ask for. One fetch at a time; it belongs to no request, so a client that
+//! An issuer's keys over time: fetched when first needed, again before they are old, and for a key that nobody knows yet;
+//! at most twice in `jwks_min_refresh_ms`, whatever tokens ask for. One fetch at a time; it belongs to no request, so a client that
 //! hangs up does not cost the others their wait. While the issuer cannot be reached, its tokens are refused, or the last
 //! set stays in use up to `jwks_stale_max_ms`: that is the choice of the route.
 
@@ -34,6 +34,16 @@ pub(in crate::auth) enum Readiness {
     Wait,
 }
 
+/// Which fetch is under way; the receiver hears of its end.
+enum Begun {
+    /// One that was under way before.
+    Before(watch::Receiver<u64>),
+    /// None, it is too soon.
+    Nothing,
+    /// One that begins now.
+    Now(watch::Receiver<u64>),
+}
+
 /// An issuer's keys and where they come from.
 pub(in crate::auth) struct KeySource {
     issuer: String,
@@ -51,6 +61,8 @@ struct State {
     current: Option<Current>,
     /// When the last fetch began.
     began_us: Option<u64>,
+    /// When the one before it began.
+    earlier_us: Option<u64>,
     fetching: bool,
     /// Fetches that failed since the last that did not.
     failures: u64,
@@ -67,7 +79,9 @@ struct Fetching(Arc<KeySource>);
 
 impl Drop for Fetching {
     fn drop(&mut self) {
-        self.0.state().fetching = false;
+        // Told while nobody can begin the next one: whoever waits for that must not be woken by this.
+        let mut state = self.0.state();
+        state.fetching = false;
         self.0.ended.send_modify(|count| *count = count.wrapping_add(1));
     }
 }
@@ -120,7 +134,7 @@ impl KeySource {
         };
         drop(state);
         if age_us > refresh_us / 4 * 3 {
-            self.start();
+            let _in_background = self.start(Self::allows);
         }
         match age_us {
             age if age <= refresh_us => Readiness::Ready(set),
@@ -132,41 +146,59 @@ impl KeySource {
         }
     }
 
-    /// Whether waiting can bring keys that are not here yet.
+    /// Whether waiting can bring a key that is not here yet.
     pub(in crate::auth) fn may_fetch(&self) -> bool {
         let state = self.state();
-        state.fetching || self.allows(&state, self.clock.ticks_us())
+        state.fetching || self.allows_another(&state, self.clock.ticks_us())
     }
 
-    /// Waits for the fetch under way, or for a new one where the limit allows it.
-    pub(in crate::auth) async fn fetch_and_wait(self: &Arc<Self>) {
-        let mut ended = self.ended.subscribe();
-        if self.start() {
-            // The fetch has its own limit of time; it always ends.
-            let _closed = ended.changed().await;
-        }
+    /// Waits for the fetch under way, or for a new one where the limit allows it. Whether more is known now than when this was
+    /// called, or nothing more can be: what was under way can be older than that.
+    pub(in crate::auth) async fn fetch_and_wait(self: &Arc<Self>) -> bool {
+        let (mut ended, before) = match self.start(Self::allows_another) {
+            Begun::Nothing => return true,
+            Begun::Before(ended) => (ended, true),
+            Begun::Now(ended) => (ended, false),
+        };
+        // The fetch has its own limit of time; it always ends.
+        let _closed = ended.changed().await;
+        !before
     }
 
-    /// Starts a fetch unless one is under way or it is too soon; says whether one is under way now.
-    fn start(self: &Arc<Self>) -> bool {
-        let Ok(runtime) = Handle::try_current() else { return false };
+    /// Starts a fetch unless one is under way or it is too soon.
+    fn start(self: &Arc<Self>, allows: fn(&Self, &State, u64) -> bool) -> Begun {
+        let Ok(runtime) = Handle::try_current() else { return Begun::Nothing };
         let now_us = self.clock.ticks_us();
         let mut state = self.state();
-        if state.fetching || !self.allows(&state, now_us) {
-            return state.fetching;
+        if state.fetching {
+            return Begun::Before(self.ended.subscribe());
+        }
+        if !allows(self, &state, now_us) {
+            return Begun::Nothing;
         }
         state.fetching = true;
-        state.began_us = Some(now_us);
+        state.earlier_us = state.began_us.replace(now_us);
+        let ended = self.ended.subscribe();
         drop(state);
         let fetching = Fetching(Arc::clone(self));
         runtime.spawn(async move { fetching.0.fetch().await });
-        true
+        Begun::Now(ended)
     }
 
     /// Whether the last fetch is long enough ago.
     fn allows(&self, state: &State, now_us: u64) -> bool {
+        self.is_past(state.began_us, now_us)
+    }
+
+    /// The same for a key that nobody knows yet: an issuer may rotate its keys the moment after they were fetched, and its
+    /// tokens must not be refused until the next fetch. So one more is allowed, of an issuer that answers.
+    fn allows_another(&self, state: &State, now_us: u64) -> bool {
+        self.allows(state, now_us) || (state.failures == 0 && self.is_past(state.earlier_us, now_us))
+    }
+
+    fn is_past(&self, moment_us: Option<u64>, now_us: u64) -> bool {
         let pause_us = self.limits.jwks_min_refresh_ms.saturating_mul(1000);
-        state.began_us.is_none_or(|began_us| now_us.saturating_sub(began_us) >= pause_us)
+        moment_us.is_none_or(|moment_us| now_us.saturating_sub(moment_us) >= pause_us)
     }
 
     async fn fetch(&self) {
