@@ -49,7 +49,7 @@ macro_rules! limits {
 limits! {
     /// Bytes of one request body. Beyond: `request.too_large`.
     body_bytes_max: 4_194_304 in 1_024 ..= 1_073_741_824,
-    /// Bytes of one answer or one event from a server. Beyond: `answer.too_large`.
+    /// Bytes of one answer or one event from a server, and of all pages of one list. Beyond: `answer.too_large`.
     answer_bytes_max: 16_777_216 in 1_024 ..= 1_073_741_824,
     /// Depth of nesting in any JSON text. Beyond: refused.
     json_depth_max: 64 in 8 ..= 512,

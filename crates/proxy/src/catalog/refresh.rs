@@ -167,9 +167,15 @@ impl Catalog {
         let unusable =
             |what: String| Refusal::new(Code::AnswerInvalid, format!("`{}`: {what}", method(kind)));
         let (mut listing, mut names) = (Listing::default(), BTreeSet::new());
-        let (mut cursor, mut ttl_ms) = (None::<String>, None::<u64>);
+        let (mut cursor, mut ttl_ms, mut bytes) = (None::<String>, None::<u64>, 0_usize);
         for _ in 0..limits.list_pages_max {
             let page = upstream.page(offer, method(kind), cursor.as_deref(), limits).await?;
+            // All pages are held until the last one has come, so that together they may be as much as one.
+            bytes = bytes.saturating_add(page.bytes().len());
+            if bytes as u64 > limits.answer_bytes_max {
+                let what = format!("`{}`: the pages together exceed limits.answer_bytes_max", method(kind));
+                return Err(Refusal::new(Code::AnswerTooLarge, what));
+            }
             let result = page.result().ok_or_else(|| unusable("no result".into()))?;
             let items =
                 answer::list_items(result, kind).ok_or_else(|| unusable("no list in the result".into()))?;

@@ -130,13 +130,21 @@ async fn lists(
         Era::Legacy => offer.versions.first().cloned().unwrap_or_default(),
     };
     for kind in TargetKind::ALL.iter().copied().filter(|kind| offer.has(*kind)) {
-        let (mut cursor, mut seen) = (None, BTreeSet::new());
+        let (mut cursor, mut seen, mut bytes) = (None, BTreeSet::new(), 0_usize);
         for page in 0..=limits.list_pages_max {
             if page == limits.list_pages_max || seen.len() as u64 > limits.definitions_max {
                 return Err(format!("its list of {}s does not end", kind.name()));
             }
             let message =
                 upstream.page(&offer, method(kind), cursor.as_deref(), limits).await.map_err(refused)?;
+            bytes = bytes.saturating_add(message.bytes().len());
+            if bytes as u64 > limits.answer_bytes_max {
+                return Err(format!(
+                    "its list of {}s has more than {} bytes",
+                    kind.name(),
+                    limits.answer_bytes_max
+                ));
+            }
             let result = message.result().ok_or("a list without a result")?;
             let items = answer::list_items(result, kind).ok_or("a result without a list")?;
             for (name, view) in items {
