@@ -36,7 +36,10 @@ pub const INTENDED: &[(&str, &str)] = &[
         "a result of 2026-07-28 is used again as long as its `ttlMs` lasts; `ttlMs` then says what is left of it",
     ),
     ("cache scope", "`public` becomes `private`, since the answer was made for one caller"),
-    ("event framing", "events are written anew: their fields and data are the server's"),
+    (
+        "event framing",
+        "events are written anew: messages and their ids are the server's; words of comments, events of another name than `message`, and ids that are long or hold what a detector finds are left out",
+    ),
     ("response headers", "content type and session are kept; the others are the gateway's own"),
     ("a server's 401 and 403", "they concern the gateway's credential and become `upstream.unavailable`"),
 ];

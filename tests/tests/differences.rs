@@ -227,6 +227,15 @@ async fn event_framing() -> Outcome {
         read(&through).last().map(|event| event.data.as_str()),
         Some("{\"id\":7,\n\"result\":{ } ,\"jsonrpc\":\"2.0\"}")
     );
+    let beside = format!(": words\n\nevent: other\ndata: words\n\nid: {}\ndata:\n\n", "words".repeat(300));
+    let (direct, through) = answered(raw(
+        200,
+        "Content-Type: text/event-stream\r\n",
+        &(beside + body.trim_start_matches('\u{feff}')),
+    ))
+    .await?;
+    assert!(direct.text().contains("words") && !through.text().contains("words"), "{}", through.text());
+    assert_eq!(read(&direct).last(), read(&through).last());
     Ok(())
 }
 

@@ -191,7 +191,8 @@ async fn a_catalogue_beyond_its_limits_is_refused_whole() -> Outcome {
         assert_eq!(listing(server, &limits).await?, expected, "{limits:?}");
     }
     // Pages that are small each, and large together.
-    for (bytes, expected) in [(600, (502, "answer.too_large".to_owned(), 0)), (100, (200, String::new(), 3))] {
+    for (bytes, expected) in [(600, (502, "answer.too_large".to_owned(), 0)), (100, (200, String::new(), 3))]
+    {
         let server = HostileServer::start().await?;
         server.set_page_size(1);
         let tool = |name: &str| json!({"name": name, "description": "x".repeat(bytes), "inputSchema": {"type": "object"}});

@@ -20,8 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use portcullis_core::{Clock, Code, Entropy, Limits, Refusal};
 use portcullis_mcp::{
     bridge::{Passage, passage},
-    json::JsonLimits,
-    jsonrpc::{Id, Message, Shape},
+    jsonrpc::{Id, Message},
     method::{MethodRow, Side},
     revision::{Era, MODERN, ParamHeader, mirrored},
 };
@@ -32,9 +31,10 @@ use crate::{
     head::{NAME, PARAM_PREFIX},
     rules::Server,
     seal::Sealer,
+    tasks::reparsed,
 };
 use portcullis_upstream::{
-    Reply, Upstream, Verb, headers::METHOD, headers::SESSION, headers::VERSION, stdio::Owner,
+    Reply, Upstream, Verb, headers::METHOD, headers::SESSION, headers::VERSION, parse, stdio::Owner,
 };
 
 /// Kinds of questions that a server may be allowed to ask.
@@ -109,38 +109,6 @@ fn untranslatable(what: &str) -> Refusal {
     Refusal::new(Code::BridgeUntranslatable, format!("`{what}` has no counterpart in the server's revision"))
 }
 
-/// A message of a server.
-fn parse(bytes: Bytes, limits: &Limits) -> Result<Message, Refusal> {
-    Message::parse(bytes, &JsonLimits::answer(limits))
-        .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))
-}
-
-/// The answer to a request of the gateway itself; what else the server says in its course is dropped.
-pub(crate) async fn only_answer(reply: Reply, limits: &Limits) -> Result<Message, Refusal> {
-    let mut events = match reply {
-        Reply::Unary { bytes, .. } => return parse(bytes, limits),
-        Reply::Accepted => return Err(Refusal::new(Code::AnswerInvalid, "a request that was not answered")),
-        Reply::Stream { events, .. } => events,
-    };
-    while let Some(event) = events.next(limits, false).await? {
-        let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
-        let message = parse(data, limits)?;
-        if matches!(message.shape(), Shape::Response | Shape::Error) {
-            return Ok(message);
-        }
-    }
-    Err(Refusal::new(Code::AnswerInvalid, "the stream ended before the request was answered"))
-}
-
-/// A message that was judged already and then translated; only its length can have changed.
-fn translated(bytes: Bytes) -> Result<Message, Refusal> {
-    let size = bytes.len();
-    let limits =
-        JsonLimits { bytes_max: size, depth_max: usize::MAX, nodes_max: usize::MAX, string_bytes_max: size };
-    Message::parse(bytes, &limits)
-        .map_err(|error| Refusal::new(Code::Internal, format!("translation broke the message: {error}")))
-}
-
 /// Whether an answer is the one to the request that was sent with this number.
 fn answers(message: &Message, number: u64) -> bool {
     let sent = Id::from_json(Bytes::from(number.to_string()));
@@ -180,7 +148,7 @@ async fn send_modern(
         Upstream::Group => Err(Refusal::new(Code::Internal, "a route over several servers on the bridge")),
         Upstream::Http(peer) => peer.send(Verb::Post, headers, message, limits).await,
         Upstream::Stdio(peer) => {
-            let message = translated(message)?;
+            let message = reparsed(message)?;
             let endless = message.method_name().as_deref() == Some("subscriptions/listen");
             let process = peer.modern(Owner::Caller(caller), limits).await?;
             let mut lines = process.request(&message, None, true).await?;

@@ -40,13 +40,10 @@ use crate::{
     },
     trail::Stage,
 };
-use portcullis_upstream::{Events, Reply, Upstream, headers::SESSION};
+use portcullis_upstream::{Events, Reply, Upstream, headers::SESSION, own::VERSION_BYTES_MAX};
 
 /// Events on their way to a client that reads slowly; the server waits beyond.
 const EVENTS_WAITING_MAX: usize = 16;
-
-/// The longest name of a revision that a session keeps.
-const VERSION_BYTES_MAX: usize = 32;
 
 /// One armed call on its way to the server and back.
 pub(crate) struct Relay {

@@ -25,6 +25,8 @@ pub enum Hostile {
     EndlessBody,
     /// Sends header lines for ever.
     EndlessHeaders,
+    /// Sends log notifications for ever, as events of a stream.
+    EndlessStream,
     /// Reads nothing at all once the connection is there.
     HangAtAccept,
     /// Reads the request and answers nothing.
@@ -190,6 +192,7 @@ impl Hostile {
             }
             Self::EndlessBody
             | Self::EndlessHeaders
+            | Self::EndlessStream
             | Self::HangBeforeHeaders
             | Self::HangInBody
             | Self::HangInStream
@@ -212,6 +215,10 @@ impl Hostile {
                 Step::Write(b"HTTP/1.1 200 OK\r\n".to_vec()),
                 Step::Repeat(b"X-Filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(64)),
             ],
+            Self::EndlessStream => {
+                let event = chunk(format!("data: {}\n\n", notification("again")).as_bytes());
+                vec![Step::Write(open("text/event-stream")), Step::Repeat(event)]
+            }
             Self::HangInBody => vec![Step::Write(half), Step::Hang],
             Self::HangInStream => {
                 let mut bytes = open("text/event-stream");

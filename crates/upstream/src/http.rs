@@ -12,6 +12,9 @@ use tokio::time::timeout;
 use super::{Events, Reply, events::EventStream, own::OwnHttp, spoken::Spoken};
 use crate::headers::{METHOD, SESSION, Verb};
 
+/// Bytes of the id that a server gives a session, which is kept as long as the session.
+const SESSION_BYTES_MAX: usize = 1_024;
+
 /// A Streamable HTTP server.
 #[derive(Debug)]
 pub struct HttpPeer {
@@ -78,6 +81,9 @@ async fn read(verb: Verb, response: Response<Body>, limits: &Limits) -> Result<R
     let (head, body) = response.into_parts();
     let status = head.status;
     let session = head.headers.get(&SESSION).and_then(|id| id.to_str().ok()).map(str::to_owned);
+    if session.as_ref().is_some_and(|id| id.len() > SESSION_BYTES_MAX) {
+        return Err(Refusal::new(Code::AnswerInvalid, "the id of the server's session is too long"));
+    }
     let media = head.headers.get(header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or_default());
     let media = media.split(';').next().unwrap_or_default().trim();
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {

@@ -11,11 +11,16 @@ pub mod spoken;
 pub mod sse;
 pub mod stdio;
 
-use std::{fmt, pin::Pin};
+use std::{fmt, pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use portcullis_core::{Limits, Refusal};
-use portcullis_mcp::sse::Event;
+use portcullis_core::{Code, Limits, Refusal};
+use portcullis_mcp::{
+    json::JsonLimits,
+    jsonrpc::{Message, Shape},
+    sse::Event,
+};
+use tokio::time::timeout;
 
 pub use self::headers::Verb;
 pub use self::http::HttpPeer;
@@ -69,6 +74,54 @@ pub enum Reply {
         /// The session id that came with it.
         session: Option<String>,
     },
+}
+
+impl Reply {
+    /// The answer to a request of the gateway itself; what else the server says in its course is dropped, and one that
+    /// talks without end does not keep anybody for longer than a call may take.
+    ///
+    /// # Errors
+    /// `answer.*`, `upstream.*`.
+    pub async fn answer(self, limits: &Limits) -> Result<Message, Refusal> {
+        let mut events = match self {
+            Self::Unary { bytes, .. } => return parse(bytes, limits),
+            Self::Accepted => {
+                return Err(Refusal::new(Code::AnswerInvalid, "a request that was not answered"));
+            }
+            Self::Stream { events, .. } => events,
+        };
+        let answer = async {
+            while let Some(event) = events.next(limits, false).await? {
+                let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
+                let message = parse(data, limits)?;
+                if matches!(message.shape(), Shape::Response | Shape::Error) {
+                    return Ok(message);
+                }
+            }
+            Err(Refusal::new(Code::AnswerInvalid, "the stream ended before the request was answered"))
+        };
+        let total = Duration::from_millis(limits.total_timeout_ms);
+        timeout(total, answer).await.map_err(|_| {
+            Refusal::new(Code::UpstreamTimeout, "the answer took longer than total_timeout_ms")
+        })?
+    }
+
+    /// The session id that came with it.
+    fn session(&self) -> Option<&String> {
+        match self {
+            Self::Accepted => None,
+            Self::Stream { session, .. } | Self::Unary { session, .. } => session.as_ref(),
+        }
+    }
+}
+
+/// A message of a server.
+///
+/// # Errors
+/// `answer.invalid`.
+pub fn parse(bytes: Bytes, limits: &Limits) -> Result<Message, Refusal> {
+    Message::parse(bytes, &JsonLimits::answer(limits))
+        .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))
 }
 
 /// Messages of a server as they come. Dropping it over HTTP closes the connection, which cancels the request

@@ -1,7 +1,5 @@
 //! What the gateway asks a server on its own behalf: which era it speaks, and its complete catalogue.
 
-use std::time::Duration;
-
 use ::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
 use portcullis_core::{Code, Limits, Refusal, TargetKind};
@@ -10,13 +8,16 @@ use portcullis_mcp::{
     jsonrpc::{Message, Shape},
     revision::{Era, LEGACY, MODERN},
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::sync::Mutex;
 
-use super::{HttpPeer, Reply, StdioPeer, Upstream, spoken::INITIALIZE, stdio::Owner};
+use super::{HttpPeer, Reply, StdioPeer, Upstream, parse, spoken::INITIALIZE, stdio::Owner};
 use crate::headers::{METHOD, SESSION, VERSION, Verb, secret_value};
 
 /// The `_meta` of the gateway's own requests of revision 2026-07-28.
 const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
+
+/// The longest name of a revision that is kept.
+pub const VERSION_BYTES_MAX: usize = 32;
 
 /// How long a server gets to answer the question which era it speaks, before the older one is assumed.
 const PROBE_MS: u64 = 5_000;
@@ -300,37 +301,13 @@ impl HttpPeer {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         let modern = (era == Era::Modern).then_some(method);
         let sent = self.send(Verb::Post, self.headers(opened, modern)?, Bytes::from(body), limits).await?;
-        let json = JsonLimits::answer(limits);
-        let parse = |bytes| {
-            Message::parse(bytes, &json).map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))
-        };
-        match sent {
-            Reply::Unary { status: 404, .. } if opened.is_some_and(|opened| opened.session.is_some()) => {
-                Err(Refusal::new(Code::SessionUnknown, "the server ended the gateway's session"))
-            }
-            Reply::Unary { bytes, session, .. } => Ok((parse(bytes)?, session)),
-            Reply::Accepted => Err(Refusal::new(Code::AnswerInvalid, format!("`{method}` was not answered"))),
-            Reply::Stream { mut events, session } => {
-                let total = Duration::from_millis(limits.total_timeout_ms);
-                let answer = async {
-                    while let Some(event) = events.next(limits, false).await? {
-                        let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
-                        let message = parse(data)?;
-                        if matches!(message.shape(), Shape::Response | Shape::Error) {
-                            return Ok(message);
-                        }
-                    }
-                    Err(Refusal::new(
-                        Code::AnswerInvalid,
-                        format!("the stream ended before `{method}` was answered"),
-                    ))
-                };
-                let answer = timeout(total, answer)
-                    .await
-                    .map_err(|_| Refusal::new(Code::UpstreamTimeout, format!("`{method}` took too long")))?;
-                Ok((answer?, session))
-            }
+        if matches!(sent, Reply::Unary { status: 404, .. })
+            && opened.is_some_and(|opened| opened.session.is_some())
+        {
+            return Err(Refusal::new(Code::SessionUnknown, "the server ended the gateway's session"));
         }
+        let session = sent.session().cloned();
+        Ok((sent.answer(limits).await?, session))
     }
 }
 
@@ -393,9 +370,7 @@ fn supports_modern(answer: &Message) -> bool {
 
 /// What an answer to `initialize` says is offered.
 fn offered(answer: Bytes, limits: &Limits) -> Result<Offer, Refusal> {
-    let message = Message::parse(answer, &JsonLimits::answer(limits))
-        .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))?;
-    legacy_offer(&message)
+    legacy_offer(&parse(answer, limits)?)
 }
 
 fn modern_offer(answer: &Message) -> Option<Offer> {
@@ -413,8 +388,10 @@ fn legacy_offer(answer: &Message) -> Result<Offer, Refusal> {
     let result = answer.result().ok_or_else(|| {
         Refusal::new(Code::UpstreamRevision, "the server refused both `server/discover` and `initialize`")
     })?;
+    // Kept as long as a session.
+    let version = result.get("protocolVersion").and_then(|view| view.as_str());
     let version =
-        result.get("protocolVersion").and_then(|view| view.as_str()).unwrap_or_else(|| LEGACY.into());
+        version.filter(|version| version.len() <= VERSION_BYTES_MAX).unwrap_or_else(|| LEGACY.into());
     Ok(Offer { era: Era::Legacy, versions: vec![version.into_owned()], capabilities: capabilities(result) })
 }
 

@@ -15,6 +15,9 @@ use tokio::sync::mpsc;
 /// change is not told.
 const REMEMBERED_MAX: usize = 4_096;
 
+/// Bytes of a URI that is subscribed to; changes of a longer one are not told.
+const SUBSCRIBED_BYTES_MAX: usize = 4_096;
+
 /// One message on its way to a call or a session.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
@@ -107,7 +110,9 @@ impl Pending {
         let uri = message.params().and_then(|params| params.get("uri")?.as_str());
         let Some(uri) = uri.map(std::borrow::Cow::into_owned) else { return };
         match &*name {
-            "resources/subscribe" if self.subscribed.len() < REMEMBERED_MAX => {
+            "resources/subscribe"
+                if self.subscribed.len() < REMEMBERED_MAX && uri.len() <= SUBSCRIBED_BYTES_MAX =>
+            {
                 self.subscribed.entry(uri).or_default().insert(session.to_owned());
             }
             "resources/unsubscribe" => {
@@ -522,6 +527,29 @@ mod tests {
         assert_eq!(delivered(pending.route(&list)).map(|(readers, _)| readers), Some(2));
         pending.register(&subscribe("unsubscribe"), Some("s"), to).unwrap();
         assert!(delivered(pending.route(&changed)).is_none());
+    }
+
+    #[test]
+    fn of_uris_that_are_subscribed_to_only_so_long_and_so_many_are_remembered() {
+        let mut pending = Pending::new(true);
+        let (to, _from) = mpsc::channel(4);
+        pending.open_stream("s", to.clone());
+        let about = |method: &str, uri: &str| {
+            let id = if method.starts_with("notifications/") { "" } else { r#""id":1,"# };
+            message(&format!(r#"{{"jsonrpc":"2.0",{id}"method":"{method}","params":{{"uri":"{uri}"}}}}"#))
+        };
+        let long = |bytes: usize| format!("x://{}", "a".repeat(bytes - 4));
+        for (bytes, readers) in [(SUBSCRIBED_BYTES_MAX + 1, None), (SUBSCRIBED_BYTES_MAX, Some(1))] {
+            let uri = long(bytes);
+            pending.register(&about("resources/subscribe", &uri), Some("s"), to.clone()).unwrap();
+            let told = delivered(pending.route(&about("notifications/resources/updated", &uri)));
+            assert_eq!(told.map(|(readers, _)| readers), readers, "{bytes} bytes");
+        }
+        for number in 1..REMEMBERED_MAX + 10 {
+            let uri = format!("x://{number}");
+            pending.register(&about("resources/subscribe", &uri), Some("s"), to.clone()).unwrap();
+        }
+        assert_eq!(pending.subscribed.len(), REMEMBERED_MAX);
     }
 
     #[test]

@@ -22,8 +22,7 @@ use portcullis_mcp::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
-    Bridge, Crossing, Unwanted, changes, modern_headers, only_answer, parse, rounds::Rounds, send_modern,
-    untranslatable,
+    Bridge, Crossing, Unwanted, changes, modern_headers, parse, rounds::Rounds, send_modern, untranslatable,
 };
 use portcullis_upstream::Reply;
 
@@ -33,6 +32,8 @@ const DECLARED_BYTES_MAX: usize = 65_536;
 const QUESTIONS_MAX: usize = 64;
 /// Resources that one session subscribes to.
 const URIS_MAX: usize = 256;
+/// Bytes of the URI of one of them.
+pub(super) const URI_BYTES_MAX: usize = 4_096;
 
 /// What a client said to a question.
 #[derive(Debug)]
@@ -123,14 +124,17 @@ impl BridgedSession {
         let mut full = false;
         self.filter.send_if_modified(|filter| {
             let Some(filter) = filter else { return false };
-            full = wanted && filter.uris.len() >= URIS_MAX;
+            full = wanted && (filter.uris.len() >= URIS_MAX || uri.len() > URI_BYTES_MAX);
             if full {
                 return false;
             }
             if wanted { filter.uris.insert(uri.clone().into_owned()) } else { filter.uris.remove(&*uri) }
         });
         if full {
-            return Err(Refusal::new(Code::LimitConcurrency, "too many subscriptions in this session"));
+            return Err(Refusal::new(
+                Code::LimitConcurrency,
+                "too many subscriptions in this session, or too long a URI",
+            ));
         }
         Ok(())
     }
@@ -204,7 +208,7 @@ impl Bridge {
         let bytes = request_to_modern(&discover, 1, &declared, &Round::default());
         let headers = modern_headers(&crossing.headers, "server/discover", None, Vec::new())?;
         let sent = send_modern(crossing.server, crossing.caller, headers, bytes, crossing.limits).await?;
-        let discovered = only_answer(sent, crossing.limits).await?;
+        let discovered = sent.answer(crossing.limits).await?;
         let result = discovered.result().ok_or_else(|| {
             Refusal::new(Code::UpstreamRevision, "the server refused both `initialize` and `server/discover`")
         })?;

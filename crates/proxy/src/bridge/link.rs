@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     aside::{self, Asides},
-    only_answer, parse, translated,
+    parse, reparsed,
 };
 use crate::{head::LAST_EVENT_ID, rules::Server};
 use portcullis_upstream::{
@@ -25,6 +25,10 @@ use portcullis_upstream::{
 /// Tells every session of this node from every other: on a process that callers share, a name that two of them had would
 /// make one caller's call look like the other's.
 static SERIAL: AtomicU64 = AtomicU64::new(1);
+
+/// Bytes of the params of `initialize` and of its answer: what a session keeps counts for as long as it lasts.
+const PARAMS_BYTES_MAX: usize = 65_536;
+const INITIALIZED_BYTES_MAX: usize = 65_536;
 
 /// An open session with a server.
 #[derive(Debug)]
@@ -57,6 +61,10 @@ impl Link {
         params: &str,
         limits: &Limits,
     ) -> Result<Self, Refusal> {
+        if params.len() > PARAMS_BYTES_MAX {
+            let what = "what the client says of itself is more than a session keeps";
+            return Err(Refusal::new(Code::RequestTooLarge, what).saying(what));
+        }
         let unique = format!("{purpose} {}", SERIAL.fetch_add(1, Ordering::Relaxed));
         let (wire, initialized) = match &server.upstream {
             Upstream::Group => return Err(moved()),
@@ -74,6 +82,12 @@ impl Link {
         };
         if initialized.shape() != Shape::Response {
             return Err(Refusal::new(Code::UpstreamRevision, "the server refused `initialize`"));
+        }
+        if initialized.bytes().len() > INITIALIZED_BYTES_MAX {
+            return Err(Refusal::new(
+                Code::AnswerTooLarge,
+                "the answer to `initialize` is more than a session keeps",
+            ));
         }
         let (server, next) = (Arc::clone(server), AtomicU64::new(1));
         let (limits, asides) = (limits.clone(), Asides::default());
@@ -119,7 +133,7 @@ impl Link {
                 }
             }
             (Wire::Stdio(process), _) => {
-                let mut lines = process.request(&translated(message)?, Some(&self.key(number)), true).await?;
+                let mut lines = process.request(&reparsed(message)?, Some(&self.key(number)), true).await?;
                 Ok(match lines.only(limits, false).await? {
                     Some(bytes) => Reply::Unary { status: 200, bytes, session: None },
                     None => Reply::Stream { events: Events::Stdio(lines), session: None },
@@ -133,7 +147,7 @@ impl Link {
     pub(super) async fn ask(&self, method: &str, params: &str, limits: &Limits) -> Result<Message, Refusal> {
         let number = self.number();
         let text = format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{params}}}"#);
-        only_answer(self.send(number, Bytes::from(text), limits).await?, limits).await
+        self.send(number, Bytes::from(text), limits).await?.answer(limits).await
     }
 
     /// Answers a question that the server asked in the course of the request with this number.
@@ -149,7 +163,7 @@ impl Link {
                     Reply::Accepted | Reply::Stream { .. } | Reply::Unary { .. } => Ok(()),
                 }
             }
-            (Wire::Stdio(process), _) => process.answer(&translated(message)?, &self.key(number)).await,
+            (Wire::Stdio(process), _) => process.answer(&reparsed(message)?, &self.key(number)).await,
             (Wire::Http(_), Upstream::Group | Upstream::Stdio(_)) => Err(moved()),
         }
     }
@@ -204,7 +218,7 @@ impl Link {
             Wire::Stdio(process) => {
                 let text =
                     format!(r#"{{"jsonrpc":"2.0","id":0,"method":"resources/subscribe","params":{params}}}"#);
-                let request = translated(Bytes::from(text))?;
+                let request = reparsed(Bytes::from(text))?;
                 let mut lines = process.request(&request, Some(&self.key(0)), true).await?;
                 match lines.only(limits, false).await? {
                     Some(bytes) => parse(bytes, limits)?,

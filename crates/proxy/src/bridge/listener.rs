@@ -12,6 +12,7 @@ use portcullis_mcp::{
 
 use super::{
     Crossing, Unwanted,
+    legacy_client::URI_BYTES_MAX,
     link::Link,
     parse,
     pool::{Pool, Said},
@@ -25,8 +26,8 @@ const URIS_MAX: usize = 256;
 pub(super) async fn listen(crossing: &Crossing<'_>, pool: &Pool) -> Result<Reply, Refusal> {
     let (id, limits) = (crossing.id(), crossing.limits);
     let asked = Filter::of(crossing.message.params());
-    if asked.uris.len() > URIS_MAX {
-        let what = format!("more than {URIS_MAX} resources in one subscription");
+    if asked.uris.len() > URIS_MAX || asked.uris.iter().any(|uri| uri.len() > URI_BYTES_MAX) {
+        let what = format!("more than {URIS_MAX} resources in one subscription, or too long a URI");
         return Err(Refusal::new(Code::RequestTooLarge, what.clone()).saying(what));
     }
     // As its calls do, so that a process that is its own is the same one.

@@ -22,7 +22,7 @@ use super::{Relay, no_url, too_long};
 use crate::{
     refusal,
     session::Backend,
-    stages::{forward, record},
+    stages::{forward, record, redact},
 };
 use portcullis_upstream::{Events, Upstream, Verb};
 
@@ -119,8 +119,22 @@ impl Stream {
         }
     }
 
+    /// The event with what may pass of it beside its message.
+    fn framing(&mut self, event: sse::Event) -> sse::Event {
+        if event.id.is_none() && event.event.is_none() && event.comment.is_none() {
+            return event;
+        }
+        let relay = &mut self.relay;
+        let findings = &mut relay.pending.trail().findings;
+        redact::framing(&relay.rules.inspector, event, relay.armed.obligations(), findings)
+    }
+
     /// Handles one event; true when it was the answer.
-    async fn event(&mut self, mut event: sse::Event) -> Result<bool, Refusal> {
+    async fn event(&mut self, event: sse::Event) -> Result<bool, Refusal> {
+        let mut event = self.framing(event);
+        if event.is_empty() {
+            return Ok(false);
+        }
         self.resumable |= event.id.is_some();
         if let Some(via) = self.relay.armed.via() {
             event.id = event.id.map(|id| via.prefix.expose_id(&id));

@@ -34,7 +34,6 @@ use http::HeaderMap;
 use portcullis_core::{Code, Limits, Obligations, Refusal};
 use portcullis_mcp::{
     alias::Prefix,
-    json::JsonLimits,
     jsonrpc::{Message, Shape},
     revision::{Era, version_data},
 };
@@ -51,6 +50,7 @@ use crate::{
 use portcullis_upstream::{
     Events, HttpPeer, Reply, StdioPeer, Upstream, Verb,
     headers::SESSION,
+    parse,
     stdio::{Owner, Process},
 };
 
@@ -344,8 +344,7 @@ async fn initialize(
     gateway.entropy.fill(&mut random);
     let unique = format!("{:016x}", u64::from_be_bytes(random));
     let (process, answer) = peer.legacy(owner, Some(&unique), &params, limits).await?;
-    let answer = Message::parse(answer, &JsonLimits::answer(limits))
-        .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))?;
+    let answer = parse(answer, limits)?;
     if answer.shape() != Shape::Response {
         peer.end(&process).await;
         let asked = request.params().and_then(|params| params.get("protocolVersion")?.as_str());

@@ -3,7 +3,12 @@
 use bytes::Bytes;
 use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Verdict, Window};
-use portcullis_mcp::{facts::Facts, json::Edits, jsonrpc::Message};
+use portcullis_mcp::{
+    facts::Facts,
+    json::{Edits, quote},
+    jsonrpc::Message,
+    sse::Event,
+};
 
 use super::inspect::{look, refused};
 use crate::{tasks::reparsed, trail::Measured};
@@ -42,6 +47,32 @@ fn for_one_caller(message: &Message, facts: &Facts) -> Option<Message> {
     let mut edits = Edits::new();
     edits.replace(scope, br#""private""#.to_vec());
     reparsed(edits.apply(message.bytes()).ok()?).ok()
+}
+
+/// Bytes of the id of an event. A client sends it back in a header.
+const EVENT_ID_BYTES_MAX: usize = 1_024;
+
+/// What may pass of an event beside its message. The words of a comment are for nobody; its coming alone keeps a
+/// connection open. Events of another name than `message` are none to any client, so that their data is none either. An
+/// id passes whole or not at all, since the server is to know it again.
+#[must_use]
+pub fn framing(
+    inspector: &Inspector,
+    event: Event,
+    obligations: &Obligations,
+    findings: &mut Vec<Finding>,
+) -> Event {
+    let mut passes = |id: &String| {
+        let text = format!(r#"{{"jsonrpc":"2.0","method":"event","params":{{"event id":{}}}}}"#, quote(id));
+        let Ok(message) = reparsed(Bytes::from(text)) else { return false };
+        look(inspector, Direction::Outward, &message, obligations, None, findings).verdict == Verdict::Pass
+    };
+    let id = event.id.filter(|id| id.len() <= EVENT_ID_BYTES_MAX && passes(id));
+    let comment = event.comment.map(|_words| String::new());
+    match event.event.as_deref() {
+        None | Some("message") => Event { id, comment, ..event },
+        Some(_) => Event { id, comment, retry: event.retry, ..Event::default() },
+    }
 }
 
 /// Inspects a message of a server and masks what must not be seen; findings go to `findings` in any case.

@@ -8,7 +8,6 @@ use http::{HeaderMap, HeaderValue};
 use portcullis_core::{Code, Limits, Refusal};
 use portcullis_mcp::{
     alias::split_question,
-    json::JsonLimits,
     jsonrpc::{Id, Message, Shape},
     revision::LEGACY,
 };
@@ -24,6 +23,8 @@ use portcullis_upstream::{
     headers::SESSION,
     headers::VERSION,
     headers::secret_value,
+    own::VERSION_BYTES_MAX,
+    parse,
     stdio::{Owner, declined},
 };
 
@@ -146,14 +147,14 @@ async fn child(
     gateway.entropy.fill(&mut random);
     let unique = format!("{:016x}", u64::from_be_bytes(random));
     let (process, answer) = peer.legacy(Owner::Caller(caller), Some(&unique), params, limits).await?;
-    let answer = Message::parse(answer, &JsonLimits::answer(limits))
-        .map_err(|error| Refusal::new(Code::AnswerInvalid, error.to_string()))?;
+    let answer = parse(answer, limits)?;
     if answer.shape() != Shape::Response {
         peer.end(&process).await;
         return Err(Refusal::new(Code::UpstreamRevision, "the child refused `initialize`"));
     }
     process.confirm().await?;
     let version = answer.result().and_then(|result| result.get("protocolVersion")?.as_str());
+    let version = version.filter(|version| version.len() <= VERSION_BYTES_MAX);
     let version = version.map_or_else(|| LEGACY.to_owned(), std::borrow::Cow::into_owned);
     Ok((Backend::Stdio { process, unique }, version))
 }

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::{Armed, members};
 use crate::{
     aggregate::{Group, Member},
-    bridge::{self, Crossing},
+    bridge::Crossing,
     gateway::Gateway,
     rules::{Rules, Server},
     session::{Backend, Members, Session},
@@ -72,7 +72,7 @@ pub(super) async fn ask(
             return Err(Refusal::new(Code::SessionUnknown, "the server is reached another way now"));
         }
     };
-    bridge::only_answer(reply, limits).await
+    reply.answer(limits).await
 }
 
 /// A request of the gateway itself in somebody's session.
