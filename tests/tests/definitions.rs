@@ -473,3 +473,37 @@ async fn a_definition_with_a_number_that_readers_round_is_held_back_alone_and_sa
     assert_eq!(code_of(&client.call("new", json!({})).await?), "definition.unreviewed");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_tool_whose_annotations_for_headers_are_invalid_is_held_back_alone_with_its_reason() -> Outcome {
+    let server = HostileServer::start().await?;
+    let annotated = |name: &str, property: Value| json!({"name": name, "inputSchema": {"type": "object", "properties": {"region": property}}});
+    server.set_tools(vec![
+        annotated("good", json!({"type": "string", "x-mcp-header": "Region"})),
+        annotated("spaced", json!({"type": "string", "x-mcp-header": "My Region"})),
+        annotated("number", json!({"type": "number", "x-mcp-header": "Region"})),
+        annotated("nested", json!({"type": "array", "items": {"type": "string", "x-mcp-header": "Region"}})),
+    ]);
+    let pair = Pair::with(server, "", &[]).await?;
+    let mut modern = pair.client(Era::Modern).await?;
+    assert_eq!(names(&mut modern).await?, ["good"]);
+    for era in Era::ALL {
+        let mut client = pair.client(era).await?;
+        for (name, reason) in
+            [("spaced", "not a token"), ("number", "something else than"), ("nested", "`properties` alone")]
+        {
+            let answer = client.call(name, json!({"region": "eu"})).await?;
+            assert_eq!(code_of(&answer), "definition.unusable", "{name}: {}", answer.reply.text());
+            assert!(answer.reply.text().contains(reason), "{name}: {}", answer.reply.text());
+            let observed = entries(&pair.gateway, &format!("event=definition.observed&tool={name}")).await?;
+            assert_eq!(observed.len(), 1, "said once: {observed:?}");
+            assert!(observed[0]["detail"].as_str().is_some_and(|said| said.contains(reason)), "{observed:?}");
+        }
+    }
+    assert_eq!(pair.server.count("tools/call"), 0, "nothing was forwarded");
+    refusals(&pair.gateway, "definition.unusable", 6).await?;
+    // The good one is held to its header.
+    let answer = modern.call("good", json!({"region": "eu"})).await?;
+    assert_eq!(code_of(&answer), "request.header_mismatch", "{}", answer.reply.text());
+    Ok(())
+}

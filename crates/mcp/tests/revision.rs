@@ -323,6 +323,32 @@ fn invalid_annotations_make_the_tool_invalid() {
 }
 
 #[test]
+fn annotations_in_more_or_deeper_places_than_are_mirrored_make_the_tool_invalid() {
+    let deep = |steps: usize| {
+        let leaf = json!({"type": "string", "x-mcp-header": "A"});
+        (0..steps).fold(leaf, |below, _| json!({"properties": {"": below}}))
+    };
+    let wide = |count: usize| {
+        let property = |number: usize| {
+            (format!("p{number:05}"), json!({"type": "string", "x-mcp-header": format!("H{number:05}")}))
+        };
+        json!({"properties": (0..count).map(property).collect::<serde_json::Map<_, _>>()})
+    };
+    let long =
+        |bytes: usize| json!({"properties": {"a".repeat(bytes): {"type": "string", "x-mcp-header": "A"}}});
+    // 65,536 bytes: of each the name of the header and, with one byte more for each step, the path.
+    for (schema, expected) in [
+        (long(65_534), Ok(1)),
+        (long(65_535), Err(ParamHeaderError::Length)),
+        (wide(5_041), Ok(5_041)),
+        (wide(5_042), Err(ParamHeaderError::Length)),
+        (deep(100), Ok(1)),
+    ] {
+        assert_eq!(annotations(&schema).map(|found| found.len()), expected);
+    }
+}
+
+#[test]
 fn annotated_headers_mirror_their_arguments() {
     let one = |header: &str, path: &[&str]| ParamHeader {
         header: header.into(),

@@ -1,12 +1,14 @@
 //! `x-mcp-header`: arguments that a tool's schema wants mirrored in `Mcp-Param-*` headers.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, rc::Rc, string::String, vec::Vec};
 
 use super::{EraError, McpHeaders, header};
 use crate::json::{ValueKind, View};
 
 /// The annotation in a schema.
 const ANNOTATION: &str = "x-mcp-header";
+/// Bytes of all paths of one tool together: each call is held against every one of them.
+const PATHS_BYTES_MAX: usize = 65_536;
 /// The greatest integer that every double-based reader holds exactly: 2^53 - 1.
 const SAFE_INTEGER_MAX: f64 = 9_007_199_254_740_991.0;
 
@@ -22,6 +24,9 @@ pub struct ParamHeader {
 /// Why an annotation makes a tool invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParamHeaderError {
+    /// More of them, or longer paths, than are kept.
+    #[error("`x-mcp-header` stands in more places, or deeper ones, than are mirrored")]
+    Length,
     /// Not a non-empty token (RFC 9110).
     #[error("`x-mcp-header` is not a token")]
     Name,
@@ -39,31 +44,63 @@ pub enum ParamHeaderError {
     Type,
 }
 
+/// A member name on the way to an argument; ways share what they have in common, since a name can be long.
+struct Step {
+    above: Way,
+    name: String,
+}
+
+/// Where a schema stands below `arguments`; nothing at the root.
+type Way = Option<Rc<Step>>;
+
+/// The names from the root down.
+fn names(mut way: &Way) -> Vec<String> {
+    let mut names = Vec::new();
+    while let Some(step) = way {
+        names.push(step.name.clone());
+        way = &step.above;
+    }
+    names.reverse();
+    names
+}
+
+/// Bytes of the names, each with its end.
+fn length(mut way: &Way) -> usize {
+    let mut bytes = 0_usize;
+    while let Some(step) = way {
+        bytes = bytes.saturating_add(step.name.len()).saturating_add(1);
+        way = &step.above;
+    }
+    bytes
+}
+
 impl ParamHeader {
     /// The annotated arguments of an input schema, sorted by path.
     ///
     /// # Errors
     /// An annotation that the specification calls invalid; the whole tool is then invalid.
     pub fn from_schema(schema: &View<'_>) -> Result<Vec<Self>, ParamHeaderError> {
-        let mut found: Vec<Self> = Vec::new();
-        // Schemas to look at, with the path where only `properties` leads there.
-        let mut schemas = alloc::vec![(*schema, Some(Vec::new()))];
-        while let Some((schema, path)) = schemas.pop() {
+        let (mut found, mut bytes) = (Vec::<Self>::new(), 0_usize);
+        // Schemas to look at, with the way where only `properties` leads there.
+        let mut schemas = alloc::vec![(*schema, Some(Way::None))];
+        while let Some((schema, way)) = schemas.pop() {
             for (keyword, value) in schema.members() {
                 match keyword.as_ref() {
                     ANNOTATION => {
-                        let path = path.clone().filter(|path: &Vec<String>| !path.is_empty());
-                        let path = path.ok_or(ParamHeaderError::Place)?;
-                        found.push(Self { header: annotation(&schema, &value)?, path });
+                        let way = way.as_ref().filter(|way| way.is_some()).ok_or(ParamHeaderError::Place)?;
+                        let header = annotation(&schema, &value)?;
+                        bytes = bytes.saturating_add(header.len()).saturating_add(length(way));
+                        if bytes > PATHS_BYTES_MAX {
+                            return Err(ParamHeaderError::Length);
+                        }
+                        found.push(Self { header, path: names(way) });
                     }
                     "properties" => {
                         for (name, property) in value.members() {
-                            let path = path.as_ref().map(|path| {
-                                let mut path = path.clone();
-                                path.push(name.into_owned());
-                                path
-                            });
-                            schemas.push((property, path));
+                            let below = |above: &Way| {
+                                Some(Rc::new(Step { above: above.clone(), name: name.into_owned() }))
+                            };
+                            schemas.push((property, way.as_ref().map(below)));
                         }
                     }
                     "patternProperties" | "$defs" | "definitions" | "dependentSchemas" => {

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::try_join_all;
 use portcullis_core::{Code, Digest, Event, Limits, Refusal, Target, TargetKind};
-use portcullis_mcp::answer;
+use portcullis_mcp::{answer, json::View, revision::ParamHeader};
 use portcullis_proof::{
     entry::Entry,
     manifest::{self, ManifestError},
@@ -69,6 +69,14 @@ fn method(kind: TargetKind) -> &'static str {
         TargetKind::Template => "resources/templates/list",
         TargetKind::Tool => "tools/list",
     }
+}
+
+/// Whether the headers that a tool wants mirrored are as the specification has them.
+fn headers(kind: TargetKind, definition: &View<'_>) -> Result<(), String> {
+    let schema = definition.get("inputSchema").filter(|_| kind == TargetKind::Tool);
+    schema.map_or(Ok(()), |schema| {
+        ParamHeader::from_schema(&schema).map(drop).map_err(|error| error.to_string())
+    })
 }
 
 /// How long a call waits for a server that does not answer, when a pinned catalogue can stand in.
@@ -184,6 +192,11 @@ impl Catalog {
                 let name: Arc<str> = Arc::from(&*name);
                 if !names.insert(Arc::clone(&name)) {
                     return Err(unusable(format!("`{name}` is listed twice")));
+                }
+                // A tool with such an annotation is not to be used; without it nothing holds its headers to its arguments.
+                if let Err(error) = headers(kind, &view) {
+                    listing.held.insert(name, Arc::from(error));
+                    continue;
                 }
                 match manifest::definition_digest(kind, view.raw()) {
                     Ok(digest) => {
