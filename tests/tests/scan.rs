@@ -220,12 +220,12 @@ async fn a_server_that_never_answers_lies_or_never_ends_fails_the_scan_in_time()
         assert!(report["servers"][0]["error"].is_string(), "{what}: {report:#}");
         assert!(begun.elapsed() < Duration::from_secs(15), "{what} took {:?}", begun.elapsed());
     }
-    // Pages that are small enough each, and too large together.
+    // Pages that are small enough each, and too large together; reading them takes a busy machine its time.
     let server = HostileServer::start().await?;
     server.set_page_size(1);
     let tool = |name: &str| json!({"name": name, "description": "x".repeat(6_000_000), "inputSchema": {"type": "object"}});
     server.set_tools(["a", "b", "c"].map(tool).to_vec());
-    let (code, report) = scanner.json(&[&server.url()]).await?;
+    let (code, report) = scanner.json(&[&server.url(), "--timeout", "200"]).await?;
     assert_eq!(code, Some(1), "{report:#}");
     let error = report["servers"][0]["error"].as_str().unwrap_or_default();
     assert!(error.contains("more than 16777216 bytes"), "{error}");

@@ -71,8 +71,8 @@ impl Item {
         self.output.get_or_init(compile).as_ref().map(Result::as_ref).transpose().map_err(String::as_str)
     }
 
-    /// Arguments that clients mirror in `Mcp-Param-*` headers. An invalid annotation mirrors nothing: clients must
-    /// not use such a tool over HTTP, and its own server judges the call.
+    /// Arguments that clients mirror in `Mcp-Param-*` headers. A tool whose annotations are invalid is held back before it
+    /// is pinned; one that was pinned earlier mirrors nothing.
     pub fn headers(&self) -> &[ParamHeader] {
         self.headers.get_or_init(|| {
             let schema = View::of(&self.raw).get("inputSchema");
