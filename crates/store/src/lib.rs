@@ -5,6 +5,7 @@ pub mod contract;
 mod data_dir;
 pub mod definitions;
 mod error;
+mod grants;
 mod keys;
 mod ledger;
 mod revisions;
@@ -12,6 +13,7 @@ mod sqlite;
 
 pub use data_dir::{DataDir, DataDirError, read_secret};
 pub use error::StoreError;
+pub use grants::{GrantRow, Grants, NewGrant, QuotaRow, Quotas};
 pub use keys::{KeyRow, Keys, NewKey};
 pub use ledger::{
     CheckpointKeeper, FileLedger, FileLedgerOptions, KeeperError, Late, Ledger, LedgerError, LedgerStatus,

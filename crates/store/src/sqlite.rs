@@ -2,6 +2,7 @@
 //! of its own keeps its waits for the disk out of the async runtime and its transactions in one order.
 
 mod error;
+mod grants;
 mod keeper;
 mod keys;
 mod migrate;
@@ -26,7 +27,8 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Batch, Head, KeyRow, Keys, NewKey, Revision, RevisionMeta, Revisions, StoreError, sqlite::keys::KeyIndex,
+    Batch, Head, KeyRow, Keys, NewKey, Revision, RevisionMeta, Revisions, StoreError,
+    sqlite::{grants::GrantIndex, keys::KeyIndex},
 };
 
 /// Requests that wait for the thread at most; beyond, callers get [`StoreError::Busy`].
@@ -44,6 +46,7 @@ pub struct Sqlite {
     /// `None` only while dropping.
     jobs: Option<SyncSender<Job>>,
     keys: Arc<KeyIndex>,
+    grants: Arc<GrantIndex>,
     changed: watch::Sender<u64>,
     thread: Option<JoinHandle<()>>,
 }
@@ -54,6 +57,7 @@ struct Worker {
     /// Closed after the connection, see [`open`].
     _file: File,
     keys: Arc<KeyIndex>,
+    grants: Arc<GrantIndex>,
     changed: watch::Sender<u64>,
     /// SQLite's counter of commits by others.
     data_version: i64,
@@ -68,23 +72,25 @@ impl Sqlite {
     /// [`StoreError::NotOurs`] for somebody else's; otherwise what SQLite or the system reports.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let (connection, file) = open(path.as_ref())?;
-        let keys = Arc::new(KeyIndex::default());
+        let (keys, grants) = (Arc::new(KeyIndex::default()), Arc::new(GrantIndex::default()));
         let changed = watch::Sender::new(0);
         let mut worker = Worker {
             connection,
             _file: file,
             keys: Arc::clone(&keys),
+            grants: Arc::clone(&grants),
             changed: changed.clone(),
             data_version: 0,
         };
         worker.data_version = worker.read_data_version()?;
         worker.reload_keys()?;
+        worker.reload_grants()?;
         let (jobs, queue) = sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || worker.run(&queue))
             .map_err(|error| StoreError::Io(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), keys, changed, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), keys, grants, changed, thread: Some(thread) })
     }
 
     fn send(&self, job: Job) -> Result<(), StoreError> {
@@ -140,6 +146,7 @@ impl Worker {
         let version = self.read_data_version()?;
         if version != self.data_version {
             self.reload_keys()?;
+            self.reload_grants()?;
             // After the reload: a reload that failed is tried again.
             self.data_version = version;
             self.bump();

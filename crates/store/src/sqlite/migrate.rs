@@ -8,7 +8,10 @@ use crate::StoreError;
 const APPLICATION_ID: u32 = 0x5074_636c;
 
 /// Number, name and statements of each migration, in order without gaps.
-const MIGRATIONS: &[(u32, &str, &str)] = &[(1, "first", include_str!("../migrations/0001_first.sql"))];
+const MIGRATIONS: &[(u32, &str, &str)] = &[
+    (1, "first", include_str!("../migrations/0001_first.sql")),
+    (2, "grants_and_quotas", include_str!("../migrations/0002_grants_and_quotas.sql")),
+];
 
 /// Refuses a database that another program made.
 pub(super) fn check_ours(connection: &Connection) -> Result<(), StoreError> {
