@@ -13,13 +13,13 @@ use portcullis_inspect::{InspectSettings, Inspector};
 use portcullis_mcp::json::{JsonLimits, View};
 use portcullis_mcp::jsonrpc::Message;
 use portcullis_mcp::schema::Schema;
-use portcullis_policy::{Policies, PolicySource, RequestContext, builtin_roles};
+use portcullis_policy::{Policies, PolicySource, RequestContext, Role, Rule, builtin_roles};
 use portcullis_proof::{Actor, Content, Decision, Entry, Output};
 
 use crate::payload::{Era, SIZES, TOOL, answer_parts, call, text};
 
 /// What is measured: name, and whether it depends on the size of the answer.
-const STAGES: [(&str, bool); 9] = [
+const STAGES: [(&str, bool); 11] = [
     ("parse the call", false),
     ("check the arguments", false),
     ("decide, remembered", false),
@@ -29,6 +29,8 @@ const STAGES: [(&str, bool); 9] = [
     ("parse the answer", true),
     ("inspect the answer, quick", true),
     ("digest of the answer", true),
+    ("decide of 200, remembered", false),
+    ("decide of 200, by the time", false),
 ];
 
 /// Runs that are counted, after one that is not: it fills what is remembered between calls.
@@ -153,6 +155,8 @@ fn work(stage: usize, size: usize) -> Result<Box<dyn FnMut()>> {
         8 => Box::new(move || {
             black_box(Digest::of(black_box(&answer)));
         }),
+        9 => decide_of_many(&limits, false)?,
+        10 => decide_of_many(&limits, true)?,
         _ => bail!("there is no stage {stage}"),
     })
 }
@@ -174,12 +178,41 @@ fn arguments(request: &Bytes, limits: &Limits) -> Result<Box<dyn FnMut()>> {
 }
 
 fn decide(limits: &Limits) -> Result<Box<dyn FnMut()>> {
-    let source = PolicySource { roles: builtin_roles(), cedar: Vec::new() };
+    let source = PolicySource { roles: builtin_roles(), ..PolicySource::default() };
     let Ok(policies) = Policies::compile(&source, limits) else { bail!("the built-in roles do not compile") };
     let (caller, target) = (caller(), target());
     Ok(Box::new(move || {
-        let context =
-            RequestContext { now: Timestamp(1_800_000_000_000), source_ip: None, era: "2025-11-25" };
+        let context = RequestContext::new(Timestamp(1_800_000_000_000), "2025-11-25");
+        drop(black_box(policies.decide(black_box(&caller), Action::CallTool, &target, None, &context)));
+    }))
+}
+
+/// 200 policies in 50 roles, of which the caller has two; where one asks for the time, nothing is remembered.
+fn decide_of_many(limits: &Limits, by_time: bool) -> Result<Box<dyn FnMut()>> {
+    let mut roles = Vec::new();
+    for role in 0..50 {
+        let names = [format!("tool{role}_*"), format!("read{role}"), TOOL.to_owned(), format!("{role}-list")];
+        let rule = |name: String| -> Result<Rule> {
+            let items = vec![name.parse().context("a pattern")?];
+            Ok(Rule {
+                actions: vec![Action::CallTool],
+                kinds: vec![TargetKind::Tool],
+                items,
+                ..Rule::permit()
+            })
+        };
+        let rules = names.into_iter().map(rule).collect::<Result<Vec<_>>>()?;
+        roles.push(Role { name: format!("role{role}"), doc: None, inherits: Vec::new(), rules });
+    }
+    let timed = "forbid (principal in Role::\"role7\", action, resource) when { context.hour == 99 };";
+    let cedar = if by_time { vec![("timed.cedar".to_owned(), timed.to_owned())] } else { Vec::new() };
+    let source = PolicySource { roles, cedar, ..PolicySource::default() };
+    let Ok(policies) = Policies::compile(&source, limits) else { bail!("the 200 policies do not compile") };
+    let roles = Arc::from(["role7".to_owned(), "role8".to_owned()]);
+    let (caller, target) = (Caller { roles, ..caller() }, target());
+    let context = RequestContext::new(Timestamp(1_800_000_000_000), "2025-11-25");
+    ensure!(policies.decide(&caller, Action::CallTool, &target, None, &context).is_allowed());
+    Ok(Box::new(move || {
         drop(black_box(policies.decide(black_box(&caller), Action::CallTool, &target, None, &context)));
     }))
 }

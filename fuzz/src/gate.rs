@@ -36,7 +36,7 @@ pub fn url(data: &[u8]) {
 /// A policy text compiles or says where it is wrong; what compiles prints as Cedar and has a digest.
 pub fn policy(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let source = PolicySource { roles: Vec::new(), cedar: vec![("fuzz.cedar".into(), text.into())] };
+    let source = PolicySource { cedar: vec![("fuzz.cedar".into(), text.into())], ..PolicySource::default() };
     match Policies::compile(&source, &Limits::default()) {
         Ok(policies) => {
             let again = Policies::compile(&source, &Limits::default()).expect("the same text compiles again");
@@ -274,7 +274,7 @@ mod tests {
         assert!(parse_url(std::str::from_utf8(&seed("url/plain")).unwrap(), &policy).is_ok());
         for file in ["policy/permit", "policy/sets"] {
             let text = String::from_utf8(seed(file)).unwrap();
-            let source = PolicySource { roles: Vec::new(), cedar: vec![(file.into(), text)] };
+            let source = PolicySource { cedar: vec![(file.into(), text)], ..PolicySource::default() };
             assert_eq!(Policies::compile(&source, &Limits::default()).err(), None, "{file}");
         }
         let inspector = Inspector::new(&InspectSettings::default()).unwrap();

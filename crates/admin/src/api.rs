@@ -3,6 +3,7 @@
 
 mod control;
 mod definitions;
+mod grants;
 mod keys;
 mod ledger;
 mod openapi;
@@ -22,6 +23,7 @@ pub use self::{
         Change, Definition, DefinitionDiff, DefinitionList, DefinitionQuery, DefinitionRow,
         DefinitionVerdict, Judged,
     },
+    grants::{CreateGrant, Grant, GrantList, QuotaList, QuotaState},
     keys::{CreateKey, CreatedKey, Key, KeyList},
     ledger::{CheckpointNote, EntryList, EntryQuery, LedgerEntry, ProofText},
     openapi::document as openapi_document,
@@ -172,6 +174,14 @@ endpoints! {
     POST "/v1/keys" create_key(body CreateKey) Token -> CreatedKey;
     /// Revokes an API key, with effect on the next request.
     DELETE "/v1/keys/{id}" revoke_key(path) Token -> Key;
+    /// Roles that callers have or had for a time.
+    GET "/v1/grants" list_grants() Token -> GrantList;
+    /// Gives a caller a role for a time, with effect on the next request.
+    POST "/v1/grants" create_grant(body CreateGrant) Token -> Grant;
+    /// Revokes a grant, with effect on the next request.
+    DELETE "/v1/grants/{id}" revoke_grant(path) Token -> Grant;
+    /// What was used of each quota.
+    GET "/v1/quotas" list_quotas() Token -> QuotaList;
     /// Every server behind the gateway.
     GET "/v1/servers" list_servers() Token -> ServerList;
     /// Adds a server at run time.

@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc};
 
 use portcullis_core::{Clock, Limits, Secret};
 use portcullis_policy::Policies;
-use portcullis_store::{Keys, Ledger, Revisions};
+use portcullis_store::{Grants, Keys, Ledger, Revisions};
 use serde_json::Value;
 
-use crate::wire::wire;
+use crate::{api::QuotaState, wire::wire};
 
 /// A future of the control plane.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -87,6 +87,10 @@ pub struct AdminParts {
     pub ledger: Arc<dyn Ledger>,
     /// API keys.
     pub keys: Arc<dyn Keys>,
+    /// Roles for a time.
+    pub grants: Arc<dyn Grants>,
+    /// What was used of each quota.
+    pub quotas: Arc<dyn Fn() -> Pending<Vec<QuotaState>> + Send + Sync>,
     /// Definitions and run-time servers.
     pub revisions: Arc<dyn Revisions>,
     /// Makes an API key.

@@ -79,12 +79,14 @@ fn world() -> World {
     let options = FileLedgerOptions::new(folder.path().join("ledger"), key, Limits::default(), store.clone());
     let (ledger, _) = FileLedger::open(options).unwrap();
     let ledger = Arc::new(ledger);
-    let source = PolicySource { roles: builtin_roles(), cedar: Vec::new() };
+    let source = PolicySource { roles: builtin_roles(), ..PolicySource::default() };
     let policies = Arc::new(Policies::compile(&source, &Limits::default()).unwrap());
     let made = AtomicU64::new(0);
     let parts = AdminParts {
         ledger: ledger.clone(),
         keys: store.clone(),
+        grants: store.clone(),
+        quotas: Arc::new(|| Box::pin(async { Vec::new() })),
         revisions: store.clone(),
         fresh_key: Arc::new(move || {
             let id = format!("key{}", made.fetch_add(1, Ordering::Relaxed));

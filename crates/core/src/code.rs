@@ -154,6 +154,12 @@ codes! {
         "not allowed", "`portcullis policy explain` says which policy decided";
     PolicyError = "policy.error", Policy, Error, http 403 / 403, rpc 4039,
         "not allowed", "a policy failed to evaluate; `portcullis policy explain` names it";
+    PolicyFlow = "policy.flow", Policy, Warn, http 403 / 403, rpc 4035,
+        "this session has read private data and seen untrusted content, so it may not carry data out", "use another session; `flow` in portcullis.yaml and `labels` of servers decide it";
+    QuotaExceeded = "quota.exceeded", Policy, Info, http 429 / 429, rpc 4292,
+        "a quota is used up", "`portcullis quota list` shows the counts; `quotas` in portcullis.yaml sets them";
+    QuotaUnavailable = "quota.unavailable", Ours, Error, http 503 / 503, rpc 5034,
+        "the call cannot be counted and was therefore not made", "the database cannot be written; the log has the cause";
     RequestAccept = "request.accept", Client, Info, http 406 / 406, rpc -32600,
         "the client must accept application/json and text/event-stream", "set the Accept header";
     RequestCancelled = "request.cancelled", Client, Info, http 200 / 200, rpc 4990,

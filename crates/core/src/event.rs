@@ -48,6 +48,12 @@ events! {
     KeyCreated = "key.created",
     /// An API key was revoked.
     KeyRevoked = "key.revoked",
+    /// A caller was given a role for a time.
+    GrantCreated = "grant.created",
+    /// A caller was given a role for a time in an emergency; somebody should look at it.
+    GrantBreakGlass = "grant.break_glass",
+    /// A grant was revoked before its time.
+    GrantRevoked = "grant.revoked",
     /// A server was added at run time.
     ServerAdded = "server.added",
     /// A server was removed at run time.

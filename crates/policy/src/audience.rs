@@ -23,7 +23,7 @@ impl Policies {
     /// an address, a claim, arguments.
     #[must_use]
     pub fn audience(&self, caller: &Caller, target: &Target) -> Option<Audience> {
-        let slice = self.slices.of(&self.policies, caller, target).ok()?;
+        let slice = self.slices.of(&self.policies, &self.hierarchy, caller, target).ok()?;
         slice.is_constant().then(|| Audience {
             policies: self.digest(),
             kind: caller.kind,

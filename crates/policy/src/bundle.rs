@@ -12,13 +12,15 @@ use core::fmt;
 use cedar_policy::{Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint, Schema};
 use cedar_policy::{ValidationMode, ValidationWarning, Validator};
 use miette::Diagnostic;
-use portcullis_core::{Digest, Limits, Treatment};
+use portcullis_core::{Digest, Limits, Target, Treatment};
 
 use crate::{
     Effect, PolicySource, Role,
     cache::DecisionCache,
     compiled::Compiled,
     entities::Words,
+    hierarchy::Hierarchy,
+    labels::{Facts, Label, Labels},
     reads::{Reads, Source, weakened},
     render,
     slice::Slices,
@@ -58,6 +60,9 @@ pub struct Policies {
     pub(crate) policies: Vec<Compiled>,
     pub(crate) words: Words,
     pub(crate) slices: Slices,
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) facts: Facts,
+    paced: bool,
     pub(crate) cache: DecisionCache,
     digest: Digest,
 }
@@ -70,7 +75,12 @@ impl Policies {
     pub fn compile(source: &PolicySource, limits: &Limits) -> Result<Self, Vec<PolicyError>> {
         let words = Words::new().map_err(|error| alloc::vec![of_schema(&error.to_string())])?;
         let mut bench = Bench { words: &words, found: Vec::new(), errors: Vec::new() };
+        let (hierarchy, rings) = Hierarchy::of(&source.roles);
+        for (role, message, hint) in rings {
+            bench.fail(&format!("role `{role}`"), None, None, message, hint);
+        }
         bench.roles(&source.roles);
+        bench.flow(source);
         for (file, text) in &source.cedar {
             bench.file(file, text);
         }
@@ -81,7 +91,10 @@ impl Policies {
         if !errors.is_empty() {
             return Err(errors);
         }
+        let facts = Facts::new(source.servers.clone());
+        let around = [hierarchy.to_text(), facts.to_text()];
         let parts: Vec<&[u8]> = core::iter::once(Self::schema())
+            .chain(around.iter().map(String::as_str))
             .chain(found.iter().flat_map(|one| [one.id.as_str(), one.text.as_str()]))
             // Zero bytes cannot stand in either, so the parts cannot run together.
             .flat_map(|part| [part.as_bytes(), b"\0".as_slice()])
@@ -89,7 +102,8 @@ impl Policies {
         let digest = Digest::of_parts(&parts);
         let slices = Slices::new(&found);
         let cache = DecisionCache::new(limits.decision_cache_max);
-        Ok(Self { policies: found, words, slices, cache, digest })
+        let paced = found.iter().any(|one| one.text.contains("calls_last_minute"));
+        Ok(Self { paced, policies: found, words, slices, hierarchy, facts, cache, digest })
     }
 
     /// SHA-256 of the schema and every policy, for ledger entries and approvals.
@@ -102,6 +116,32 @@ impl Policies {
     #[must_use]
     pub const fn schema() -> &'static str {
         include_str!("portcullis.cedarschema")
+    }
+
+    /// The version of the schema: it grows with every change that a policy can notice.
+    pub const SCHEMA_VERSION: u32 = 2;
+
+    /// The labels that the operator gave what is aimed at.
+    #[must_use]
+    pub fn labels(&self, target: &Target) -> Labels {
+        self.facts.labels(target)
+    }
+
+    /// What one use of it costs, in units that the operator chose.
+    #[must_use]
+    pub fn cost(&self, target: &Target) -> u64 {
+        self.facts.cost(target)
+    }
+
+    /// Whether a policy reads how many calls the caller has made.
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        self.paced
+    }
+
+    /// Whether a policy is the flow rule of a server.
+    pub(crate) fn is_flow(&self, id: &str) -> bool {
+        self.policies.iter().any(|one| one.id == id && one.file == FLOW)
     }
 
     /// Every policy as Cedar text, the roles compiled, for people to read.
@@ -128,6 +168,9 @@ impl Policies {
     }
 }
 
+/// Where the flow rule stands, in place of a file.
+const FLOW: &str = "flow rule";
+
 /// Where policies are put together and mistakes collected.
 struct Bench<'a> {
     words: &'a Words,
@@ -153,6 +196,18 @@ impl Bench<'_> {
                         self.fail(&file, None, Some(id), error.to_string(), "please report it with the rule");
                     }
                 }
+            }
+        }
+    }
+
+    /// Only where something carries data out: where nothing does, decisions depend on nothing seen before.
+    fn flow(&mut self, source: &PolicySource) {
+        let servers = source.servers.iter().filter(|(_, facts)| facts.any(Label::WritesExternal));
+        for (server, _) in servers.filter(|_| !source.flow_off) {
+            let id = render::flow_id(server);
+            match Policy::parse(Some(PolicyId::new(&id)), render::flow(server)) {
+                Ok(policy) => self.add(policy, FLOW, None, None),
+                Err(error) => self.fail(FLOW, None, Some(id), error.to_string(), "please report it"),
             }
         }
     }

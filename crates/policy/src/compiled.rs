@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, string::String};
 
-use cedar_policy::Policy;
+use cedar_policy::{ActionConstraint, Policy, PrincipalConstraint, ResourceConstraint};
 use portcullis_core::Treatment;
 
 use crate::{Effect, reads::Reads};
@@ -30,4 +30,15 @@ pub(crate) struct Compiled {
     pub(crate) some_arguments: Option<Policy>,
     /// Without what it asks of arguments and claims.
     pub(crate) some_values: Option<Policy>,
+}
+
+impl Compiled {
+    /// Whether it applies to everybody and everything.
+    pub(crate) fn is_unconditional(&self) -> bool {
+        let policy = &self.policy;
+        !policy.has_non_scope_constraint()
+            && matches!(policy.principal_constraint(), PrincipalConstraint::Any)
+            && matches!(policy.action_constraint(), ActionConstraint::Any)
+            && matches!(policy.resource_constraint(), ResourceConstraint::Any)
+    }
 }

@@ -45,7 +45,7 @@ impl Policies {
         if let Some(decision) = self.cache.get(caller, action, target) {
             return decision;
         }
-        let slice = match self.slices.of(&self.policies, caller, target) {
+        let slice = match self.slices.of(&self.policies, &self.hierarchy, caller, target) {
             Ok(slice) => slice,
             Err(error) => return Arc::new(unspeakable(&error)),
         };
@@ -83,12 +83,12 @@ impl Policies {
         target: &Target,
         context: &RequestContext<'_>,
     ) -> bool {
-        let slice = match self.slices.of(&self.policies, caller, target) {
+        let slice = match self.slices.of(&self.policies, &self.hierarchy, caller, target) {
             Ok(slice) => slice,
             Err(_) => return false,
         };
         let Some(listing) = &slice.listing else {
-            return self.decide(caller, action, target, None, context).is_allowed();
+            return is_shown(&self.decide(caller, action, target, None, context));
         };
         if out_of_reach(caller, action, target).is_some() {
             return false;
@@ -98,7 +98,7 @@ impl Policies {
             Ok(question) => {
                 // Only claims can be confused here, and then every call is refused.
                 self.confused(&slice, &question, caller).next().is_none()
-                    && self.answer(listing, &question).is_allowed()
+                    && is_shown(&self.answer(listing, &question))
             }
         }
     }
@@ -132,7 +132,7 @@ impl Policies {
         arguments: Option<Arguments<'_>>,
         context: &RequestContext<'_>,
     ) -> Result<Question, Unspeakable> {
-        let mut entities = self.words.entities(caller, target, reads.principal)?;
+        let mut entities = self.words.entities(caller, target, reads, (&self.hierarchy, &self.facts))?;
         let mut values = Value::Null;
         if reads.any_of(Source::Arguments) {
             if let Some(arguments) = arguments {
@@ -144,7 +144,7 @@ impl Policies {
             let claims = claims(caller);
             entities.extend(self.words.bags(Source::Claims, &claims, &reads.values)?);
         }
-        let context = if reads.context { self.words.context(context)? } else { Context::empty() };
+        let context = if reads.context { self.words.context(caller, context)? } else { Context::empty() };
         let request = Request::new(
             self.words.caller(caller),
             self.words.action(action),
@@ -204,7 +204,9 @@ impl Policies {
             }
             cedar_policy::Decision::Deny => {
                 let reason = format!("forbidden by `{}`", policies.join("`, `"));
-                refused(Code::PolicyDenied, policies, reason)
+                // Who could get an approval should know that nothing else stands in the way.
+                let flow = policies.iter().all(|id| self.is_flow(id));
+                refused(if flow { Code::PolicyFlow } else { Code::PolicyDenied }, policies, reason)
             }
         }
     }
@@ -222,6 +224,11 @@ impl Policies {
     }
 }
 
+/// What only the flow rule forbids is shown: it may be used in another session, or once somebody approves.
+fn is_shown(decision: &Decision) -> bool {
+    decision.is_allowed() || decision.code == Some(Code::PolicyFlow)
+}
+
 /// Whether `policy` alone applies, or fails.
 pub(crate) fn fits(policy: &Policy, question: &Question) -> bool {
     let Ok(set) = PolicySet::from_policies([policy.clone()]) else { return true };
@@ -229,7 +236,7 @@ pub(crate) fn fits(policy: &Policy, question: &Question) -> bool {
     response.diagnostics().reason().next().is_some() || response.diagnostics().errors().next().is_some()
 }
 
-fn out_of_reach(caller: &Caller, action: Action, target: &Target) -> Option<Decision> {
+pub(crate) fn out_of_reach(caller: &Caller, action: Action, target: &Target) -> Option<Decision> {
     if !caller.servers.reaches(&target.server) {
         let reason = format!("the credential does not reach server `{}`", target.server);
         return Some(refused(Code::PolicyDenied, Vec::new(), reason));

@@ -16,7 +16,9 @@ use serde_json::Value;
 
 use crate::{
     RequestContext,
-    reads::{Read, Sort, Source},
+    hierarchy::Hierarchy,
+    labels::{Facts, Labels},
+    reads::{Read, Reads, Sort, Source},
 };
 
 /// The entity types and actions of the schema, parsed once.
@@ -94,7 +96,30 @@ impl Words {
 
     /// Whether a literal of a policy is a caller.
     pub(crate) fn is_caller(&self, literal: &EntityUid) -> bool {
-        [&self.user, &self.service, &self.anonymous].contains(&literal.type_name())
+        self.caller_kind(literal).is_some()
+    }
+
+    /// The kind of caller that a literal of a policy is, if it is one.
+    pub(crate) fn caller_kind(&self, literal: &EntityUid) -> Option<CallerKind> {
+        let kinds = [
+            (&self.user, CallerKind::User),
+            (&self.service, CallerKind::Service),
+            (&self.anonymous, CallerKind::Anonymous),
+        ];
+        kinds.into_iter().find(|(name, _)| *name == literal.type_name()).map(|(_, kind)| kind)
+    }
+
+    /// The thing on a server that a literal of a policy is, if it is one.
+    pub(crate) fn item(&self, literal: &EntityUid) -> Option<(TargetKind, String)> {
+        let kinds = [
+            (&self.tool, TargetKind::Tool),
+            (&self.prompt, TargetKind::Prompt),
+            (&self.resource, TargetKind::Resource),
+            (&self.template, TargetKind::Template),
+        ];
+        let (_, kind) = kinds.into_iter().find(|(name, _)| *name == literal.type_name())?;
+        let (_, name) = literal.id().unescaped().split_once('/')?;
+        Some((kind, name.to_string()))
     }
 
     /// The server that a resource literal of a policy lies on, or is.
@@ -109,33 +134,35 @@ impl Words {
         Some(server.replace("~1", "/").replace("~0", "~"))
     }
 
-    /// Caller and target. `attributes` leaves the caller's out where no policy reads them.
+    /// Caller and target, with the attributes that a policy reads.
     pub(crate) fn entities(
         &self,
         caller: &Caller,
         target: &Target,
-        attributes: bool,
+        reads: &Reads,
+        (hierarchy, facts): (&Hierarchy, &Facts),
     ) -> Result<Vec<Entity>, Unspeakable> {
-        let roles = caller.roles.iter().map(|role| self.role(role));
+        let roles = hierarchy.all(&caller.roles).map(|role| self.role(role));
         let who = self.caller(caller);
-        let caller = if attributes {
+        let caller = if reads.principal {
             Entity::new_with_tags(who, self.caller_attributes(caller), roles, [])?
         } else {
             Entity::new_no_attrs(who, roles.collect())
         };
-        let text = |value: &str| RestrictedExpression::new_string(value.to_string());
         let mut attributes = alloc::vec![("server".to_string(), text(&target.server))];
         let mut parents = Vec::new();
         if let Some((_, name)) = &target.item {
             attributes.push(("name".to_string(), text(name)));
             parents.push(uid(&self.server, &target.server));
         }
+        if reads.facts {
+            attributes.extend(told(target, facts));
+        }
         let target = Entity::new_with_tags(self.target(target), attributes, parents, [])?;
         Ok(alloc::vec![caller, target])
     }
 
     fn caller_attributes(&self, caller: &Caller) -> Vec<(String, RestrictedExpression)> {
-        let text = |value: &str| RestrictedExpression::new_string(value.to_string());
         let proof = match &caller.proof {
             Proof::Anonymous => "anonymous",
             Proof::ApiKey { key_id: _ } => "api_key",
@@ -150,6 +177,7 @@ impl Words {
             ("proof".to_string(), text(proof)),
             ("scopes".to_string(), scopes),
             ("claims".to_string(), self.values(Source::Claims)),
+            ("actors".to_string(), texts(actors(caller))),
         ]
     }
 
@@ -180,17 +208,85 @@ impl Words {
     }
 
     /// The context of a request.
-    pub(crate) fn context(&self, context: &RequestContext<'_>) -> Result<Context, Unspeakable> {
+    pub(crate) fn context(
+        &self,
+        caller: &Caller,
+        context: &RequestContext<'_>,
+    ) -> Result<Context, Unspeakable> {
+        let number = |value: u64| RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX));
+        let hours = context.now.seconds() / 3_600;
         let mut pairs = alloc::vec![
+            ("hour".to_string(), number(hours % 24)),
+            // 1970 began on a Thursday.
+            ("weekday".to_string(), number((hours / 24 + 3) % 7 + 1)),
+            ("seen".to_string(), names(context.seen)),
+            ("calls_last_minute".to_string(), number(context.calls_last_minute)),
+            ("strength".to_string(), number(strength(&caller.proof))),
             ("now".to_string(), RestrictedExpression::new_datetime(context.now.to_string())),
             ("revision".to_string(), RestrictedExpression::new_string(context.era.to_string())),
             ("arguments".to_string(), self.values(Source::Arguments)),
         ];
+        if let Some(age) = authenticated_s(caller).map(|at| context.now.seconds().saturating_sub(at)) {
+            pairs.push(("auth_age_s".to_string(), number(age)));
+        }
         if let Some(address) = context.source_ip {
             pairs.push(("source_ip".to_string(), RestrictedExpression::new_ip(address.to_string())));
         }
         Ok(Context::from_pairs(pairs)?)
     }
+}
+
+fn text(value: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(value.to_string())
+}
+
+fn texts<'a>(values: impl IntoIterator<Item = &'a str>) -> RestrictedExpression {
+    RestrictedExpression::new_set(values.into_iter().map(text))
+}
+
+fn names(labels: Labels) -> RestrictedExpression {
+    texts(labels.iter().map(crate::Label::name))
+}
+
+/// What the operator says about a target.
+fn told(target: &Target, facts: &Facts) -> Vec<(String, RestrictedExpression)> {
+    let mut out = Vec::new();
+    if target.item.is_some() {
+        out.push(("labels".to_string(), names(facts.labels(target))));
+    }
+    let Some(facts) = facts.of(target) else { return out };
+    for (key, value) in [("environment", &facts.environment), ("region", &facts.region)] {
+        out.extend(value.as_ref().map(|value| (key.to_string(), text(value))));
+    }
+    out
+}
+
+/// How hard the proof is to steal: nothing, a secret that is sent, a statement that ends soon, a key that is never sent.
+const fn strength(proof: &Proof) -> u64 {
+    match proof {
+        Proof::Anonymous => 0,
+        Proof::ApiKey { key_id: _ } => 1,
+        Proof::Introspected { issuer: _, token: _ }
+        | Proof::Jwt { issuer: _, token: _ }
+        | Proof::Local { uid: _ } => 2,
+        Proof::Certificate { fingerprint: _ } => 3,
+    }
+}
+
+/// Parties that act for the caller, the nearest first (`act`, RFC 8693 section 4.1). Bounded like the token.
+fn actors(caller: &Caller) -> Vec<&str> {
+    let mut out = Vec::new();
+    let mut at = caller.claims.as_ref().and_then(|claims| claims.get("act"));
+    while let Some(actor) = at {
+        out.extend(actor.get("sub").and_then(Value::as_str));
+        at = actor.get("act");
+    }
+    out
+}
+
+/// When the caller proved who it is, in seconds since 1970 (`auth_time`, OpenID Connect Core section 2).
+fn authenticated_s(caller: &Caller) -> Option<u64> {
+    caller.claims.as_ref()?.get("auth_time")?.as_u64()
 }
 
 /// All entities of a request, with their ancestors.

@@ -130,7 +130,7 @@ impl Policies {
             errors: Vec::new(),
             why_not: Vec::new(),
         };
-        let mut reads = Reads { context: true, principal: true, values: Vec::new() };
+        let mut reads = Reads { context: true, principal: true, facts: true, values: Vec::new() };
         self.policies.iter().for_each(|one| reads.merge(&one.reads));
         if let Ok(question) = self.question(&reads, caller, action, target, arguments, context) {
             for one in &self.policies {

@@ -164,6 +164,8 @@ pub(crate) struct Reads {
     pub(crate) context: bool,
     /// Any attribute of the caller.
     pub(crate) principal: bool,
+    /// What the operator says about the target.
+    pub(crate) facts: bool,
     /// Values of arguments and claims.
     pub(crate) values: Vec<Read>,
 }
@@ -186,6 +188,7 @@ impl Reads {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.context |= other.context;
         self.principal |= other.principal;
+        self.facts |= other.facts;
         self.values.extend(other.values.iter().cloned());
         self.values.sort();
         self.values.dedup();
@@ -252,6 +255,7 @@ impl Reads {
             ["context", "arguments", ..] => bag_misuse(Source::Arguments),
             ["principal", "claims", ..] => bag_misuse(Source::Claims),
             [variable, ..] => {
+                self.facts |= *variable == "resource" && !matches!(attribute, "server" | "name");
                 self.root(variable);
                 Ok(())
             }

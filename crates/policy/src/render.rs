@@ -8,7 +8,7 @@ use alloc::{
 
 use portcullis_core::TargetKind;
 
-use crate::{Effect, Pattern, Role, Rule, source::escaped};
+use crate::{Effect, Label, Pattern, Role, Rule, source::escaped};
 
 /// The id of the rule at `index` (from 0) of a role.
 pub(crate) fn rule_id(role: &str, index: usize) -> String {
@@ -51,6 +51,7 @@ pub(crate) fn rule(role: &Role, index: usize, rule: &Rule) -> String {
     if single.is_none() {
         conditions.extend(servers(&rule.servers));
     }
+    conditions.extend(environments(&rule.environments));
     conditions.extend(things(rule));
     if !conditions.is_empty() {
         out.push_str(&format!("\nwhen {{ {} }}", conditions.join(" && ")));
@@ -67,6 +68,15 @@ fn servers(patterns: &[Pattern]) -> Option<String> {
     alternatives(patterns, "resource.server")
 }
 
+fn environments(names: &[String]) -> Option<String> {
+    if names.is_empty() {
+        return None;
+    }
+    let one = |name: &String| format!("resource.environment == \"{}\"", escaped(name));
+    let names: Vec<String> = names.iter().map(one).collect();
+    Some(format!("resource has environment && ({})", names.join(" || ")))
+}
+
 /// What narrows a rule to things on a server. A permit of something on the server as a whole stays: whoever may use
 /// an item must be able to connect where the rule's actions say so. A forbid of items must not cut that.
 fn things(rule: &Rule) -> Option<String> {
@@ -75,15 +85,42 @@ fn things(rule: &Rule) -> Option<String> {
     let kinds = (!kinds.is_empty()).then(|| format!("({})", kinds.join(" || ")));
     let items =
         alternatives(&rule.items, "resource.name").map(|items| format!("resource has name && {items}"));
-    let both = match (kinds, items) {
-        (None, None) => return None,
-        (Some(one), None) | (None, Some(one)) => one,
-        (Some(kinds), Some(items)) => format!("{kinds} && {items}"),
-    };
+    let labels = labels(rule).map(|labels| format!("resource has labels && {labels}"));
+    let parts: Vec<String> = [kinds, items, labels].into_iter().flatten().collect();
+    if parts.is_empty() {
+        return None;
+    }
+    let both = parts.join(" && ");
     Some(match rule.effect {
         Effect::Permit => format!("(resource is Server || ({both}))"),
         Effect::Forbid => both,
     })
+}
+
+fn labels(rule: &Rule) -> Option<String> {
+    let one = |label: Label| format!("resource.labels.contains(\"{}\")", label.name());
+    let labels: Vec<String> = rule.labels.iter().map(one).collect();
+    (!labels.is_empty()).then(|| format!("({})", labels.join(" || ")))
+}
+
+/// The id of the flow rule on a server.
+pub(crate) fn flow_id(server: &str) -> String {
+    format!("flow@{server}")
+}
+
+/// What keeps a session that has private data and has seen what strangers wrote from carrying data out of `server`.
+/// What the call itself does counts as done: it may read and write in one.
+pub(crate) fn flow(server: &str) -> String {
+    let mut out = String::new();
+    annotate(&mut out, "id", &flow_id(server));
+    out.push_str(&format!(
+        "forbid (\n  principal,\n  action == Action::\"call_tool\",\n  resource in Server::\"{}\"\n)\nwhen {{ \
+         resource has labels && resource.labels.contains(\"writes_external\") && \
+         (resource.labels.contains(\"reads_private\") || context.seen.contains(\"reads_private\")) && \
+         (resource.labels.contains(\"sees_untrusted\") || context.seen.contains(\"sees_untrusted\")) }};",
+        escaped(server)
+    ));
+    out
 }
 
 fn alternatives(patterns: &[Pattern], attribute: &str) -> Option<String> {

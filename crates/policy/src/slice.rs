@@ -16,6 +16,7 @@ use portcullis_core::{Caller, Target};
 use crate::{
     Effect,
     compiled::Compiled,
+    hierarchy::Hierarchy,
     reads::{Reads, Source},
 };
 
@@ -93,11 +94,12 @@ impl Slices {
     pub(crate) fn of(
         &self,
         policies: &[Compiled],
+        hierarchy: &Hierarchy,
         caller: &Caller,
         target: &Target,
     ) -> Result<Arc<Slice>, Box<PolicySetError>> {
         let mut roles: Vec<usize> =
-            caller.roles.iter().filter_map(|role| self.roles.binary_search(role).ok()).collect();
+            hierarchy.all(&caller.roles).filter_map(|role| self.roles.binary_search(role).ok()).collect();
         roles.sort_unstable();
         roles.dedup();
         let server = self.servers.binary_search_by(|known| known.as_str().cmp(&target.server)).ok();
@@ -105,8 +107,9 @@ impl Slices {
         if let Some(slice) = self.made.load().get(&key) {
             return Ok(slice.clone());
         }
+        let held = |role: &String| self.roles.binary_search(role).is_ok_and(|at| key.0.contains(&at));
         let fits = |one: &Compiled| {
-            one.role.as_ref().is_none_or(|role| caller.roles.contains(role))
+            one.role.as_ref().is_none_or(held)
                 && one.server.as_ref().is_none_or(|server| **server == *target.server)
         };
         let members = (0..).zip(policies).filter(|(_, one)| fits(one)).map(|(index, _)| index).collect();

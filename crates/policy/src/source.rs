@@ -1,6 +1,7 @@
 //! What an operator writes: roles with rules, and Cedar files. `bundle.rs` compiles them.
 
 use alloc::{
+    collections::BTreeMap,
     string::{String, ToString},
     vec,
     vec::Vec,
@@ -8,6 +9,8 @@ use alloc::{
 use core::{fmt, str::FromStr};
 
 use portcullis_core::{Action, TargetKind};
+
+use crate::{Labels, ServerFacts};
 
 /// What a rule does when it fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,6 +106,15 @@ impl Pattern {
         }
     }
 
+    /// A text that it matches, for questions about what it names.
+    pub(crate) fn example(&self) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Any => "…".to_string(),
+            Piece::Text(text) => text.clone(),
+        };
+        self.0.iter().map(piece).collect()
+    }
+
     /// Whether it matches everything.
     pub(crate) fn is_any(&self) -> bool {
         self.0 == [Piece::Any]
@@ -135,6 +147,11 @@ impl fmt::Display for Pattern {
     }
 }
 
+/// The pattern that matches `text` and nothing else.
+pub(crate) fn literal_pattern(text: &str) -> Pattern {
+    Pattern(vec![Piece::Text(text.to_string())])
+}
+
 /// `text` escaped for the inside of a Cedar string literal.
 pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -163,6 +180,10 @@ pub struct Rule {
     pub items: Vec<Pattern>,
     /// Which kinds of things; empty means all. Narrows as `items` does.
     pub kinds: Vec<TargetKind>,
+    /// Labels of which a thing must have one; none means all things. Narrows as `items` does.
+    pub labels: Labels,
+    /// Environments of servers; empty means all.
+    pub environments: Vec<String>,
     /// Detectors whose finds in answers are masked; only with `permit`.
     pub mask: Vec<String>,
     /// Detectors whose finds in answers refuse the answer; only with `permit`.
@@ -179,6 +200,8 @@ impl Rule {
             servers: Vec::new(),
             items: Vec::new(),
             kinds: Vec::new(),
+            labels: Labels::NONE,
+            environments: Vec::new(),
             mask: Vec::new(),
             refuse: Vec::new(),
         }
@@ -198,6 +221,8 @@ pub struct Role {
     pub name: String,
     /// What it is for.
     pub doc: Option<String>,
+    /// Roles that it contains: whoever has this one has them as well.
+    pub inherits: Vec<String>,
     /// What it allows and refuses.
     pub rules: Vec<Rule>,
 }
@@ -209,6 +234,10 @@ pub struct PolicySource {
     pub roles: Vec<Role>,
     /// Cedar files: name and text.
     pub cedar: Vec<(String, String)>,
+    /// What is said about servers, by configured name.
+    pub servers: BTreeMap<String, ServerFacts>,
+    /// Let calls through that the flow rule would refuse.
+    pub flow_off: bool,
 }
 
 /// The roles that exist unless configuration defines roles of the same names.
@@ -231,6 +260,7 @@ pub fn builtin_roles() -> Vec<Role> {
     let role = |name: &str, doc: &str, actions| Role {
         name: name.to_string(),
         doc: Some(doc.to_string()),
+        inherits: Vec::new(),
         rules: vec![Rule { actions, ..Rule::permit() }],
     };
     vec![

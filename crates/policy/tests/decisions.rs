@@ -9,8 +9,7 @@ use portcullis_core::{
 use portcullis_policy::{Effect, Pattern, Policies, PolicySource, RequestContext, Role, Rule, builtin_roles};
 use serde_json::{Value, json};
 
-const CONTEXT: RequestContext<'static> =
-    RequestContext { now: Timestamp(1_763_800_000_000), source_ip: None, era: "2026-07-28" };
+const CONTEXT: RequestContext<'static> = RequestContext::new(Timestamp(1_763_800_000_000), "2026-07-28");
 
 fn caller(id: &str, roles: &[&str]) -> Caller {
     Caller {
@@ -39,7 +38,7 @@ fn server(name: &str) -> Target {
 
 fn compile(roles: Vec<Role>, cedar: &str) -> Policies {
     let cedar = vec![("extra.cedar".to_owned(), cedar.to_owned())];
-    match Policies::compile(&PolicySource { roles, cedar }, &Limits::default()) {
+    match Policies::compile(&PolicySource { roles, cedar, ..PolicySource::default() }, &Limits::default()) {
         Ok(policies) => policies,
         Err(errors) => panic!("{errors:#?}"),
     }
@@ -48,7 +47,9 @@ fn compile(roles: Vec<Role>, cedar: &str) -> Policies {
 fn mistakes(roles: Vec<Role>, cedar: &str) -> Vec<String> {
     let cedar = vec![("extra.cedar".to_owned(), cedar.to_owned())];
     let errors =
-        Policies::compile(&PolicySource { roles, cedar }, &Limits::default()).err().unwrap_or_default();
+        Policies::compile(&PolicySource { roles, cedar, ..PolicySource::default() }, &Limits::default())
+            .err()
+            .unwrap_or_default();
     for error in &errors {
         assert!(!error.hint.is_empty(), "{error}");
     }
@@ -70,7 +71,7 @@ fn call(policies: &Policies, arguments: &Value) -> Option<Code> {
 }
 
 fn role(name: &str, rules: Vec<Rule>) -> Role {
-    Role { name: name.to_owned(), doc: None, rules }
+    Role { name: name.to_owned(), doc: None, inherits: Vec::new(), rules }
 }
 
 fn patterns(texts: &[&str]) -> Vec<Pattern> {
@@ -394,7 +395,7 @@ fn a_remembered_decision_answers_nobody_else() {
         ("permit (principal in Role::\"r\", action, resource);", &one, &lesser),
     ] {
         let cedar = vec![("x".to_owned(), cedar.to_owned())];
-        let source = PolicySource { roles: vec![role("r", Vec::new())], cedar };
+        let source = PolicySource { roles: vec![role("r", Vec::new())], cedar, ..PolicySource::default() };
         let limits = Limits { decision_cache_max: 1, ..Limits::default() };
         let policies = Policies::compile(&source, &limits).unwrap();
         let target = tool("s", "t");
@@ -496,7 +497,7 @@ fn the_digest_names_the_policies() {
     assert_eq!(a.digest(), compile(builtin_roles(), "").digest());
     assert_ne!(a.digest(), b.digest());
     assert!(b.to_cedar().contains("principal in Role::\"reader\""));
-    let again = PolicySource { roles: Vec::new(), cedar: Vec::new() };
+    let again = PolicySource::default();
     assert_ne!(a.digest(), Policies::compile(&again, &Limits::default()).unwrap().digest());
 }
 

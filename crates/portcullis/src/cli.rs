@@ -7,6 +7,7 @@ mod client;
 mod confine;
 mod doctor;
 mod export;
+mod grants;
 mod import;
 mod keys;
 mod policy;
@@ -83,9 +84,15 @@ pub(crate) enum Command {
     /// Tools, prompts, resources and templates: what servers offer, and what is approved
     #[command(subcommand)]
     Tool(tools::Tool),
-    /// Policies: check them, ask who may do what and why
+    /// Policies: check, test and compare them, ask who may do what and why
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Roles for a time: give, list, revoke
+    #[command(subcommand)]
+    Grant(grants::Grant),
+    /// What was used of each quota
+    #[command(subcommand)]
+    Quota(grants::Quota),
     /// The ledger: watch, search, verify, prove
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -134,6 +141,8 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Server(command) => servers::carry_out(&common, command, &output),
         Command::Tool(command) => tools::carry_out(&common, command, &output),
         Command::Policy(command) => policy::carry_out(&common, command, &output),
+        Command::Grant(command) => grants::carry_out(&common, command, &output),
+        Command::Quota(command) => grants::quotas(&common, &command, &output),
         Command::Audit(command) => audit::carry_out(&common, command, &output),
         Command::Doctor(options) => return doctor::doctor(&common, &options, &output),
         Command::Export(options) => export::export(&common, &options, &output),

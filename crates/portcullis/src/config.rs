@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod decode;
+mod governance;
 mod identities;
 mod insert;
 mod mapping;
@@ -170,9 +171,40 @@ impl Config {
         Err(mistakes)
     }
 
+    /// Claims that some issuer lets policies read.
+    pub(crate) fn claims(&self) -> BTreeSet<String> {
+        self.settings.identities.jwt.iter().flat_map(|jwt| &jwt.claims).cloned().collect()
+    }
+
     /// Folder for database, ledger and generated secrets.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.settings.data.clone().unwrap_or_else(|| self.base.join("portcullis-data"))
+    }
+}
+
+/// YAML without places, for files that are no configuration: the words `true`, `false`, `null` and numbers mean what they
+/// do in JSON unless they are quoted.
+///
+/// # Errors
+/// What is wrong with its form.
+pub(crate) fn to_json(text: &str) -> Result<serde_json::Value, Vec<ConfigMistake>> {
+    Ok(json_of(&yaml::parse(text)?))
+}
+
+fn json_of(node: &Node) -> serde_json::Value {
+    use serde_json::Value;
+    match &node.value {
+        yaml::Value::Null => Value::Null,
+        yaml::Value::List(items) => items.iter().map(json_of).collect(),
+        yaml::Value::Map(pairs) => {
+            pairs.iter().map(|(key, value)| (key.text.clone(), json_of(value))).collect()
+        }
+        yaml::Value::Scalar { text, plain } => {
+            let read = serde_json::from_str::<Value>(text)
+                .ok()
+                .filter(|value| *plain && matches!(value, Value::Null | Value::Bool(_) | Value::Number(_)));
+            read.unwrap_or_else(|| Value::String(text.clone()))
+        }
     }
 }
 

@@ -6,7 +6,9 @@ mod compile;
 mod convert;
 mod groups;
 mod health;
+mod judge;
 mod own_tls;
+mod quotas;
 mod reload;
 mod sandbox;
 mod start;
@@ -37,7 +39,8 @@ use crate::{
 };
 
 pub(crate) use self::{
-    compile::{check, with_variables},
+    compile::with_variables,
+    judge::{check, source},
     sandbox::OURSELVES,
     telemetry::LEDGER_METRICS,
     world::{SystemClock, SystemEntropy},

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use portcullis_core::{Caller, Clock, Code, Entropy, Level, Limits, Refusal};
 use portcullis_mcp::jsonrpc::Message;
 use portcullis_store::Ledger;
+use portcullis_usage::{Charged, Usage};
 
 use crate::{
     bridge::Bridge,
@@ -16,7 +17,7 @@ use crate::{
     tasks::Tasks,
     throttle::{Counts, Hold, Rates},
     trace,
-    trail::Trail,
+    trail::{Measured, Trail},
 };
 
 /// The data plane of one node.
@@ -56,13 +57,21 @@ pub struct Gateway {
     pub server_streams: Counts,
     /// Calls without an outcome yet.
     pub running: Running,
+    /// What callers have used so far.
+    pub usage: Usage,
     /// Between clients of one era and servers of the other.
     pub bridge: Bridge,
 }
 
-/// What a call holds until its answer is out.
+/// What a call holds until its answer is out: its places among the running ones, and what its answer is charged to.
 #[derive(Debug, Default)]
-pub(crate) struct Held(pub(crate) Vec<Hold>);
+pub(crate) struct Held(pub(crate) Vec<Hold>, pub(crate) Charged);
+
+impl Held {
+    pub(crate) fn answered(&self, output: Option<Measured>) {
+        self.1.answer(output.map_or(0, |output| output.size));
+    }
+}
 
 impl Gateway {
     /// Counts a call that is over.
@@ -72,6 +81,9 @@ impl Gateway {
         self.metrics.call(server, trail.action, refusal);
         for (stage, us) in trail.spent_us() {
             self.metrics.stage(stage, us);
+        }
+        if let Some(shadow) = &trail.shadow {
+            self.metrics.shadow(shadow.allow);
         }
         self.metrics.done(trail.elapsed_us());
         for finding in &trail.findings {

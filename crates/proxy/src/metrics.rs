@@ -65,6 +65,8 @@ pub struct Metrics {
     in_flight: Gauge<i64, AtomicI64>,
     sessions: Gauge<i64, AtomicI64>,
     suppressed: Counter<u64, AtomicU64>,
+    /// Calls that the candidate would have decided the other way: allowed, refused.
+    shadows: [Counter<u64, AtomicU64>; 2],
 }
 
 /// Seconds, from 1 µs to 30 s, four buckets a decade where calls live.
@@ -115,7 +117,13 @@ impl Metrics {
             "Messages beyond a source's rate; the first of each run is in the ledger",
             suppressed.clone(),
         );
-        Self { calls, refusals, findings, stages, total, in_flight, sessions, suppressed }
+        let shadows = [Counter::default(), Counter::default()];
+        let [allowed, refused] = &shadows;
+        let allowing = "Calls that were refused and the candidate policy would have allowed";
+        registry.register("portcullis_shadow_allowed", allowing, allowed.clone());
+        let refusing = "Calls that were allowed and the candidate policy would have refused";
+        registry.register("portcullis_shadow_refused", refusing, refused.clone());
+        Self { calls, refusals, findings, stages, total, in_flight, sessions, suppressed, shadows }
     }
 
     /// A message was answered (`allowed`) or refused.
@@ -153,6 +161,16 @@ impl Metrics {
     /// The number of sessions.
     pub fn sessions(&self, now: usize) {
         self.sessions.set(i64::try_from(now).unwrap_or(i64::MAX));
+    }
+
+    /// The candidate policy would have decided the other way.
+    pub fn shadow(&self, allow: bool) {
+        let [allowed, refused] = &self.shadows;
+        if allow {
+            allowed.inc()
+        } else {
+            refused.inc()
+        };
     }
 
     /// A message beyond a source's rate was refused without an entry of its own.

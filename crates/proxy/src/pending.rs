@@ -53,6 +53,7 @@ impl Pending {
         error: Option<&'static str>,
     ) -> Result<(), Refusal> {
         let Some(Open { mut trail, held, run }) = self.settle() else { return Ok(()) };
+        held.answered(output);
         let outcome = Outcome { intent: self.intent, status, output, error, detail: self.detail };
         let gateway = Arc::clone(&self.gateway);
         let recording = async move {

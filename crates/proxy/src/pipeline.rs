@@ -116,6 +116,8 @@ impl Gateway {
                 throttle::charge_failure(self, &source_text);
             }
         })?;
+        let (caller, grants) = portcullis_usage::granted(&*self.usage.grants, caller, self.clock.now());
+        trail.grants = grants;
         trail.caller = Some(Arc::clone(&caller));
         held.0.push(trail.keep(Stage::Throttle, throttle::caller(self, &caller, rules))?);
         // After authentication: who proves nothing makes us hold no bytes, and a slow body counts as its caller's call.
@@ -132,9 +134,10 @@ impl Gateway {
             held.0.extend(trail.keep(Stage::Throttle, throttle::stream(self, &caller, server, rules))?);
         }
         let valid = trail.keep(Stage::Validate, validate::arguments(aimed, rules))?;
-        let permitted = authorize::call(self, &caller, valid, rules, &mut trail.policies);
+        let permitted = authorize::call(self, &caller, valid, rules, trail);
         let permitted = trail.keep(Stage::Authorize, permitted)?;
         trail.policies = permitted.policies().to_vec();
+        held.1 = trail.keep(Stage::Throttle, throttle::quota(self, &caller, trail, rules).await)?;
         let inspected = inspect::call(permitted, rules, &mut trail.findings);
         let inspected = trail.keep(Stage::Inspect, inspected)?;
         let recorded = record::intent(self, inspected, trail).await;

@@ -38,6 +38,7 @@ const FOR_THE_MODEL: &[Code] = &[
     Code::DefinitionUnreviewed,
     Code::PolicyDenied,
     Code::PolicyError,
+    Code::PolicyFlow,
     Code::ServerRequestDenied,
     Code::ServerRequestUrl,
 ];

@@ -11,6 +11,7 @@ use portcullis_core::{Digest, Limits, TargetKind};
 use portcullis_inspect::Inspector;
 use portcullis_mcp::json::JsonLimits;
 use portcullis_policy::{Policies, ScopeRules};
+use portcullis_usage::Quota;
 
 use crate::{
     aggregate::{self, Group},
@@ -48,6 +49,10 @@ pub struct Rules {
     pub auth: Arc<Authenticator>,
     /// Who may do what.
     pub policy: Arc<Policies>,
+    /// A candidate that decides beside it, without effect.
+    pub shadow: Option<Arc<Policies>>,
+    /// How much may be used.
+    pub quotas: Vec<Quota>,
     /// Detectors.
     pub inspector: Arc<Inspector>,
     /// Servers by name.

@@ -4,6 +4,7 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use portcullis_core::{Action, Caller, Clock, Digest, Event, Finding, Refusal, Target};
+use portcullis_policy::{Denial, Permit};
 use portcullis_proof::entry::{Actor, Content, Decision, Entry, Output};
 
 use crate::metrics::STAGES;
@@ -28,6 +29,30 @@ impl Measured {
     #[must_use]
     pub const fn entry(self, error: Option<&str>) -> Output<'_> {
         Output { digest: self.digest, size: self.size, error }
+    }
+}
+
+/// What a candidate policy says of a call, where it says the opposite of the policy in force.
+#[derive(Clone, Debug)]
+pub struct Shadow {
+    /// Whether it would have allowed it.
+    pub allow: bool,
+    policies: Vec<String>,
+}
+
+impl Shadow {
+    /// The candidate's decision.
+    #[must_use]
+    pub fn of(decided: Result<&Permit, &Denial>) -> Self {
+        match decided {
+            Ok(permit) => Self { allow: true, policies: permit.policies().to_vec() },
+            Err(denial) => Self { allow: false, policies: denial.policies.to_vec() },
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let effect = if self.allow { "allow" } else { "deny" };
+        serde_json::json!({ "effect": effect, "policies": self.policies })
     }
 }
 
@@ -58,6 +83,10 @@ pub struct Trail {
     pub trace: Option<String>,
     /// Policies that decided.
     pub policies: Vec<String>,
+    /// What the candidate policy says, where it says the opposite.
+    pub shadow: Option<Shadow>,
+    /// Grants that gave the caller roles.
+    pub grants: Vec<String>,
     /// Digest of the rules in force.
     pub rules: Option<Digest>,
     /// The message.
@@ -106,6 +135,8 @@ impl Trail {
             session: None,
             trace: None,
             policies: Vec::new(),
+            shadow: None,
+            grants: Vec::new(),
             rules: None,
             input: None,
             findings: Vec::new(),
@@ -148,6 +179,12 @@ impl Trail {
         entry.rules = self.rules;
         entry.input = self.input.map(|input| Content { digest: input.digest, size: input.size });
         entry.findings = &self.findings;
+        if let Some(shadow) = &self.shadow {
+            entry.data.insert("shadow", shadow.json());
+        }
+        if !self.grants.is_empty() {
+            entry.data.insert("grants", self.grants.as_slice().into());
+        }
         entry
     }
 

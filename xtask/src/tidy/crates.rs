@@ -27,13 +27,14 @@ const ORDER: &[(&str, &[&str])] = &[
     ("upstream", &["net", "mcp", "core"]),
     ("store", &["proof", "core"]),
     ("connect", &["net", "store", "proof", "core"]),
-    ("proxy", &["upstream", "connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"]),
+    ("usage", &["store", "policy", "core"]),
+    ("proxy", &["upstream", "usage", "connect", "store", "net", "proof", "policy", "inspect", "mcp", "core"]),
     ("admin", &["store", "net", "proof", "policy", "mcp", "core"]),
     (
         "portcullis",
         &[
-            "hosts", "proxy", "upstream", "admin", "connect", "store", "net", "proof", "policy", "inspect",
-            "mcp", "core",
+            "hosts", "proxy", "upstream", "usage", "admin", "connect", "store", "net", "proof", "policy",
+            "inspect", "mcp", "core",
         ],
     ),
     (

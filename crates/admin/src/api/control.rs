@@ -9,9 +9,10 @@ use portcullis_proof::{Actor, Entry};
 use serde_json::Value;
 
 use super::{
-    AddServer, Api, CheckpointNote, CreateKey, CreatedKey, Definition, DefinitionDiff, DefinitionList,
-    DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ExplainQuestion, Explained, Healthz, Judged,
-    Key, KeyList, ProofText, Reloaded, ServerChanged, ServerList, Status,
+    AddServer, Api, CheckpointNote, CreateGrant, CreateKey, CreatedKey, Definition, DefinitionDiff,
+    DefinitionList, DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ExplainQuestion, Explained,
+    Grant, GrantList, Healthz, Judged, Key, KeyList, ProofText, QuotaList, Reloaded, ServerChanged,
+    ServerList, Status,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -100,6 +101,22 @@ impl Api for Control {
 
     async fn revoke_key(&self, question: String) -> Result<Key, Problem> {
         self.end_key(&question).await
+    }
+
+    async fn list_grants(&self) -> Result<GrantList, Problem> {
+        self.grants().await
+    }
+
+    async fn create_grant(&self, question: CreateGrant) -> Result<Grant, Problem> {
+        self.new_grant(question).await
+    }
+
+    async fn revoke_grant(&self, question: String) -> Result<Grant, Problem> {
+        self.end_grant(&question).await
+    }
+
+    async fn list_quotas(&self) -> Result<QuotaList, Problem> {
+        self.quota_states().await
     }
 
     async fn list_servers(&self) -> Result<ServerList, Problem> {

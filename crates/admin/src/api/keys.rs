@@ -178,7 +178,7 @@ impl Control {
         Ok(CreatedKey { text: fresh.text.expose().clone(), key: view(&row, now) })
     }
 
-    fn check_roles(&self, roles: &[String]) -> Result<(), Problem> {
+    pub(super) fn check_roles(&self, roles: &[String]) -> Result<(), Problem> {
         let known = (self.parts.roles)();
         if roles.is_empty() {
             return Err(Problem::invalid("a key without a role may do nothing", "name at least one role"));

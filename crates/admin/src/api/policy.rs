@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use portcullis_core::{Action, Caller, CallerKind, Proof, Scope, Target, TargetKind};
+use portcullis_core::{Action, Caller, Proof, Scope, Target, TargetKind};
 use portcullis_policy::RequestContext;
 use portcullis_store::definitions;
 use serde_json::Value;
@@ -33,6 +33,14 @@ wire! { question
         arguments: Option<Value>,
         /// Protocol revision of the client.
         era: Option<String>,
+        /// `user` (the default), `service` or `anonymous`, of a made-up caller.
+        caller_kind: Option<String>,
+        /// When (RFC 3339, UTC); now when left out.
+        at: Option<String>,
+        /// Where from.
+        source_ip: Option<String>,
+        /// Labels of what the session has used before.
+        seen: Option<Vec<String>>,
     }
 }
 
@@ -55,7 +63,7 @@ impl Control {
         let arguments = question.arguments.clone().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         let lazily = || arguments.clone();
         let era = question.era.as_deref().unwrap_or("2025-11-25");
-        let context = RequestContext { now: self.parts.clock.now(), source_ip: None, era };
+        let context = self.context(&question, era)?;
         let policies = (self.parts.policies)();
         let explanation = policies.explain(&caller, action, &target, Some(&lazily), &context);
         let (allowed, text) = (explanation.allowed, explanation.to_string());
@@ -65,6 +73,26 @@ impl Control {
         let text =
             if reaches { text } else { format!("the key does not reach `{}`\n{text}", question.server) };
         Ok(Explained { allowed: allowed && reaches, text, explanation })
+    }
+
+    fn context<'a>(&self, question: &ExplainQuestion, era: &'a str) -> Result<RequestContext<'a>, Problem> {
+        let now = match question.at.as_deref() {
+            None => self.parts.clock.now(),
+            Some(text) => portcullis_policy::moment(text).ok_or_else(|| {
+                Problem::invalid(format!("`{text}` is not a time"), "write UTC like 2026-11-01T08:30:00Z")
+            })?,
+        };
+        let address = |text: &String| {
+            let wrong = || Problem::invalid(format!("`{text}` is not an address"), "write one like 10.1.2.3");
+            text.parse::<std::net::IpAddr>().map_err(|_| wrong())
+        };
+        let seen = portcullis_policy::labels_named(question.seen.as_deref().unwrap_or_default());
+        let hint = "write reads_private, sees_untrusted, writes_external or destructive";
+        Ok(RequestContext {
+            source_ip: question.source_ip.as_ref().map(address).transpose()?,
+            seen: seen.map_err(|message| Problem::invalid(message, hint))?,
+            ..RequestContext::new(now, era)
+        })
     }
 
     fn caller(&self, question: &ExplainQuestion) -> Result<Caller, Problem> {
@@ -101,9 +129,10 @@ impl Control {
         if id == "anonymous" {
             return Ok(Caller::anonymous(roles));
         }
+        let kind = portcullis_policy::kind_named(question.caller_kind.as_deref().unwrap_or("user"));
         Ok(Caller {
             id: id.into(),
-            kind: CallerKind::User,
+            kind: kind.map_err(|message| Problem::invalid(message, "leave it out for a person"))?,
             proof: Proof::Anonymous,
             roles,
             servers: Scope::All,

@@ -1,12 +1,16 @@
 //! From settings to what the other crates take.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use portcullis_core::TargetKind;
 use portcullis_policy as policy;
 
 use super::{
-    Config, ConfigMistake, Place, Rule,
+    Config, ConfigMistake, Place, Rule, Server,
+    governance::Flow,
     values::{DetectorName, PatternText},
 };
 
@@ -20,7 +24,10 @@ impl Config {
     ///
     /// # Errors
     /// Every file or folder that cannot be read.
-    pub(crate) fn policy_source(&self) -> Result<policy::PolicySource, Vec<ConfigMistake>> {
+    pub(crate) fn policy_source(
+        &self,
+        servers: &BTreeMap<String, Server>,
+    ) -> Result<policy::PolicySource, Vec<ConfigMistake>> {
         let declared = &self.settings.roles;
         let mut roles: Vec<policy::Role> =
             policy::builtin_roles().into_iter().filter(|role| !declared.contains_key(&role.name)).collect();
@@ -28,7 +35,8 @@ impl Config {
             let permits = role.allow.iter().flat_map(|rule| rules(policy::Effect::Permit, rule));
             let forbids = role.deny.iter().flat_map(|rule| rules(policy::Effect::Forbid, rule));
             let rules = permits.chain(forbids).collect();
-            roles.push(policy::Role { name: name.clone(), doc: role.description.clone(), rules });
+            let inherits = role.inherits.iter().map(|role| role.0.clone()).collect();
+            roles.push(policy::Role { name: name.clone(), doc: role.description.clone(), inherits, rules });
         }
         let mut cedar = Vec::new();
         let mut mistakes = Vec::new();
@@ -52,7 +60,10 @@ impl Config {
                 }
             }
         }
-        if mistakes.is_empty() { Ok(policy::PolicySource { roles, cedar }) } else { Err(mistakes) }
+        let servers = servers.iter().map(|(name, server)| (name.clone(), server.facts.compiled())).collect();
+        let flow_off = self.settings.flow == Flow::Off;
+        let source = policy::PolicySource { roles, cedar, servers, flow_off };
+        if mistakes.is_empty() { Ok(source) } else { Err(mistakes) }
     }
 }
 
@@ -112,13 +123,15 @@ fn policy_text(path: &Path) -> Result<String, String> {
 
 /// One rule as written is one rule per kind of thing that it names.
 fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
-    let Rule { actions, servers, tools, prompts, resources, mask, refuse } = rule;
+    let Rule { actions, servers, tools, prompts, resources, labels, environments, mask, refuse } = rule;
     let one = |kinds: &[TargetKind], items: &[PatternText]| policy::Rule {
         effect,
         actions: actions.clone(),
         servers: patterns(servers),
         items: patterns(items),
         kinds: kinds.to_vec(),
+        labels: labels.iter().copied().collect(),
+        environments: environments.clone(),
         mask: names(mask),
         refuse: names(refuse),
     };

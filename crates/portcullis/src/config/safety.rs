@@ -3,6 +3,7 @@
 use super::{
     aggregate,
     decode::{Setting, Walk},
+    governance,
     identities::{self, Identities},
     mistake::{ConfigMistake, Place},
     sections::{Admin, Listen, Settings},
@@ -69,7 +70,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         refuse("admin.address", format!("`{admin}` is the clients' address too"), "choose another port");
     }
     out.extend(identities::mistakes(settings, root));
-    out.extend(aggregate::mistakes(settings, root));
+    out.extend([aggregate::mistakes(settings, root), governance::mistakes(settings, root)].concat());
     out
 }
 

@@ -4,15 +4,17 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use portcullis_core::{Action, Limits};
+use portcullis_policy::Label;
 use url::Url;
 
 use super::{
     aggregate::{Aggregate, VirtualServer},
     decode::{choice, section},
+    governance::{Flow, QuotaSection},
     identities::Identities,
     primitives::Bounded,
     server::Server,
-    values::{DetectorName, Host, LogFilter, Origin, OriginName, PatternText, Ratio},
+    values::{DetectorName, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
 };
 
 section! {
@@ -42,6 +44,14 @@ section! {
         roles: BTreeMap<String, Role>;
         /// Cedar policy files, or folders of `.cedar` files, beside the roles.
         policies: Vec<PathBuf>;
+        /// A candidate: another configuration file, whose roles and policies decide every call beside those in force,
+        /// without effect. Where it says the opposite, the ledger entry has it, and `portcullis policy shadow` reports.
+        shadow: Option<PathBuf>;
+        /// What is done about a call that would carry data out (`writes_external`) of a session that has read private
+        /// data (`reads_private`) and seen untrusted content (`sees_untrusted`). The labels of the call itself count.
+        flow: Flow = Flow::Refuse;
+        /// How much may be used, by name of the quota.
+        quotas: BTreeMap<String, QuotaSection>;
         /// What detectors look for in arguments and answers, by detector name.
         inspect: BTreeMap<DetectorName, Detector>;
         /// Everything that can grow, with its bound.
@@ -121,6 +131,8 @@ section! {
     Role {
         /// What the role is for.
         description: Option<String>;
+        /// Roles that it contains: whoever has it has them as well. No ring.
+        inherits: Vec<RoleName>;
         /// What it may do.
         allow: Vec<Rule>;
         /// What it may not do, whatever else allows it.
@@ -142,6 +154,10 @@ section! {
         prompts: Vec<PatternText>;
         /// Resource URIs and URI templates.
         resources: Vec<PatternText>;
+        /// Labels of which a thing must have one.
+        labels: Vec<Label>;
+        /// Environments of servers.
+        environments: Vec<String>;
         /// Detectors whose findings in answers are masked for this role.
         mask: Vec<DetectorName>;
         /// Detectors whose findings in answers refuse the answer for this role.

@@ -3,11 +3,14 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use portcullis_net::sandbox::Confinement;
+use portcullis_policy::Label;
 use url::{Host, Url};
 
 use super::{
     decode::{Setting, Shape, Walk, choice, section},
+    governance::Facts,
     mistake::ConfigMistake,
+    primitives::Bounded,
     sandbox::{SandboxSection, confinement},
     values::{NAME_HINT, Reference, is_name, names_a_secret},
     yaml::{Key, Node, Value},
@@ -48,6 +51,15 @@ section! {
         /// Extensions that client and server may offer each other, besides `io.modelcontextprotocol/tasks` and
         /// `io.modelcontextprotocol/ui`.
         extensions: Vec<String>;
+        /// What the server belongs to, like `production`; policies may ask.
+        environment: Option<String>;
+        /// Where its data is kept, like `eu`; policies may ask.
+        region: Option<String>;
+        /// What using its things does with data, by name of tool or prompt or by URI; `*` stands for any text. Said by
+        /// the operator: what the server says about itself is not read.
+        labels: BTreeMap<String, Vec<Label>>;
+        /// Units that one use costs, for quotas, by name as in `labels`; 1 where nothing fits.
+        costs: BTreeMap<String, Bounded<0, 1_000_000>>;
     }
 }
 
@@ -139,6 +151,7 @@ pub(crate) struct Server {
     pub(crate) server_requests: Vec<ServerRequest>,
     pub(crate) methods: Vec<String>,
     pub(crate) extensions: Vec<String>,
+    pub(crate) facts: Facts,
     pub(crate) output_schema: OutputSchema,
 }
 
@@ -158,6 +171,7 @@ impl Server {
             server_requests: Vec::new(),
             methods: Vec::new(),
             extensions: Vec::new(),
+            facts: Facts::default(),
             output_schema: OutputSchema::Refuse,
         }
     }
@@ -206,6 +220,9 @@ impl Setting for Server {
         let ServerSection { url, command, env, cwd, sandbox, headers, trust, isolation, egress, .. } =
             section;
         let ServerSection { server_requests, methods, extensions, transport, output_schema, .. } = section;
+        let ServerSection { environment, region, labels, costs, .. } = section;
+        let facts = Facts { environment, region, labels, costs };
+        facts.check(node, walk);
         let sandbox = confinement(sandbox, node, walk);
         check_headers(node, walk, &headers);
         check_env(node, walk, &env);
@@ -252,7 +269,8 @@ impl Setting for Server {
             }
         };
         let upstream = upstream?;
-        let server = Self { upstream, trust, isolation, server_requests, methods, extensions, output_schema };
+        let server =
+            Self { upstream, trust, isolation, server_requests, methods, extensions, facts, output_schema };
         (walk.mistakes.len() == before).then_some(server)
     }
 }

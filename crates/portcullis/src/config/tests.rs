@@ -280,7 +280,7 @@ fn the_documented_example_loads_compiles_and_fits_the_schema() {
         settings: super::Settings { policies: Vec::new(), ..config.settings.clone() },
         ..config.clone()
     };
-    let source = source.policy_source().unwrap();
+    let source = source.policy_source(&std::collections::BTreeMap::new()).unwrap();
     portcullis_policy::Policies::compile(&source, &config.settings.limits).unwrap();
     let validator = jsonschema::validator_for(&schema()).unwrap();
     let json = json_of(&yaml::parse(EXAMPLE).unwrap());

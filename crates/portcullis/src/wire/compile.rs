@@ -8,20 +8,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use portcullis_admin::{SERVER_KIND, SERVER_SLOT};
 use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
-use portcullis_core::{Action, Caller, Clock, Digest, Limits, Secret};
-use portcullis_inspect::Inspector;
+use portcullis_core::{Caller, Clock, Digest, Limits, Secret};
 use portcullis_mcp::json::JsonLimits;
 use portcullis_net::{
     client::{HttpUpstream, UpstreamOptions},
     guard::EgressPolicy,
     sandbox::{Confinement, Sandbox, Surroundings},
     stdio::{Command, Environment},
-    tls::{ClientAuth, ServerTls},
 };
-use portcullis_policy::{Policies, PolicySource};
 use portcullis_proxy::{
     catalog::{Catalog, Parts as CatalogParts},
     rules::{Rules, Server},
@@ -32,11 +28,11 @@ use portcullis_upstream::{HttpPeer, Isolation, SseServer, StdioPeer, Upstream};
 use serde_json::Value;
 use url::Url;
 
-use super::{own_tls, sandbox};
-use crate::config::{self, Config, ConfigMistake, Place, Reference, Settings};
-
-/// Name of the server that is there when none is declared.
-pub(crate) const SAMPLE: &str = "sample";
+use super::{
+    judge::{Checked, Found, SAMPLE, check_with, mistake},
+    sandbox,
+};
+use crate::config::{self, Config, Reference, Settings};
 
 /// What compiling works with.
 #[derive(Clone, Debug)]
@@ -55,100 +51,16 @@ pub(crate) struct World {
     pub(crate) local: Option<Arc<Caller>>,
 }
 
-pub(super) type Found = Vec<ConfigMistake>;
-
-pub(super) fn mistake(key: impl Into<String>, message: impl Into<String>, hint: &str) -> ConfigMistake {
-    ConfigMistake::new(Place::START, key, message, hint)
-}
-
-/// Compiles what can be compiled without a running gateway: policies and detectors.
-///
-/// # Errors
-/// Every mistake.
-pub(crate) fn check(config: &Config) -> Result<(Arc<Policies>, Arc<Inspector>), Found> {
-    let mut found = Found::new();
-    let policy = source(config).and_then(|source| policies(&source, &config.settings.limits));
-    let policy = policy.map_err(|mistakes| found.extend(mistakes)).ok();
-    if let Some(policy) = &policy {
-        let known = |name: &String| portcullis_inspect::CATALOG.iter().any(|kind| kind.name == name);
-        for name in policy.detectors().into_iter().filter(|name| !known(name)) {
-            let hint = "docs/reference/config.md lists the detectors";
-            found.push(mistake(
-                "policies",
-                format!("`@mask` or `@refuse` names no detector: `{name}`"),
-                hint,
-            ));
-        }
-    }
-    let inspector = Inspector::new(&super::convert::inspect(&config.settings))
-        .map_err(|error| found.push(mistake("inspect", error.to_string(), "see docs/reference/config.md")))
-        .ok();
-    if let Err(error) = tls(config) {
-        found.push(mistake("listen.tls", format!("{error:#}"), "name a PEM certificate chain and its key"));
-    }
-    match (policy, inspector) {
-        (Some(policy), Some(inspector)) if found.is_empty() => Ok((policy, Arc::new(inspector))),
-        _ => Err(found),
-    }
-}
-
-/// TLS of the data plane, if it is configured.
-pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
-    let Some(tls) = &config.settings.listen.tls else { return Ok(None) };
-    if own_tls::is_unmade(tls) {
-        return Ok(None);
-    }
-    let clients = clients(tls)?;
-    Ok(Some(ServerTls::with_clients(&file(&tls.certificate)?, &file(&tls.key)?, clients.as_ref())?))
-}
-
-fn file(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("`{}`", path.display()))
-}
-
-/// What is taken for a client's certificate, where clients are asked for one.
-pub(super) fn clients(tls: &config::Tls) -> anyhow::Result<Option<ClientAuth>> {
-    let Some(authorities) = &tls.client_ca else { return Ok(None) };
-    Ok(Some(ClientAuth {
-        authorities_pem: file(authorities)?,
-        revoked_pem: tls.client_crls.iter().map(|path| file(path)).collect::<Result<_, _>>()?,
-        required: tls.client_certificates == config::ClientCertificates::Required,
-    }))
-}
-
-/// Roles and policies; with the sample server comes a rule that shows a refusal.
-fn source(config: &Config) -> Result<PolicySource, Found> {
-    let mut source = config.policy_source()?;
-    if config.settings.servers.is_empty() {
-        for role in source.roles.iter_mut().filter(|role| role.name == "operator") {
-            role.rules.push(portcullis_policy::Rule {
-                actions: vec![Action::CallTool],
-                servers: SAMPLE.parse().into_iter().collect(),
-                items: "notes.delete".parse().into_iter().collect(),
-                ..portcullis_policy::Rule::forbid()
-            });
-        }
-    }
-    Ok(source)
-}
-
-fn policies(source: &PolicySource, limits: &Limits) -> Result<Arc<Policies>, Found> {
-    Policies::compile(source, limits).map(Arc::new).map_err(|errors| {
-        errors
-            .into_iter()
-            .map(|error| {
-                mistake("policies", error.to_string(), "`portcullis policy check` shows each with its place")
-            })
-            .collect()
-    })
-}
-
 /// The rules that a configuration stands for.
 ///
 /// # Errors
 /// Every mistake that only shows in the world: unset environment variables, unreadable files.
 pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -> Result<Rules, Found> {
-    let (policy, inspector) = check(config)?;
+    let declared = declared(config, world).await?;
+    let Checked { policy, shadow, inspector, warnings } = check_with(config, &declared)?;
+    for lint in warnings {
+        tracing::warn!(place = lint.place, hint = lint.hint, "{}", lint.message);
+    }
     let settings = &config.settings;
     let limits = settings.limits.clone();
     let identities = |error: String| vec![mistake("identities", error, "see docs/reference/config.md")];
@@ -156,7 +68,8 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     let issuers = ways.issuers.clone();
     let auth = authenticator(config, ways, world).map_err(identities)?;
     let public_url = public_url(settings, world.data);
-    let (declared, mut digests) = (declared(config, world).await?, vec![config.digest, policy.digest()]);
+    let mut digests = vec![config.digest, policy.digest()];
+    digests.extend(shadow.as_ref().map(|shadow| shadow.digest()));
     let mut servers = BTreeMap::new();
     let mut found = Found::new();
     for (name, section) in &declared {
@@ -199,6 +112,8 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         authorization_servers: settings.identities.jwt.iter().map(|jwt| jwt.issuer.clone()).collect(),
         auth: Arc::new(auth),
         policy,
+        shadow,
+        quotas: settings.compiled_quotas(),
         inspector,
         servers,
         groups,

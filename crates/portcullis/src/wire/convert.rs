@@ -149,7 +149,7 @@ pub(super) fn access(
     let mut names: Vec<&str> = super::groups::names(settings).collect();
     names.extend(settings.servers.keys().map(String::as_str));
     if settings.servers.is_empty() {
-        names.push(super::compile::SAMPLE);
+        names.push(super::judge::SAMPLE);
     }
     for name in names {
         if auth::is_ambiguous(issuers, routes.get(name).map_or(&default, AsRef::as_ref)) {

@@ -17,7 +17,10 @@ use portcullis_proxy::{
 };
 use portcullis_upstream::Upstream;
 
-use super::compile::{Found, World, catalog_parts, mistake};
+use super::{
+    compile::{World, catalog_parts},
+    judge::{Found, mistake},
+};
 use crate::config::{PatternText, Settings, VirtualServer};
 
 /// The names of the routes over several servers.

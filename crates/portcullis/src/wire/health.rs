@@ -41,7 +41,7 @@ impl Health for Facts {
                     Some(super::sandbox::state(&sandbox.confinement))
                 }
             };
-            let declared = config.settings.servers.contains_key(name) || name == super::compile::SAMPLE;
+            let declared = config.settings.servers.contains_key(name) || name == super::judge::SAMPLE;
             ServerState {
                 name: name.clone(),
                 transport: transport.to_owned(),

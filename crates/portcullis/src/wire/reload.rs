@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    compile,
+    compile, judge,
     start::{Core, record},
 };
 use crate::config::{ClientCertificates, Config, ConfigMistake, Settings};
@@ -172,7 +172,7 @@ fn renew(core: &Core, tls: Option<&ServerTls>) {
         tracing::error!(error, "the certificate cannot be renewed; the old one stays");
     }
     // What was in use stays in use: it refuses by itself once a revocation list is out of date.
-    let clients = compile::clients(files).map_err(|error| format!("{error:#}"));
+    let clients = judge::clients(files).map_err(|error| format!("{error:#}"));
     let renewed = clients.and_then(|clients| match clients {
         Some(clients) => tls.reload_clients(&clients).map_err(|error| error.to_string()),
         None => Ok(()),
@@ -188,7 +188,8 @@ fn renew(core: &Core, tls: Option<&ServerTls>) {
 /// Watches the folders, since editors replace files.
 fn watch_files(core: &Core, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let config = core.config.load();
-    let mut files: Vec<PathBuf> = config.path.iter().chain(&config.settings.policies).cloned().collect();
+    let mut files: Vec<PathBuf> =
+        config.path.iter().chain(&config.settings.shadow).chain(&config.settings.policies).cloned().collect();
     if let Some(tls) = &config.settings.listen.tls {
         files.extend([tls.certificate.clone(), tls.key.clone()]);
         files.extend(tls.client_ca.iter().chain(&tls.client_crls).cloned());

@@ -29,6 +29,7 @@ use portcullis_store::{
     CheckpointKeeper, DataDir, FileLedger, FileLedgerOptions, Keys, Ledger, NewKey, Recovery, Revisions,
     Sqlite,
 };
+use portcullis_usage::Usage;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
@@ -36,7 +37,7 @@ use super::RunOptions;
 use super::{
     compile::{self, World},
     health::Facts,
-    own_tls, sandbox,
+    judge, own_tls, sandbox,
     telemetry::Telemetry,
     world::{SystemClock, SystemEntropy},
 };
@@ -87,7 +88,7 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
     let data = bind(config.settings.listen.address, "listen.address")?;
     let admin = bind(config.settings.admin.address, "admin.address")?;
     write_address(&base.dir, admin.local_addr())?;
-    let tls = compile::tls(&config)?;
+    let tls = judge::tls(&config)?;
     let (pepper, entropy) = (base.pepper.clone(), Arc::clone(&base.entropy));
     let (started, vkey) = (base.clock.now(), base.kept.verifier.to_string());
     let environment = Environment::minimal(std::env::vars_os());
@@ -167,8 +168,9 @@ impl Base {
             local: place.local,
         };
         let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
+        let usage = Usage::open(Arc::clone(&kept.store), world.clock.now()).await?;
         let core = Arc::new(Core {
-            gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer())?,
+            gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer(), usage)?,
             config: ArcSwap::from_pointee(config),
             options: options.clone(),
             keys: Arc::clone(&world.keys),
@@ -215,6 +217,7 @@ fn gateway(
     metrics: Arc<Metrics>,
     entropy: Arc<dyn Entropy>,
     tracer: Option<Arc<dyn Tracer>>,
+    usage: Usage,
 ) -> anyhow::Result<Arc<Gateway>> {
     // The pepper is what every gateway of a data directory shares.
     let sealer = Sealer::new(world.pepper.expose()).context("ids of tasks cannot be sealed")?;
@@ -239,6 +242,7 @@ fn gateway(
         caller_streams: Counts::default(),
         server_streams: Counts::default(),
         running: Running::default(),
+        usage,
         bridge,
     }))
 }
@@ -353,10 +357,12 @@ fn admin_parts(
     let follower = Arc::clone(core);
     let (policies, roles, metrics, reloader) =
         (Arc::clone(core), Arc::clone(core), Arc::clone(core), Arc::clone(core));
-    let base = Arc::clone(core);
+    let (base, counting) = (Arc::clone(core), Arc::clone(core));
     Ok(AdminParts {
         ledger: Arc::clone(&core.ledger),
         keys: Arc::clone(&core.keys),
+        grants: Arc::clone(&core.gateway.usage.grants),
+        quotas: Arc::new(move || super::quotas::states(Arc::clone(&counting))),
         revisions: Arc::clone(&core.revisions),
         fresh_key: Arc::new(move || {
             let (text, id, hash) = new_api_key(&*entropy, &pepper);

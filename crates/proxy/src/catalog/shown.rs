@@ -68,7 +68,7 @@ mod tests {
     fn a_list_is_decided_once_for_an_audience_and_again_when_the_policy_is_another_or_there_is_no_room() {
         let compiled = |cedar: &str| {
             let cedar = vec![("p".to_owned(), cedar.to_owned())];
-            let source = PolicySource { roles: builtin_roles(), cedar };
+            let source = PolicySource { roles: builtin_roles(), cedar, ..PolicySource::default() };
             Policies::compile(&source, &Limits::default()).unwrap()
         };
         let (one, other) = (compiled(""), compiled("permit (principal, action, resource);"));

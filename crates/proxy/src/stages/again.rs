@@ -71,6 +71,8 @@ pub async fn stream(
     let permitted = &armed.recorded.inspected.permitted;
     let call = &permitted.valid.aimed.call;
     let caller = authenticate::again(&call.head, rules).await?;
+    // Roles for a time end here as well.
+    let (caller, _) = portcullis_usage::granted(&*gateway.usage.grants, caller, gateway.clock.now());
     if caller.id != permitted.caller.id {
         return Err(Refusal::new(Code::AuthInvalid, "the credential is another caller's now"));
     }
@@ -85,7 +87,9 @@ pub async fn stream(
         let route = (&*call.head.server, rules.declared(&call.head.server));
         gateway.sessions.find(&session.id, &caller.id, route, &rules.limits)?;
     }
-    let permit = authorize::permit(gateway, &caller, &permitted.valid, rules).map_err(Refusal::from)?;
+    let context = authorize::context(gateway, &caller, call, rules);
+    let permit =
+        authorize::permit(&caller, &permitted.valid, &rules.policy, &context).map_err(Refusal::from)?;
     let permitted = &mut armed.recorded.inspected.permitted;
     (permitted.caller, permitted.permit) = (caller, permit);
     armed.obligations = arm::obligations(&armed.recorded);

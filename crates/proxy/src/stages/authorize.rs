@@ -3,10 +3,16 @@
 use std::sync::Arc;
 
 use portcullis_core::{Action, Caller, Refusal, Target, TargetKind};
-use portcullis_policy::{Denial, Permit, RequestContext};
+use portcullis_policy::{Denial, Permit, Policies, RequestContext};
+use portcullis_usage::Thread;
 
-use super::{resolve, validate::Valid};
-use crate::{catalog::State, gateway::Gateway, rules::Rules};
+use super::{parse::Call, resolve, validate::Valid};
+use crate::{
+    catalog::State,
+    gateway::Gateway,
+    rules::Rules,
+    trail::{Shadow, Trail},
+};
 
 /// A call that policy allows.
 #[derive(Debug)]
@@ -24,34 +30,79 @@ impl Permitted {
     }
 }
 
-/// Decides about a call; the policies that denied it go to `denied`.
+/// Decides about a call; the policies that denied it and what a candidate would have decided go to the trail.
 ///
 /// # Errors
-/// `policy.denied`, `policy.error`; where the caller may not even see the target it looks unknown.
+/// `policy.denied`, `policy.error`, `policy.flow`; where the caller may not even see the target it looks unknown.
 pub fn call(
     gateway: &Gateway,
     caller: &Arc<Caller>,
     valid: Valid,
     rules: &Rules,
-    denied: &mut Vec<String>,
+    trail: &mut Trail,
 ) -> Result<Permitted, Refusal> {
-    match permit(gateway, caller, &valid, rules) {
-        Ok(permit) => Ok(Permitted { caller: Arc::clone(caller), permit, valid }),
-        Err(Denied::Route(denial)) => {
-            denied.extend(denial.policies.iter().cloned());
-            Err(Refusal::from(denial))
+    let (call, target) = (&valid.aimed.call, &valid.aimed.target);
+    let mut context = context(gateway, caller, call, rules);
+    if rules.policy.is_paced() || rules.shadow.as_ref().is_some_and(|shadow| shadow.is_paced()) {
+        let (now, most) = (context.now.seconds(), rules.limits.rate_entries_max);
+        context.calls_last_minute = gateway.usage.pace.count(&caller.id, now, most);
+    }
+    let decided = permit(caller, &valid, &rules.policy, &context);
+    if let Some(shadow) = &rules.shadow {
+        let other = permit(caller, &valid, shadow, &context);
+        let differs = other.is_ok() != decided.is_ok();
+        trail.shadow = differs.then(|| Shadow::of(other.as_ref().map_err(Denied::denial)));
+    }
+    match decided {
+        Ok(permit) => {
+            let (seen, labels) = (&gateway.usage.seen, rules.policy.labels(target));
+            if !labels.is_empty() || !seen.is_empty() {
+                seen.note(&caller.id, thread(call), labels, context.now, &rules.limits);
+            }
+            Ok(Permitted { caller: Arc::clone(caller), permit, valid })
         }
-        Err(Denied::Call(denial)) => {
-            denied.extend(denial.policies.iter().cloned());
-            Err(refusal(denial, caller, &valid, rules, &valid.aimed.call.context(gateway.clock.now())))
+        Err(denied) => {
+            trail.policies.extend(denied.denial().policies.iter().cloned());
+            match denied {
+                Denied::Route(denial) => Err(Refusal::from(denial)),
+                Denied::Call(denial) => Err(refusal(denial, caller, &valid, rules, &context)),
+            }
         }
     }
+}
+
+/// What belongs together with a call, for the labels of what was used before.
+fn thread(call: &Call) -> Thread {
+    Thread::of(call.session().map(|session| session.digest()), call.trace_parent().as_deref())
+}
+
+/// What policy is told of a call beside caller, action, target and arguments.
+pub(super) fn context(
+    gateway: &Gateway,
+    caller: &Caller,
+    call: &Call,
+    rules: &Rules,
+) -> RequestContext<'static> {
+    let mut context = call.context(gateway.clock.now());
+    let seen = &gateway.usage.seen;
+    if !seen.is_empty() {
+        context.seen = seen.labels(&caller.id, thread(call), context.now, &rules.limits);
+    }
+    context
 }
 
 /// A denial, and whether it is about the route over several servers or about the call itself.
 pub(super) enum Denied {
     Call(Denial),
     Route(Denial),
+}
+
+impl Denied {
+    const fn denial(&self) -> &Denial {
+        match self {
+            Self::Call(denial) | Self::Route(denial) => denial,
+        }
+    }
 }
 
 impl From<Denied> for Refusal {
@@ -64,17 +115,16 @@ impl From<Denied> for Refusal {
 
 /// Asks the policies.
 pub(super) fn permit(
-    gateway: &Gateway,
     caller: &Arc<Caller>,
     valid: &Valid,
-    rules: &Rules,
+    policies: &Policies,
+    context: &RequestContext<'_>,
 ) -> Result<Permit, Denied> {
     let aimed = &valid.aimed;
-    let context = aimed.call.context(gateway.clock.now());
     // On a route over several servers policy speaks about the route as well, with the one action that it has.
     if let Some(via) = &aimed.call.via {
         let route = Target { server: Arc::clone(via.route()), item: None, digest: None };
-        rules.policy.permit(caller, Action::Connect, &route, None, &context).map_err(Denied::Route)?;
+        policies.permit(caller, Action::Connect, &route, None, context).map_err(Denied::Route)?;
     }
     let arguments = || {
         let view = aimed.call.message().and_then(|message| message.params()?.get("arguments"));
@@ -82,7 +132,7 @@ pub(super) fn permit(
     };
     // What concerns all of its servers is asked about each of them where it is done.
     let action = if aimed.server.group.is_some() { Action::Connect } else { aimed.call.action };
-    let permit = rules.policy.permit(caller, action, &aimed.target, Some(&arguments), &context);
+    let permit = policies.permit(caller, action, &aimed.target, Some(&arguments), context);
     permit.map_err(Denied::Call)
 }
 

@@ -113,7 +113,7 @@ impl Call {
     /// What policy is told of it beside caller, action and target.
     #[must_use]
     pub const fn context(&self, now: Timestamp) -> RequestContext<'static> {
-        RequestContext { now, source_ip: Some(self.head.source), era: self.era.revision() }
+        RequestContext { source_ip: Some(self.head.source), ..RequestContext::new(now, self.era.revision()) }
     }
 
     /// What the client calls the thing that this server calls `name`.

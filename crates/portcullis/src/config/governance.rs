@@ -1,0 +1,183 @@
+//! What the operator says about data and use: labels, environments, quotas, the flow rule, a candidate policy.
+
+use std::collections::BTreeMap;
+
+use portcullis_policy::{Label, Pattern, ServerFacts};
+use portcullis_usage::{Amount, Quota, Share};
+
+use super::{
+    decode::{Setting, Shape, Walk, choice, one_of, section},
+    mistake::ConfigMistake,
+    primitives::Bounded,
+    safety,
+    sections::Settings,
+    values::{PatternText, RoleName},
+    yaml::Node,
+};
+
+impl Setting for Label {
+    fn shape() -> Shape {
+        Shape::Choice(Self::ALL.iter().map(|label| (label.name(), label.doc())).collect())
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let words: Vec<&str> = Self::ALL.iter().map(|label| label.name()).collect();
+        one_of(node, walk, &words, Self::ALL)
+    }
+}
+
+choice! {
+    /// The flow rule.
+    Flow {
+        /// Let such calls through.
+        Off = "off",
+        /// Refuse them with `policy.flow`.
+        Refuse = "refuse",
+    }
+}
+
+choice! {
+    /// Who shares one count of a quota.
+    QuotaShare {
+        /// Everybody together.
+        All = "all",
+        /// Each caller has its own, across sessions and servers.
+        Caller = "caller",
+        /// Each caller has its own for each tool.
+        CallerAndTool = "caller_and_tool",
+        /// Everybody with the same role, for each of `roles`.
+        Role = "role",
+        /// Everybody together for each tool.
+        Tool = "tool",
+    }
+}
+
+section! {
+    /// How much those who share a count may use within a window: at least one of `calls`, `bytes` and `cost`. A key of
+    /// the selection that is left out does not restrict. Counts outlive restarts; beyond: `quota.exceeded`.
+    QuotaSection {
+        /// Ids of callers, like `key:*`.
+        callers: Vec<PatternText>;
+        /// Roles of which a caller has one.
+        roles: Vec<RoleName>;
+        /// Server names.
+        servers: Vec<PatternText>;
+        /// Names of tools and prompts, URIs of resources.
+        tools: Vec<PatternText>;
+        /// Who shares one count.
+        per: QuotaShare = QuotaShare::Caller;
+        /// Length of a window in seconds. Windows start at multiples of it since 1970, UTC: 86400 is a day.
+        window_s: Bounded<1, 31_536_000>;
+        /// Calls of tools, prompts and resources, and completions.
+        calls: Option<Bounded<0, 1_000_000_000_000>>;
+        /// Bytes of their messages, both ways. Those of an answer count from the next call on.
+        bytes: Option<Bounded<0, 1_000_000_000_000_000>>;
+        /// Units, by `costs` of the servers.
+        cost: Option<Bounded<0, 1_000_000_000_000>>;
+    }
+}
+
+/// What the operator says about one server and the things on it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Facts {
+    pub(crate) environment: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) labels: BTreeMap<String, Vec<Label>>,
+    pub(crate) costs: BTreeMap<String, Bounded<0, 1_000_000>>,
+}
+
+impl Facts {
+    /// Reports keys that are no patterns.
+    pub(super) fn check(&self, node: &Node, walk: &mut Walk) {
+        let labels = self.labels.keys().map(|key| ("labels", key));
+        for (section, key) in labels.chain(self.costs.keys().map(|key| ("costs", key))) {
+            let at = node.get(section).and_then(|(_, map)| map.get(key)).map_or(node, |(_, value)| value);
+            if let Err(error) = key.parse::<Pattern>() {
+                let hint = "write a name; `*` stands for any text, `\\*` for a star";
+                walk.key(section, |walk| walk.key(key, |walk| walk.report(at, error.to_string(), hint)));
+            }
+        }
+    }
+
+    /// As policy takes it. Patterns were checked when they were read, so none is lost here.
+    pub(crate) fn compiled(&self) -> ServerFacts {
+        let Self { environment, region, labels, costs } = self;
+        let labels = labels.iter().filter_map(|(key, labels)| {
+            Some((key.parse::<Pattern>().ok()?, labels.iter().copied().collect()))
+        });
+        let costs = costs.iter().filter_map(|(key, units)| Some((key.parse::<Pattern>().ok()?, units.0)));
+        ServerFacts {
+            environment: environment.clone(),
+            region: region.clone(),
+            labels: labels.collect(),
+            costs: costs.collect(),
+        }
+    }
+}
+
+impl Settings {
+    /// The quotas, as the data plane takes them.
+    pub(crate) fn compiled_quotas(&self) -> Vec<Quota> {
+        let patterns = |texts: &[PatternText]| texts.iter().filter_map(|text| text.0.parse().ok()).collect();
+        let one = |(name, section): (&String, &QuotaSection)| Quota {
+            name: name.clone(),
+            callers: patterns(&section.callers),
+            roles: section.roles.iter().map(|role| role.0.clone()).collect(),
+            servers: patterns(&section.servers),
+            items: patterns(&section.tools),
+            share: match section.per {
+                QuotaShare::All => Share::All,
+                QuotaShare::Caller => Share::Caller,
+                QuotaShare::CallerAndTool => Share::CallerAndTool,
+                QuotaShare::Role => Share::Role,
+                QuotaShare::Tool => Share::Tool,
+            },
+            window_s: section.window_s.0,
+            most: Amount {
+                calls: section.calls.map_or(u64::MAX, |most| most.0),
+                bytes: section.bytes.map_or(u64::MAX, |most| most.0),
+                cost: section.cost.map_or(u64::MAX, |most| most.0),
+            },
+        };
+        self.quotas.iter().map(one).collect()
+    }
+}
+
+/// Settings of security that cannot take effect.
+pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
+    let mut out = Vec::new();
+    let mut refuse = |key: &str, message: &str, hint: &str| {
+        out.push(ConfigMistake::new(safety::place(root, key), key, message, hint));
+    };
+    let labelled = |label: Label| {
+        settings.servers.values().any(|server| server.facts.labels.values().any(|all| all.contains(&label)))
+    };
+    let kinds = [Label::ReadsPrivate, Label::SeesUntrusted, Label::WritesExternal];
+    if root.get("flow").is_some() && settings.flow == Flow::Refuse && !kinds.into_iter().all(labelled) {
+        let message = "cannot take effect: the rule needs things labelled `reads_private`, `sees_untrusted` and `writes_external`";
+        refuse("flow", message, "label tools under `servers.NAME.labels`, or remove `flow`");
+    }
+    for (name, quota) in &settings.quotas {
+        let key = format!("quotas.{name}");
+        if quota.calls.is_none() && quota.bytes.is_none() && quota.cost.is_none() {
+            refuse(&key, "bounds nothing", "set `calls`, `bytes` or `cost`");
+        }
+        if quota.per == QuotaShare::Role && quota.roles.is_empty() {
+            refuse(&key, "cannot take effect: `per: role` counts for each of `roles`", "name the roles");
+        }
+    }
+    for (name, role) in &settings.roles {
+        for (index, rule) in role.allow.iter().enumerate() {
+            for detector in rule.mask.iter().chain(&rule.refuse) {
+                let off = settings.inspect.get(detector).is_some_and(|section| !section.enabled);
+                if off {
+                    let message =
+                        format!("cannot take effect: the detector `{}` is switched off", detector.0);
+                    let hint = "enable it under `inspect`, or remove it here";
+                    refuse(&format!("roles.{name}.allow[{index}]"), &message, hint);
+                }
+            }
+        }
+    }
+    out
+}

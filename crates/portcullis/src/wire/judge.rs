@@ -1,0 +1,157 @@
+//! Policies and detectors of a configuration: compiled, and judged beyond what compiles.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::Context as _;
+use portcullis_core::{Action, Limits};
+use portcullis_inspect::Inspector;
+use portcullis_net::tls::{ClientAuth, ServerTls};
+use portcullis_policy::{Lint, Policies, PolicySource};
+
+use super::own_tls;
+use crate::config::{self, Config, ConfigMistake, Place};
+
+/// Name of the server that is there when none is declared.
+pub(crate) const SAMPLE: &str = "sample";
+
+pub(super) type Found = Vec<ConfigMistake>;
+
+pub(super) fn mistake(key: impl Into<String>, message: impl Into<String>, hint: &str) -> ConfigMistake {
+    ConfigMistake::new(Place::START, key, message, hint)
+}
+
+/// Compiles what can be compiled without a running gateway: policies and detectors.
+///
+/// # Errors
+/// Every mistake.
+pub(crate) fn check(config: &Config) -> Result<Checked, Found> {
+    check_with(config, &config.settings.servers)
+}
+
+/// What compiles without a running gateway.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) policy: Arc<Policies>,
+    pub(crate) shadow: Option<Arc<Policies>>,
+    pub(crate) inspector: Arc<Inspector>,
+    /// What is well-formed, still wrong, and no reason not to start.
+    pub(crate) warnings: Vec<Lint>,
+}
+
+/// As [`check`], with servers that were added at run time.
+pub(super) fn check_with(
+    config: &Config,
+    servers: &BTreeMap<String, config::Server>,
+) -> Result<Checked, Found> {
+    let mut found = Found::new();
+    let (mut warnings, mut stopping) = (Vec::new(), Found::new());
+    let policy = source(config, servers).and_then(|source| {
+        let policies = policies(&source, &config.settings.limits)?;
+        for lint in portcullis_policy::lint(&source, &policies, &config.claims()) {
+            if lint.stops {
+                stopping.push(mistake("policies", lint.to_string(), &lint.hint));
+            } else {
+                warnings.push(lint);
+            }
+        }
+        Ok(policies)
+    });
+    found.append(&mut stopping);
+    let shadow = shadow(config, servers).map_err(|mistakes| found.extend(mistakes)).ok().flatten();
+    let policy = policy.map_err(|mistakes| found.extend(mistakes)).ok();
+    if let Some(policy) = &policy {
+        let known = |name: &String| portcullis_inspect::CATALOG.iter().any(|kind| kind.name == name);
+        for name in policy.detectors().into_iter().filter(|name| !known(name)) {
+            let hint = "docs/reference/config.md lists the detectors";
+            found.push(mistake(
+                "policies",
+                format!("`@mask` or `@refuse` names no detector: `{name}`"),
+                hint,
+            ));
+        }
+    }
+    let inspector = Inspector::new(&super::convert::inspect(&config.settings))
+        .map_err(|error| found.push(mistake("inspect", error.to_string(), "see docs/reference/config.md")))
+        .ok();
+    if let Err(error) = tls(config) {
+        found.push(mistake("listen.tls", format!("{error:#}"), "name a PEM certificate chain and its key"));
+    }
+    match (policy, inspector) {
+        (Some(policy), Some(inspector)) if found.is_empty() => {
+            Ok(Checked { policy, shadow, inspector: Arc::new(inspector), warnings })
+        }
+        _ => Err(found),
+    }
+}
+
+/// The candidate that decides beside the policies in force: roles and policies of another file, and what this one says
+/// about servers.
+fn shadow(
+    config: &Config,
+    servers: &BTreeMap<String, config::Server>,
+) -> Result<Option<Arc<Policies>>, Found> {
+    let Some(path) = &config.settings.shadow else { return Ok(None) };
+    let place = |found: Found| -> Found {
+        let text = |one: ConfigMistake| {
+            mistake("shadow", format!("{}: {one}", path.display()), "correct the candidate")
+        };
+        found.into_iter().map(text).collect()
+    };
+    let candidate = Config::load(Some(path), &config::Overrides::default()).map_err(place)?;
+    let source = candidate.policy_source(servers).map_err(place)?;
+    policies(&source, &config.settings.limits).map(Some).map_err(place)
+}
+
+/// Roles and policies; with the sample server comes a rule that shows a refusal.
+pub(crate) fn source(
+    config: &Config,
+    servers: &BTreeMap<String, config::Server>,
+) -> Result<PolicySource, Found> {
+    let mut source = config.policy_source(servers)?;
+    if config.settings.servers.is_empty() {
+        for role in source.roles.iter_mut().filter(|role| role.name == "operator") {
+            role.rules.push(portcullis_policy::Rule {
+                actions: vec![Action::CallTool],
+                servers: SAMPLE.parse().into_iter().collect(),
+                items: "notes.delete".parse().into_iter().collect(),
+                ..portcullis_policy::Rule::forbid()
+            });
+        }
+    }
+    Ok(source)
+}
+
+fn policies(source: &PolicySource, limits: &Limits) -> Result<Arc<Policies>, Found> {
+    Policies::compile(source, limits).map(Arc::new).map_err(|errors| {
+        errors
+            .into_iter()
+            .map(|error| {
+                mistake("policies", error.to_string(), "`portcullis policy check` shows each with its place")
+            })
+            .collect()
+    })
+}
+
+/// TLS of the data plane, if it is configured.
+pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
+    let Some(tls) = &config.settings.listen.tls else { return Ok(None) };
+    if own_tls::is_unmade(tls) {
+        return Ok(None);
+    }
+    let clients = clients(tls)?;
+    Ok(Some(ServerTls::with_clients(&file(&tls.certificate)?, &file(&tls.key)?, clients.as_ref())?))
+}
+
+fn file(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("`{}`", path.display()))
+}
+
+/// What is taken for a client's certificate, where clients are asked for one.
+pub(super) fn clients(tls: &config::Tls) -> anyhow::Result<Option<ClientAuth>> {
+    let Some(authorities) = &tls.client_ca else { return Ok(None) };
+    Ok(Some(ClientAuth {
+        authorities_pem: file(authorities)?,
+        revoked_pem: tls.client_crls.iter().map(|path| file(path)).collect::<Result<_, _>>()?,
+        required: tls.client_certificates == config::ClientCertificates::Required,
+    }))
+}
