@@ -23,7 +23,7 @@ pub use self::{
         Change, Definition, DefinitionDiff, DefinitionList, DefinitionQuery, DefinitionRow,
         DefinitionVerdict, Judged,
     },
-    grants::{CreateGrant, Grant, GrantList, QuotaList, QuotaState},
+    grants::{CreateGrant, Grant, GrantList, QuotaList},
     keys::{CreateKey, CreatedKey, Key, KeyList},
     ledger::{CheckpointNote, EntryList, EntryQuery, LedgerEntry, ProofText},
     openapi::document as openapi_document,

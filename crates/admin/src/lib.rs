@@ -12,6 +12,8 @@ pub use api::{
     Access, Api, Control, ENDPOINTS, Endpoint,
     servers::{SERVER_KIND, SERVER_SLOT},
 };
-pub use parts::{AdminParts, CheckServer, Follow, FreshKey, GatewayInfo, Health, Pending, Reload};
+pub use parts::{
+    AdminParts, CheckServer, Follow, FreshKey, GatewayInfo, Health, Pending, QuotaState, Reload,
+};
 pub use problem::{Problem, ProblemBody, ProblemDetail};
 pub use serve::{router, serve};

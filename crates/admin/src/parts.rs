@@ -7,7 +7,7 @@ use portcullis_policy::Policies;
 use portcullis_store::{Grants, Keys, Ledger, Revisions};
 use serde_json::Value;
 
-use crate::{api::QuotaState, wire::wire};
+use crate::wire::wire;
 
 /// A future of the control plane.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -40,6 +40,32 @@ pub struct GatewayInfo {
     pub vkey: String,
     /// When it started, in milliseconds since 1970.
     pub started_ms: u64,
+}
+
+wire! { answer
+    /// What was used of a quota by those who share one count.
+    QuotaState {
+        /// The quota, by name.
+        quota: String,
+        /// Who shares a count: `caller`, `role`, `tool`, `caller_and_tool` or `all`.
+        per: String,
+        /// Who shares this one.
+        sharer: String,
+        /// When the window ends (RFC 3339).
+        ends: String,
+        /// Calls, those written ahead of their use included.
+        calls: u64,
+        /// The most.
+        calls_max: Option<u64>,
+        /// Bytes.
+        bytes: u64,
+        /// The most.
+        bytes_max: Option<u64>,
+        /// Units.
+        cost: u64,
+        /// The most.
+        cost_max: Option<u64>,
+    }
 }
 
 wire! { answer

@@ -21,7 +21,7 @@ use crate::{
     entities::Words,
     hierarchy::Hierarchy,
     labels::{Facts, Label, Labels},
-    reads::{Reads, Source, weakened},
+    reads::{Reads, Source, Unknown, weakened},
     render,
     slice::Slices,
 };
@@ -272,7 +272,8 @@ impl Bench<'_> {
             if !any {
                 return Ok(None);
             }
-            let policy = Policy::from_json(Some(policy.id().clone()), weakened(&est, sources));
+            let policy =
+                Policy::from_json(Some(policy.id().clone()), weakened(&est, Unknown::Values(sources)));
             policy.map(Some).map_err(|error| error.to_string())
         };
         let weak =

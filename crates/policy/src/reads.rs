@@ -296,9 +296,33 @@ fn bodies(est: &Value) -> impl Iterator<Item = &Value> {
     est.get("conditions").and_then(Value::as_array).into_iter().flatten().filter_map(|one| one.get("body"))
 }
 
-/// The policy without those parts of its conditions that read `sources`: it applies whenever the whole policy could
-/// apply for some values there. Conditions are conjunctions; a part that is dropped can only make it apply more often.
-pub(crate) fn weakened(est: &Value, sources: &[Source]) -> Value {
+/// What is not known of a question.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unknown<'a> {
+    /// The values of these sources.
+    Values(&'a [Source]),
+    /// Everything about the caller but id and roles, and the arguments; `context`: everything else of the context too.
+    Caller { context: bool },
+}
+
+impl Unknown<'_> {
+    /// Whether an expression that starts at a variable and goes on to members is not known.
+    fn holds(self, names: &[&str]) -> bool {
+        match (self, names) {
+            (Self::Values(sources), [variable, member, ..]) => {
+                sources.iter().any(|source| source.variable() == *variable && source.name() == *member)
+            }
+            (Self::Values(_), _) => false,
+            (Self::Caller { context: _ }, ["principal", _, ..] | ["context", "arguments", ..]) => true,
+            (Self::Caller { context }, ["context", ..]) => context,
+            (Self::Caller { context: _ }, _) => false,
+        }
+    }
+}
+
+/// The policy without those parts of its conditions that read what is `unknown`: it applies whenever the whole policy
+/// could apply for some values there. Conditions are conjunctions; a part that is dropped can only make it apply more often.
+pub(crate) fn weakened(est: &Value, unknown: Unknown<'_>) -> Value {
     let mut out = est.clone();
     let conditions = est.get("conditions").and_then(Value::as_array).into_iter().flatten();
     let kept: Vec<Value> = conditions
@@ -306,7 +330,7 @@ pub(crate) fn weakened(est: &Value, sources: &[Source]) -> Value {
             let kind = condition.get("kind")?.as_str()?;
             // `unless { A || B }` is `when { !A && !B }`.
             let (operator, body) = (if kind == "unless" { "||" } else { "&&" }, condition.get("body")?);
-            let body = without(body, operator, sources)?;
+            let body = without(body, operator, unknown)?;
             Some(json!({ "kind": kind, "body": body }))
         })
         .collect();
@@ -316,27 +340,25 @@ pub(crate) fn weakened(est: &Value, sources: &[Source]) -> Value {
     out
 }
 
-fn without(node: &Value, operator: &str, sources: &[Source]) -> Option<Value> {
+fn without(node: &Value, operator: &str, unknown: Unknown<'_>) -> Option<Value> {
     if let Some(operands) = node.get(operator) {
-        let left = operands.get("left").and_then(|left| without(left, operator, sources));
-        let right = operands.get("right").and_then(|right| without(right, operator, sources));
+        let left = operands.get("left").and_then(|left| without(left, operator, unknown));
+        let right = operands.get("right").and_then(|right| without(right, operator, unknown));
         return match (left, right) {
             (Some(left), Some(right)) => Some(json!({ operator: { "left": left, "right": right } })),
             (one, other) => one.or(other),
         };
     }
-    (!mentions(node, sources)).then(|| node.clone())
+    (!mentions(node, unknown)).then(|| node.clone())
 }
 
-fn mentions(node: &Value, sources: &[Source]) -> bool {
-    if let Some(names) = chain(node)
-        && let [variable, member, ..] = names.as_slice()
-    {
-        return sources.iter().any(|source| source.variable() == *variable && source.name() == *member);
+fn mentions(node: &Value, unknown: Unknown<'_>) -> bool {
+    if let Some(names) = chain(node) {
+        return unknown.holds(&names);
     }
     match node {
-        Value::Array(items) => items.iter().any(|item| mentions(item, sources)),
-        Value::Object(members) => members.values().any(|item| mentions(item, sources)),
+        Value::Array(items) => items.iter().any(|item| mentions(item, unknown)),
+        Value::Object(members) => members.values().any(|item| mentions(item, unknown)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }

@@ -8,7 +8,7 @@ use alloc::{
 
 use portcullis_core::TargetKind;
 
-use crate::{Effect, Label, Pattern, Role, Rule, source::escaped};
+use crate::{Effect, Label, Pattern, Role, Rule, pattern::escaped};
 
 /// The id of the rule at `index` (from 0) of a role.
 pub(crate) fn rule_id(role: &str, index: usize) -> String {

@@ -11,7 +11,7 @@ use core::fmt::Write as _;
 use portcullis_core::{Action, Caller, Scope, Target, TargetKind, Timestamp};
 use serde_json::Value;
 
-use crate::{Labels, Pattern, Policies, RequestContext, Role, Rule, Verdict, case, source::literal_pattern};
+use crate::{Labels, Pattern, Policies, RequestContext, Role, Rule, Verdict, case, pattern::literal_pattern};
 
 /// A decision about a call, as the ledger has it. Arguments, claims and scopes are not in the ledger.
 #[derive(Clone, Debug)]

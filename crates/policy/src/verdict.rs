@@ -4,13 +4,12 @@ use alloc::{collections::BTreeSet, string::String, vec::Vec};
 
 use cedar_policy::{Policy, PolicySet};
 use portcullis_core::{Action, Caller, Target};
-use serde_json::json;
 
 use crate::{
     Effect, Policies, RequestContext,
     compiled::Compiled,
     decide::{Question, fits, out_of_reach},
-    reads::Reads,
+    reads::{Reads, Unknown, weakened},
 };
 
 /// What policies say.
@@ -53,7 +52,9 @@ impl Policies {
         let sure = self.answer(&known, &question);
         let (open, question) = (&open, &question);
         let in_scope = |effect: Effect| {
-            let fitting = open.iter().filter(move |one| one.effect == effect && one.could_fit(question));
+            let fitting = open
+                .iter()
+                .filter(move |one| one.effect == effect && one.could_fit(question, context.is_some()));
             fitting.map(|one| one.id.clone()).collect::<BTreeSet<String>>()
         };
         let (permits, forbids) = (in_scope(Effect::Permit), in_scope(Effect::Forbid));
@@ -75,12 +76,10 @@ impl Compiled {
         !self.reads.values.is_empty() || self.reads.principal || (self.reads.context && !context_known)
     }
 
-    /// Whether its scope fits: with some values of what is not known it might apply.
-    fn could_fit(&self, question: &Question) -> bool {
-        let Ok(mut est) = self.policy.to_json() else { return true };
-        if let Some(members) = est.as_object_mut() {
-            members.insert("conditions".into(), json!([]));
-        }
-        Policy::from_json(None, est).map_or(true, |policy| fits(&policy, question))
+    /// Whether with some values of what is not known it might apply.
+    fn could_fit(&self, question: &Question, context_known: bool) -> bool {
+        let Ok(est) = self.policy.to_json() else { return true };
+        let known = weakened(&est, Unknown::Caller { context: !context_known });
+        Policy::from_json(None, known).map_or(true, |policy| fits(&policy, question))
     }
 }

@@ -1,5 +1,10 @@
 //! What is asked about policies beside a single decision: cases, differences, replays, proposals, warnings.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that fails may panic")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that fails may panic"
+)]
 
 use std::collections::BTreeSet;
 

@@ -149,11 +149,11 @@ mod tests {
         for code in Code::ALL {
             for era in [Era::Legacy, Era::Modern] {
                 for tool_call in [false, true] {
-                    let refusal = Refusal::new(*code, "private \"detail\"");
+                    let refusal = Refusal::new(*code, "unseen \"detail\"");
                     let text = message(&refusal, &asked(era, tool_call));
                     let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
                     assert_eq!(value["id"], 7, "{}", code.name());
-                    assert!(!String::from_utf8_lossy(&text).contains("private"), "{}", code.name());
+                    assert!(!String::from_utf8_lossy(&text).contains("unseen"), "{}", code.name());
                     assert!(reply(&refusal, &asked(era, tool_call)).status().as_u16() >= 200);
                 }
             }

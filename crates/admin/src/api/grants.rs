@@ -10,7 +10,7 @@ use super::{
     Control,
     control::{OPERATOR, checked_name},
 };
-use crate::{problem::Problem, wire::wire};
+use crate::{parts::QuotaState, problem::Problem, wire::wire};
 
 /// Longest time of a grant, in seconds: 31 days.
 const VALID_S_MAX: u64 = 2_678_400;
@@ -66,32 +66,6 @@ wire! { answer
     GrantList {
         /// Oldest first.
         grants: Vec<Grant>,
-    }
-}
-
-wire! { answer
-    /// What was used of a quota by those who share one count.
-    QuotaState {
-        /// The quota, by name.
-        quota: String,
-        /// Who shares a count: `caller`, `role`, `tool`, `caller_and_tool` or `all`.
-        per: String,
-        /// Who shares this one.
-        sharer: String,
-        /// When the window ends (RFC 3339).
-        ends: String,
-        /// Calls, those written ahead of their use included.
-        calls: u64,
-        /// The most.
-        calls_max: Option<u64>,
-        /// Bytes.
-        bytes: u64,
-        /// The most.
-        bytes_max: Option<u64>,
-        /// Units.
-        cost: u64,
-        /// The most.
-        cost_max: Option<u64>,
     }
 }
 

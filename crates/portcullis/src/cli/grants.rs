@@ -1,7 +1,10 @@
 //! `portcullis grant` and `portcullis quota`: roles for a time, and what was used.
 
 use clap::Subcommand;
-use portcullis_admin::api::{CreateGrant, Grant as GrantView, GrantList, QuotaList, QuotaState};
+use portcullis_admin::{
+    QuotaState,
+    api::{CreateGrant, Grant as GrantView, GrantList, QuotaList},
+};
 
 use super::{
     Common, Failure,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portcullis_admin::{Pending, api::QuotaState};
+use portcullis_admin::{Pending, QuotaState};
 
 use super::start::Core;
 

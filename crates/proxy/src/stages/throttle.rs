@@ -77,6 +77,31 @@ pub fn stream(gateway: &Gateway, caller: &Caller, server: &str, rules: &Rules) -
     ])
 }
 
+/// Counts a call that policy allows against the quotas.
+///
+/// # Errors
+/// `quota.exceeded`; `quota.unavailable` where it cannot be counted durably.
+pub async fn quota(
+    gateway: &Gateway,
+    caller: &Caller,
+    trail: &Trail,
+    rules: &Rules,
+) -> Result<Charged, Refusal> {
+    let (Some(target), Some(action)) = (&trail.target, trail.action) else { return Ok(Charged::default()) };
+    let bytes = trail.input.map_or(0, |input| input.size);
+    let cost = if rules.quotas.is_empty() { 0 } else { rules.policy.cost(target) };
+    let used = Use { caller, action, target, bytes, cost, now: gateway.clock.now() };
+    let charged = gateway.usage.meter.charge(&rules.quotas, &used, &rules.limits).await;
+    charged.map_err(|refused| match &refused {
+        Refused::Exceeded(exceeded) => {
+            Refusal::new(Code::QuotaExceeded, refused.to_string()).retry_after_s(exceeded.retry_after_s)
+        }
+        Refused::Full(_) | Refused::Store(_) => {
+            Refusal::new(Code::QuotaUnavailable, refused.to_string()).retry_after_s(1)
+        }
+    })
+}
+
 fn judge(taken: Taken, limit: &str) -> Result<(), Refusal> {
     let refusal = |text: String| Refusal::new(Code::LimitRate, text).retry_after_s(1);
     match taken {
@@ -103,29 +128,4 @@ mod tests {
             assert_eq!(key(address.parse().unwrap()), expected);
         }
     }
-}
-
-/// Counts a call that policy allows against the quotas.
-///
-/// # Errors
-/// `quota.exceeded`; `quota.unavailable` where it cannot be counted durably.
-pub async fn quota(
-    gateway: &Gateway,
-    caller: &Caller,
-    trail: &Trail,
-    rules: &Rules,
-) -> Result<Charged, Refusal> {
-    let (Some(target), Some(action)) = (&trail.target, trail.action) else { return Ok(Charged::default()) };
-    let bytes = trail.input.map_or(0, |input| input.size);
-    let cost = if rules.quotas.is_empty() { 0 } else { rules.policy.cost(target) };
-    let used = Use { caller, action, target, bytes, cost, now: gateway.clock.now() };
-    let charged = gateway.usage.meter.charge(&rules.quotas, &used, &rules.limits).await;
-    charged.map_err(|refused| match &refused {
-        Refused::Exceeded(exceeded) => {
-            Refusal::new(Code::QuotaExceeded, refused.to_string()).retry_after_s(exceeded.retry_after_s)
-        }
-        Refused::Full(_) | Refused::Store(_) => {
-            Refusal::new(Code::QuotaUnavailable, refused.to_string()).retry_after_s(1)
-        }
-    })
 }
