@@ -229,3 +229,54 @@ async fn the_route_over_all_servers_is_there_only_where_it_is_switched_on() -> O
     assert_eq!((answer.status().as_u16(), code_of(&answer).as_str()), (404, "server.unknown"));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_list_is_judged_anew_by_other_detectors_and_each_time_where_they_find_something() -> Outcome {
+    let server = HostileServer::start().await?;
+    let secret = ["AKIA", "R5KY8SN3", "UCX6AP4E"].concat();
+    let described = format!("Ask with {secret}.");
+    server.set_tools(vec![
+        json!({"name": "echo", "description": described, "inputSchema": {"type": "object"}}),
+    ]);
+    let (off, on) = ("  credentials:\n    enabled: false\n", "  credentials:\n    enabled: true\n");
+    let gateway = Gateway::start(&format!(
+        "servers:\n  s:\n    url: {}\naggregate:\n  enabled: true\ninspect:\n{off}",
+        server.url()
+    ))
+    .await?;
+    known(&gateway, SOON).await?;
+    let changes = async |from: &str, to: &str, count: usize| -> Outcome {
+        gateway.rewrite(|yaml| yaml.replace(from, to))?;
+        gateway.reload()?;
+        let due = Instant::now() + SOON;
+        while entries(&gateway, "event=config.changed").await?.len() < count {
+            assert!(Instant::now() < due, "the change was not taken");
+        }
+        // Recorded before it takes effect: from the first answer that shows it on, every one does.
+        let mut client = McpClient::new(&gateway.url("s"), Some(gateway.key()?), Era::Modern);
+        while client.request("tools/list", json!({})).await?.reply.text().contains(&secret) != (to == off) {
+            assert!(Instant::now() < due, "the change did not take effect");
+        }
+        Ok(())
+    };
+    let lists = async |shown: bool| -> Outcome {
+        for url in [gateway.url("s"), format!("{}/mcp", gateway.base())] {
+            let mut client = McpClient::new(&url, Some(gateway.key()?), Era::Modern);
+            for _ in 0..3 {
+                let text = client.request("tools/list", json!({})).await?.reply.text();
+                assert!(text.contains("Ask with "), "{text}");
+                assert_eq!(text.contains(&secret), shown, "{text}");
+            }
+        }
+        Ok(())
+    };
+    lists(true).await?;
+    changes(off, on, 1).await?;
+    lists(false).await?;
+    let all = entries(&gateway, "").await?;
+    let found =
+        all.iter().filter(|entry| entry["findings"].as_array().is_some_and(|found| !found.is_empty()));
+    assert_eq!(found.count(), 7, "each time: {all:?}");
+    changes(on, off, 2).await?;
+    lists(true).await
+}

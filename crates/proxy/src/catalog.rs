@@ -3,6 +3,7 @@
 //! holds the convention that the admin API shares).
 
 mod fresh;
+mod lists;
 mod refresh;
 mod shown;
 
@@ -23,7 +24,8 @@ use portcullis_policy::Audience;
 pub use portcullis_store::definitions::Standing;
 use portcullis_store::{Ledger, Revisions, StoreError, definitions};
 
-use self::{fresh::Fresh, shown::Shown};
+pub use self::lists::{Judges, List, Made};
+use self::{fresh::Fresh, lists::Lists, shown::Shown};
 use crate::settings::Trust;
 
 /// One definition.
@@ -204,6 +206,8 @@ pub struct Catalog {
     fresh: Fresh,
     /// What of its resources was read, where it says that this may be kept.
     pub(crate) reads: Results,
+    /// Answers to lists of its route.
+    pub(crate) lists: Lists,
 }
 
 impl Catalog {
@@ -225,6 +229,7 @@ impl Catalog {
             capabilities: ArcSwap::new(Arc::new(Bytes::from_static(b"{}"))),
             fresh: Fresh::default(),
             reads: Results::default(),
+            lists: Lists::default(),
         }
     }
 

@@ -23,6 +23,7 @@ use tokio::{
 use self::stream::Stream;
 use crate::{
     body::{self, Body},
+    catalog::{Judges, List},
     extensions,
     gateway::Gateway,
     pending::Pending,
@@ -84,10 +85,10 @@ impl Relay {
                     .await
             }
             Ok(Exchange { reply: Reply::Accepted, .. }) => self.accepted().await,
-            Ok(Exchange { reply: Reply::Unary { status, bytes, .. }, opens }) => {
-                self.unary(status, bytes, opens).await
+            Ok(Exchange { reply: Reply::Unary { status, bytes, .. }, opens, list }) => {
+                self.unary(status, bytes, opens, list).await
             }
-            Ok(Exchange { reply: Reply::Stream { events, .. }, opens }) => {
+            Ok(Exchange { reply: Reply::Stream { events, .. }, opens, .. }) => {
                 self.stream(events, opens, deadline).await
             }
         }
@@ -147,7 +148,13 @@ impl Relay {
         }
     }
 
-    async fn unary(mut self, status: u16, bytes: Bytes, opens: Option<Backend>) -> Response<Body> {
+    async fn unary(
+        mut self,
+        status: u16,
+        bytes: Bytes,
+        opens: Option<Backend>,
+        list: Option<Arc<List>>,
+    ) -> Response<Body> {
         // With or without words: a server's 404 ends the session it gave (2025-11-25, transports, "Session Management").
         if status == 404
             && let Some(session) = self.armed.session()
@@ -158,7 +165,10 @@ impl Relay {
         if let Err(refusal) = self.record_unwanted().await {
             return self.refuse(refusal).await;
         }
-        let judged = self.judge(bytes);
+        let judged = match list {
+            Some(list) => self.judge_list(&list, bytes),
+            None => self.judge(bytes),
+        };
         let judged = self.pending.trail().keep(Stage::InspectAnswer, judged);
         let masked = match judged {
             Ok(masked) => masked,
@@ -190,6 +200,24 @@ impl Relay {
         again::stream(&self.gateway, &mut self.armed, &self.rules, &rules).await?;
         self.rules = rules;
         Ok(())
+    }
+
+    /// Judges a list as any answer, once for everybody who gets the same by the same rules.
+    fn judge_list(&mut self, list: &List, bytes: Bytes) -> Result<redact::Masked, Refusal> {
+        if let Some(masked) = redact::list(list, &bytes, self.judges()) {
+            return Ok(masked);
+        }
+        let found = self.pending.trail().findings.len();
+        let masked = self.judge(bytes)?;
+        if self.pending.trail().findings.len() == found {
+            redact::remember(list, &masked, self.judges());
+        }
+        Ok(masked)
+    }
+
+    fn judges(&self) -> Judges<'_> {
+        let (inspector, limits) = (&self.rules.inspector, &self.rules.answer);
+        Judges { inspector, limits, obligations: self.armed.obligations() }
     }
 
     /// Judges the one answer of a request.

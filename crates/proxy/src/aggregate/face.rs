@@ -75,7 +75,7 @@ impl Face {
 
     /// The state that it was made of.
     #[must_use]
-    pub fn state(&self) -> &State {
+    pub const fn state(&self) -> &Arc<State> {
         &self.state
     }
 

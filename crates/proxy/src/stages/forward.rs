@@ -41,6 +41,7 @@ use portcullis_mcp::{
 use super::{arm::Armed, parse::Content, resolve::member::Via};
 use crate::{
     bridge::Unwanted,
+    catalog::List,
     gateway::Gateway,
     head::LAST_EVENT_ID,
     rules::{Rules, Server},
@@ -65,11 +66,19 @@ pub struct Exchange {
     pub reply: Reply,
     /// What a session that this reply opens is tied to.
     pub opens: Option<Backend>,
+    /// The list that it is, where it is one.
+    pub list: Option<Arc<List>>,
 }
 
 impl Exchange {
     pub(crate) const fn plain(reply: Reply) -> Self {
-        Self { reply, opens: None }
+        Self { reply, opens: None, list: None }
+    }
+
+    /// The answer to the list that the request with this id (JSON text) asks for.
+    fn list(id: &[u8], list: Arc<List>) -> Self {
+        let reply = Reply::Unary { status: 200, bytes: list.answer(id), session: None };
+        Self { reply, opens: None, list: Some(list) }
     }
 }
 
@@ -218,8 +227,7 @@ pub async fn call(gateway: &Arc<Gateway>, rules: &Rules, armed: &Armed) -> Resul
         return group::call(gateway, rules, armed, group).await;
     }
     if let Some(kind) = aimed.call.row.and_then(|row| row.list) {
-        let bytes = list::answer(gateway, rules, armed, kind).await?;
-        return Ok(Exchange::plain(Reply::Unary { status: 200, bytes, session: None }));
+        return list::answer(gateway, rules, armed, kind).await;
     }
     let sent = send(gateway, rules, armed).await;
     if members::ended(armed, &sent) { send(gateway, rules, armed).await } else { sent }
@@ -274,7 +282,7 @@ async fn http(
         Reply::Unary { session, .. } | Reply::Stream { session, .. } => session.clone(),
     };
     let opens = armed.is("initialize").then(|| Backend::Http(session));
-    Ok(Exchange { reply, opens })
+    Ok(Exchange { reply, opens, list: None })
 }
 
 /// A message of a server under the names that clients of a route over several servers know.
@@ -353,7 +361,7 @@ async fn initialize(
     }
     let id = request.id().map(|id| id.raw().clone()).unwrap_or_default();
     let reply = Reply::Unary { status: 200, bytes: answer.with_id(&id), session: None };
-    Ok(Exchange { reply, opens: Some(Backend::Stdio { process, unique }) })
+    Ok(Exchange { reply, opens: Some(Backend::Stdio { process, unique }), list: None })
 }
 
 async fn message(

@@ -11,7 +11,11 @@ use portcullis_mcp::{
 };
 
 use super::inspect::{look, refused};
-use crate::{tasks::reparsed, trail::Measured};
+use crate::{
+    catalog::{Judges, List},
+    tasks::reparsed,
+    trail::Measured,
+};
 
 /// A message of a server that a client may see.
 #[derive(Debug)]
@@ -72,6 +76,21 @@ pub fn framing(
     match event.event.as_deref() {
         None | Some("message") => Event { id, comment, ..event },
         Some(_) => Event { id, comment, retry: event.retry, ..Event::default() },
+    }
+}
+
+/// An answer that is this list, where the list passed the same judges untouched before.
+/// What stands before it is the client's own id.
+#[must_use]
+pub fn list(list: &List, bytes: &Bytes, judges: Judges<'_>) -> Option<Masked> {
+    let same = list.passed(judges) && list.is_in(bytes);
+    same.then(|| Masked { bytes: bytes.clone(), facts: Facts::default() })
+}
+
+/// Notes that a list passed, if it did so untouched and says nothing of itself.
+pub fn remember(list: &List, masked: &Masked, judges: Judges<'_>) {
+    if list.is_in(&masked.bytes) && masked.facts == Facts::default() {
+        list.pass(judges);
     }
 }
 

@@ -102,7 +102,7 @@ async fn initialize(gateway: &Gateway, armed: &Armed, limits: &Limits) -> Result
         upstream.spoken().refused_initialize();
     }
     let (reply, session) = gateway.bridge.initialize(&crossing(armed, limits)?).await?;
-    Ok(Some(Exchange { reply, opens: Some(Backend::Bridged(session)) }))
+    Ok(Some(Exchange { reply, opens: Some(Backend::Bridged(session)), list: None }))
 }
 
 /// A session on the bridge with one server of a route over several, opened with the params of the client's own

@@ -46,7 +46,7 @@ pub(super) async fn call(
         Content::Message(_) => {}
     }
     if let Some(kind) = call.row.and_then(|row| row.list) {
-        return merged::answer(gateway, rules, armed, group, kind).await.map(unary);
+        return merged::answer(gateway, rules, armed, group, kind).await;
     }
     match &*call.method() {
         "initialize" => initialize(rules, armed, group),

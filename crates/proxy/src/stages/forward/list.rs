@@ -1,11 +1,13 @@
 //! Lists are answered from the pinned catalogue, complete on one page, with only what the caller may use.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use portcullis_core::{Code, Refusal, TargetKind};
 use portcullis_mcp::{answer::list_members, json::quote, revision::Era};
 
-use super::Armed;
-use crate::{gateway::Gateway, rules::Rules, stages::authorize};
+use super::{Armed, Exchange};
+use crate::{catalog::Made, gateway::Gateway, rules::Rules, stages::authorize};
 
 /// How long the list of a server that states no `ttlMs` is served from the catalogue. Such a server says itself when
 /// its list changed, or it is asked again soon.
@@ -16,7 +18,7 @@ pub(super) async fn answer(
     rules: &Rules,
     armed: &Armed,
     kind: TargetKind,
-) -> Result<Bytes, Refusal> {
+) -> Result<Exchange, Refusal> {
     let request = armed.message().ok_or_else(|| Refusal::new(Code::Internal, "a list without a message"))?;
     if request.params().is_some_and(|params| params.get("cursor").is_some_and(|cursor| !cursor.is_null())) {
         return Err(
@@ -32,11 +34,19 @@ pub(super) async fn answer(
     let context = call.context(gateway.clock.now());
     let state = server.catalog.state();
     let shown = authorize::shown(rules, caller, kind, (&server.name, &state), &context);
-    let items = state.list(kind).zip(shown.iter()).filter(|(_, shown)| **shown);
-    let page = Page { items: items.map(|(item, _)| item.raw.clone()).collect(), next: None };
+    let made = Made {
+        kind,
+        era: armed.era(),
+        ttl_ms: server.catalog.ttl_ms(kind, UNSTATED_MS).min(limits.catalog_refresh_ms),
+        down: Vec::new(),
+        parts: vec![(Arc::clone(&state), Arc::clone(&shown))],
+    };
+    let list = server.catalog.lists.of(made, |made| {
+        let items = state.list(kind).zip(shown.iter()).filter(|(_, shown)| **shown);
+        render(made, &Page { items: items.map(|(item, _)| item.raw.clone()).collect(), next: None })
+    });
     let id = request.id().map(|id| id.raw().clone()).unwrap_or_default();
-    let ttl_ms = server.catalog.ttl_ms(kind, UNSTATED_MS).min(limits.catalog_refresh_ms);
-    Ok(render(&id, kind, &page, &[], armed.era(), ttl_ms))
+    Ok(Exchange::list(&id, list))
 }
 
 /// One page of a list.
@@ -47,21 +57,12 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
-/// The answer to a list; `down` are the names (JSON text) of servers that could not be asked.
-pub(super) fn render(
-    id: &[u8],
-    kind: TargetKind,
-    page: &Page,
-    down: &[String],
-    era: Era,
-    ttl_ms: u64,
-) -> Bytes {
-    let (member, _) = list_members(kind);
+/// The answer to a list, from behind the id of its request.
+pub(super) fn render(Made { kind, era, ttl_ms, down, .. }: &Made, page: &Page) -> Bytes {
+    let (member, _) = list_members(*kind);
     let mut out = Vec::with_capacity(256 + page.items.iter().map(|item| item.len() + 1).sum::<usize>());
-    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
-    out.extend_from_slice(id);
     out.extend_from_slice(br#","result":{"#);
-    if era == Era::Modern {
+    if *era == Era::Modern {
         // Filtered per caller, so never to be shared between callers (2026-07-28, caching).
         out.extend_from_slice(
             format!(r#""resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"private","#).as_bytes(),

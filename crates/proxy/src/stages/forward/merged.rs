@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use portcullis_connect::cursor::{Holder, Position};
 use portcullis_core::{Action, Caller, Code, Limits, Refusal, Target, TargetKind};
@@ -12,11 +11,12 @@ use portcullis_policy::RequestContext;
 use tokio::time::timeout;
 
 use super::{
-    Armed,
+    Armed, Exchange,
     list::{Page, UNSTATED_MS, render},
 };
 use crate::{
     aggregate::{Exposed, Face, Group, Member},
+    catalog::{List, Made},
     gateway::Gateway,
     rules::{Rules, Server},
     stages::authorize,
@@ -28,7 +28,7 @@ pub(super) async fn answer(
     armed: &Armed,
     group: &Group,
     kind: TargetKind,
-) -> Result<Bytes, Refusal> {
+) -> Result<Exchange, Refusal> {
     let request = armed.message().ok_or_else(|| Refusal::new(Code::Internal, "a list without a message"))?;
     let caller = &armed.recorded.inspected.permitted.caller;
     let holder = Holder { caller: &caller.id, route: &armed.server().name, kind };
@@ -48,14 +48,57 @@ pub(super) async fn answer(
     let down = ask(rules, group, kind).await;
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;
     let context = call.context(now);
-    let shown = |server: &Server, face: &Face| {
-        authorize::shown(rules, caller, kind, (&server.name, face.state()), &context)
+    let seen: Vec<Option<Seen>> = group
+        .members()
+        .iter()
+        .map(|member| {
+            let server = rules.servers.get(&*member.server)?;
+            let face = member.face(&server.catalog, group.bounds.name_bytes_max);
+            let shown = authorize::shown(rules, caller, kind, (&server.name, face.state()), &context);
+            Some(Seen { face, shown })
+        })
+        .collect();
+    let down = down.iter().filter(|name| connects(rules, caller, name, &context)).map(|name| quote(name));
+    let made = Made {
+        kind,
+        era: armed.era(),
+        ttl_ms: ttl_ms(rules, group, kind),
+        down: down.collect(),
+        parts: seen
+            .iter()
+            .flatten()
+            .map(|seen| (Arc::clone(seen.face.state()), Arc::clone(&seen.shown)))
+            .collect(),
     };
     let seal = |position: &Position| group.cursors.seal(holder, position, now);
-    let page = page(rules, group, kind, from.as_ref(), shown, seal).ok_or_else(unknown)?;
     let id = request.id().map(|id| id.raw().clone()).unwrap_or_default();
-    let down = down.iter().filter(|name| connects(rules, caller, name, &context)).map(|name| quote(name));
-    Ok(render(&id, kind, &page, &down.collect::<Vec<_>>(), armed.era(), ttl_ms(rules, group, kind)))
+    // Only what is complete on one page is the same for everybody who is shown the same.
+    let complete =
+        from.is_none() && seen.iter().flatten().map(Seen::count).sum::<usize>() <= group.bounds.page_size;
+    let page = || page(group, kind, &seen, from.as_ref(), seal);
+    let list = if complete {
+        armed.server().catalog.lists.of(made, |made| render(made, &page().unwrap_or_default()))
+    } else {
+        let rest = render(&made, &page().ok_or_else(unknown)?);
+        Arc::new(List::new(made, rest))
+    };
+    Ok(Exchange::list(&id, list))
+}
+
+/// What one server of the route exposes, and what of it a caller is shown.
+struct Seen {
+    face: Arc<Face>,
+    shown: Arc<[bool]>,
+}
+
+impl Seen {
+    fn shows(&self, entry: &Exposed) -> bool {
+        self.shown.get(entry.place).copied().unwrap_or(false)
+    }
+
+    fn count(&self) -> usize {
+        self.shown.iter().filter(|shown| **shown).count()
+    }
 }
 
 /// Only who may know of a server is told that it cannot be reached.
@@ -66,11 +109,10 @@ fn connects(rules: &Rules, caller: &Caller, name: &Arc<str>, context: &RequestCo
 
 /// The entries behind `from`; nothing when its server is no part of the route any more.
 fn page(
-    rules: &Rules,
     group: &Group,
     kind: TargetKind,
+    seen: &[Option<Seen>],
     from: Option<&Position>,
-    shown: impl Fn(&Server, &Face) -> Arc<[bool]>,
     seal: impl Fn(&Position) -> String,
 ) -> Option<Page> {
     let members = group.members();
@@ -80,17 +122,16 @@ fn page(
     };
     let mut page = Page::default();
     let mut last = None;
-    for (place, member) in members.iter().enumerate().skip(first) {
-        let Some(server) = rules.servers.get(&*member.server) else { continue };
-        let face = member.face(&server.catalog, group.bounds.name_bytes_max);
-        let (entries, shown) = (face.list(kind), shown(server, &face));
-        let shows = |entry: &Exposed| shown.get(entry.place).copied().unwrap_or(false);
+    for (place, (member, seen)) in members.iter().zip(seen).enumerate().skip(first) {
+        let Some(seen) = seen else { continue };
+        let entries = seen.face.list(kind);
         let resumes = from.filter(|_| place == first);
         let skipped = resumes.map_or(0, |from| {
             let named = |entry: &Exposed| from.names(&entry.name);
             entries.iter().position(named).map_or(from.index, |index| index + 1)
         });
-        for (index, entry) in entries.iter().enumerate().skip(skipped).filter(|(_, entry)| shows(entry)) {
+        for (index, entry) in entries.iter().enumerate().skip(skipped).filter(|(_, entry)| seen.shows(entry))
+        {
             if page.items.len() >= group.bounds.page_size {
                 page.next = last.map(|(member, index, entry): (&Member, usize, Arc<str>)| {
                     seal(&Position::new(member.prefix.as_str(), index, &entry))
