@@ -103,7 +103,9 @@ fn build(building: &Building) -> Result<Option<Box<dyn Way>>, KindError> {
 impl ApiKey {
     fn verify(&self, credentials: &Credentials<'_>, route: &Route) -> Result<Arc<Caller>, AuthError> {
         if credentials.dpop_scheme || route.bound != Bound::Any {
-            return Err(AuthError::invalid("an API key is bound to nothing, and the route or the scheme asks for that"));
+            return Err(AuthError::invalid(
+                "an API key is bound to nothing, and the route or the scheme asks for that",
+            ));
         }
         let text = credentials.api_key.or(credentials.bearer).unwrap_or_default();
         let id = id_of(text).ok_or(AuthError::invalid("not of the form of an API key"))?;

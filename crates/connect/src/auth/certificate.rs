@@ -99,7 +99,9 @@ impl FromStr for NamePattern {
 
 /// Whether it is a SPIFFE ID, as the standard writes it: no port, no query, no empty or relative segment.
 fn is_spiffe(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("spiffe://").filter(|_| text.len() <= NAME_BYTES_MAX) else { return false };
+    let Some(rest) = text.strip_prefix("spiffe://").filter(|_| text.len() <= NAME_BYTES_MAX) else {
+        return false;
+    };
     let mut segments = rest.split('/');
     let domain = segments.next().unwrap_or_default();
     let in_domain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
@@ -134,10 +136,7 @@ fn build(building: &Building) -> Result<Option<Box<dyn Way>>, KindError> {
     if rules.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Box::new(Certificates {
-        rules,
-        known: DigestCache::new(building.parts.limits.token_cache_max),
-    })))
+    Ok(Some(Box::new(Certificates { rules, known: DigestCache::new(building.parts.limits.token_cache_max) })))
 }
 
 impl Certificates {
@@ -205,7 +204,10 @@ fn names(der: &[u8]) -> Result<Vec<CertificateName>, AuthError> {
     match uris.as_slice() {
         [id] if is_spiffe(id) => names.push(CertificateName::Spiffe((*id).to_owned())),
         // With more than one URI, or a malformed ID, nobody can say who is meant (X.509-SVID, section 2).
-        uris if uris.iter().any(|uri| uri.get(..9).is_some_and(|start| start.eq_ignore_ascii_case("spiffe://"))) => {
+        uris if uris
+            .iter()
+            .any(|uri| uri.get(..9).is_some_and(|start| start.eq_ignore_ascii_case("spiffe://"))) =>
+        {
             return Err(AuthError::invalid("the client certificate has no single well-formed SPIFFE ID"));
         }
         _ => {}
@@ -250,13 +252,29 @@ mod tests {
     #[test]
     fn names_in_the_configuration_are_exact_or_a_part_of_a_trust_domain() {
         let read = |text: &str| text.parse::<NamePattern>();
-        for good in ["spiffe://td.example/ns/a", "spiffe://td/*", "dns:a.example", "email:a@b", "cn:ci runner"] {
+        for good in
+            ["spiffe://td.example/ns/a", "spiffe://td/*", "dns:a.example", "email:a@b", "cn:ci runner"]
+        {
             assert!(read(good).is_ok(), "{good}");
         }
-        for bad in
-            ["", "ci", "dns:", "dns:*.example", "uri:x", "cn:*", "spiffe://", "spiffe:///a", "spiffe://TD/a", "spiffe://td//a",
-             "spiffe://td/../a", "spiffe://td:1/a", "spiffe://td/a?b", "spiffe://td/a*", "spiffe://*", "spiffe://td/"]
-        {
+        for bad in [
+            "",
+            "ci",
+            "dns:",
+            "dns:*.example",
+            "uri:x",
+            "cn:*",
+            "spiffe://",
+            "spiffe:///a",
+            "spiffe://TD/a",
+            "spiffe://td//a",
+            "spiffe://td/../a",
+            "spiffe://td:1/a",
+            "spiffe://td/a?b",
+            "spiffe://td/a*",
+            "spiffe://*",
+            "spiffe://td/",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
         let below = read("spiffe://td/ns/*").unwrap();

@@ -25,7 +25,7 @@ use url::Url;
 use crate::{
     Reach,
     auth::{
-        AuthError, Building, Credentials, Introspection, Introspected, Preset, Route, Way,
+        AuthError, Building, Credentials, Introspected, Introspection, Preset, Route, Way,
         cache::DigestCache,
         introspect::Introspector,
         jwt::{

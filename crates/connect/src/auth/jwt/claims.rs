@@ -96,7 +96,9 @@ pub(in crate::auth) fn accept_introspected(
     let of_another = claims.get("iss").is_some_and(|iss| iss.as_str() != Some(issuer.issuer.as_str()));
     let kind = claims.get("token_type").map(|kind| kind.as_str().unwrap_or_default().to_ascii_lowercase());
     if of_another || kind.is_some_and(|kind| !matches!(kind.as_str(), "bearer" | "dpop" | "n_a")) {
-        return Err(AuthError::invalid("the issuer's answer is about another kind of token, or another issuer's"));
+        return Err(AuthError::invalid(
+            "the issuer's answer is about another kind of token, or another issuer's",
+        ));
     }
     check_use(claims)?;
     // A program that asked for itself has no subject; its own id must not be taken for a person's.

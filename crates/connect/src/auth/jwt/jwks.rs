@@ -183,7 +183,8 @@ pub(in crate::auth) fn thumbprint(jwk: &Map<String, Value>) -> Option<Digest> {
         "RSA" => &["e", "kty", "n"],
         _ => return None,
     };
-    let members = names.iter().map(|name| Some(format!("\"{name}\":{}", Value::from(jwk.get(*name)?.as_str()?))));
+    let members =
+        names.iter().map(|name| Some(format!("\"{name}\":{}", Value::from(jwk.get(*name)?.as_str()?))));
     let members = members.collect::<Option<Vec<_>>>()?;
     Some(Digest::of(format!("{{{}}}", members.join(",")).as_bytes()))
 }
