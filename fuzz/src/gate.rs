@@ -7,11 +7,12 @@ use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use bytes::Bytes;
-use portcullis_connect::Fetch;
-use portcullis_connect::auth::{Alg, AuthSettings, Authenticator, Credentials, JwksSource, JwtIssuer, Parts};
-use portcullis_core::{CallerKind, Clock, Direction, Limits, Obligations, Secret, Timestamp};
+use portcullis_connect::auth::{
+    Alg, AuthSettings, Authenticator, Credentials, JwksSource, JwtIssuer, Parts, ProofMemory, Route,
+};
+use portcullis_core::{Clock, Digest, Direction, Entropy, Limits, Obligations, Secret, Timestamp};
 use portcullis_inspect::{InspectSettings, Inspector, Verdict, mask, verdict};
 use portcullis_mcp::json::quote;
 use portcullis_net::guard::{EgressPolicy, allowed, parse_url};
@@ -109,9 +110,8 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000);
 pub fn token(data: &[u8]) {
     static GATE: LazyLock<Gate> = LazyLock::new(|| Gate::new(&key_set()).expect("the key set is right"));
     if let Ok(text) = std::str::from_utf8(data) {
-        let credentials = Credentials { bearer: Some(text), api_key: None };
-        assert!(GATE.asks(&credentials).is_err(), "nobody signed that");
-        assert!(GATE.asks(&Credentials { bearer: None, api_key: Some(text) }).is_err());
+        assert!(GATE.asks(&bearing(text)).is_err(), "nobody signed that");
+        assert!(GATE.asks(&Credentials { api_key: Some(text), ..Credentials::default() }).is_err());
     }
     let Ok(caller) = GATE.asks_signed(data) else { return };
     let (header, claims) = crate::halves(data);
@@ -131,8 +131,75 @@ pub fn token(data: &[u8]) {
 pub fn jwks(data: &[u8]) {
     if let Some(gate) = Gate::new(data) {
         let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA";
-        assert!(gate.asks(&Credentials { bearer: Some(token), api_key: None }).is_err());
+        assert!(gate.asks(&bearing(token)).is_err());
     }
+}
+
+/// A proof of possession of which the header and the claims are the input, rightly signed with the key that the token is
+/// bound to; and the input itself as a proof.
+pub fn proof(data: &[u8]) {
+    static HOLDER: LazyLock<Holder> = LazyLock::new(Holder::new);
+    if let Ok(text) = std::str::from_utf8(data) {
+        assert!(HOLDER.shows(text).is_err(), "nobody signed that");
+    }
+    if HOLDER.shows(&HOLDER.signed(data)).is_err() {
+        return;
+    }
+    let (header, claims) = crate::halves(data);
+    let header: Value = serde_json::from_slice(header).expect("an accepted header is JSON");
+    let claims: Value = serde_json::from_slice(claims).expect("accepted claims are JSON");
+    assert_eq!((&header["typ"], &header["alg"]), (&"dpop+jwt".into(), &"EdDSA".into()));
+    assert!(header.get("crit").is_none() && header["jwk"].get("d").is_none());
+    assert_eq!(header["jwk"]["x"], URL_SAFE_NO_PAD.encode(HOLDER.key.public_key().as_ref()));
+    assert_eq!(claims["htm"], "POST");
+    let target = ::url::Url::parse(claims["htu"].as_str().expect("a target")).expect("a URL");
+    assert_eq!((target.host_str(), target.path()), (Some("gateway.example"), "/mcp/one"));
+    assert_eq!(claims["ath"], URL_SAFE_NO_PAD.encode(Digest::of(HOLDER.token.as_bytes()).0));
+    assert!(claims["iat"].as_f64().is_some_and(|iat| (iat - NOW.seconds() as f64).abs() <= 60.0));
+    assert!(claims["jti"].as_str().is_some_and(|id| !id.is_empty() && id.len() <= 256));
+}
+
+fn bearing(text: &str) -> Credentials<'_> {
+    Credentials { bearer: Some(text), method: "POST", ..Credentials::default() }
+}
+
+/// Whoever holds a token, and the key that it is bound to.
+struct Holder {
+    gate: Gate,
+    key: Ed25519KeyPair,
+    token: String,
+}
+
+impl Holder {
+    fn new() -> Self {
+        let key = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("any seed makes a key");
+        let x = URL_SAFE_NO_PAD.encode(key.public_key().as_ref());
+        let thumbprint = Digest::of(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#).as_bytes());
+        // As text: the seeds name the digest of the token.
+        let claims = format!(
+            r#"{{"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"a","exp":1800000600,"cnf":{{"jkt":"{}"}}}}"#,
+            URL_SAFE_NO_PAD.encode(thumbprint.0)
+        );
+        let token = tagged(br#"{"alg":"HS256","kid":"a"}"#, claims.as_bytes());
+        Self { gate: Gate::new(&key_set()).expect("the key set is right"), key, token }
+    }
+
+    fn signed(&self, data: &[u8]) -> String {
+        let (header, claims) = crate::halves(data);
+        let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = self.key.sign(text.as_bytes());
+        format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn shows(&self, proof: &str) -> Result<String, String> {
+        self.gate.asks(&Credentials { dpop_scheme: true, dpop: Some(proof), ..bearing(&self.token) })
+    }
+}
+
+fn tagged(header: &[u8], claims: &[u8]) -> String {
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), signed.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
 fn key_set() -> Vec<u8> {
@@ -156,25 +223,22 @@ impl Gate {
         std::fs::write(&file, key_set).ok()?;
         let issuer = JwtIssuer {
             issuer: ISSUER.into(),
-            audiences: Vec::new(),
             algorithms: vec![Alg::Hs256, Alg::Es256, Alg::EdDsa, Alg::Rs256],
             jwks: JwksSource::File(file.clone()),
             roles_claim: Some("realm.roles".into()),
             role_map: BTreeMap::from([("a".into(), vec!["reader".into()])]),
-            default_roles: Vec::new(),
-            kind: CallerKind::User,
             claims: vec!["team".into()],
-            require_typ_at_jwt: false,
-            leeway_s: 60,
             max_lifetime_s: 1 << 40,
+            ..JwtIssuer::default()
         };
-        let settings = AuthSettings { api_keys: true, issuers: vec![issuer], anonymous_roles: None };
+        let settings = AuthSettings { api_keys: true, issuers: vec![issuer], ..AuthSettings::default() };
         let parts = Parts {
             keys: Arc::new(NoKeys),
             pepper: Secret::new(vec![1; 32]),
-            clock: Arc::new(Stopped),
-            fetch: Arc::new(NoNet),
-            limits: Limits { token_cache_max: 0, ..Limits::default() },
+            clock: Arc::new(Leaping::default()),
+            proofs: Arc::new(ProofMemory::new(&Leaping::default())),
+            // The clock leaps, and the file is gone.
+            limits: Limits { token_cache_max: 0, jwks_refresh_ms: u64::MAX, ..Limits::default() },
         };
         let _inside = runtime.enter();
         let authenticator = Authenticator::new(settings, parts).ok();
@@ -186,15 +250,13 @@ impl Gate {
     /// As [`Self::asks`], with a token of the header and the claims in `data`.
     fn asks_signed(&self, data: &[u8]) -> Result<String, String> {
         let (header, claims) = crate::halves(data);
-        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), signed.as_bytes());
-        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag));
-        self.asks(&Credentials { bearer: Some(&token), api_key: None })
+        self.asks(&bearing(&tagged(header, claims)))
     }
 
     /// The caller's id, or why not.
     fn asks(&self, credentials: &Credentials<'_>) -> Result<String, String> {
-        let caller = self.runtime.block_on(self.authenticator.authenticate(credentials, AUDIENCE));
+        let caller =
+            self.runtime.block_on(self.authenticator.authenticate(credentials, &Route::at(AUDIENCE)));
         caller.map(|caller| caller.id.to_string()).map_err(|error| error.to_string())
     }
 }
@@ -206,26 +268,23 @@ fn file() -> PathBuf {
     std::env::temp_dir().join(format!("portcullis-fuzz-{}-{number}.json", std::process::id()))
 }
 
-#[derive(Debug)]
-struct Stopped;
+/// Its wall clock stands, and its ticks leap further than a proof is remembered: mutations of one proof share its id.
+#[derive(Debug, Default)]
+struct Leaping(std::sync::atomic::AtomicU64);
 
-impl Clock for Stopped {
+impl Clock for Leaping {
     fn now(&self) -> Timestamp {
         NOW
     }
 
     fn ticks_us(&self) -> u64 {
-        0
+        self.0.fetch_add(1_000_000_000, std::sync::atomic::Ordering::Relaxed)
     }
 }
 
-#[derive(Debug)]
-struct NoNet;
-
-#[async_trait]
-impl Fetch for NoNet {
-    async fn get(&self, _: &::url::Url, _: u64, _: u64) -> Result<Bytes, String> {
-        Err("no network here".into())
+impl Entropy for Leaping {
+    fn fill(&self, out: &mut [u8]) {
+        out.fill(7);
     }
 }
 
@@ -267,6 +326,11 @@ mod tests {
             assert!(gate.asks_signed(&input).is_ok(), "{file}: {:?}", gate.asks_signed(&input));
         }
         assert!(gate.asks_signed(&seed("token/crit")).is_err());
+        let holder = Holder::new();
+        for (file, right) in [("proof/right", true), ("proof/query", true), ("proof/private", false)] {
+            let shown = holder.shows(&holder.signed(&seed(file)));
+            assert_eq!(shown.is_ok(), right, "{file}: {shown:?}");
+        }
         for file in ["jwks/oct", "jwks/ec"] {
             assert!(Gate::new(&seed(file)).is_some(), "{file}");
         }

@@ -52,6 +52,7 @@ targets! {
     gate::config,
     gate::token,
     gate::jwks,
+    gate::proof,
 }
 
 /// Splits an input into two at the first empty line, for targets that take two things.
