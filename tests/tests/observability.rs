@@ -92,7 +92,7 @@ async fn metrics_are_well_formed_described_and_taken_by_prometheus() -> Outcome 
     let older: String = text
         .lines()
         .filter(|line| !line.starts_with("# UNIT") && !line.starts_with("# EOF"))
-        .map(|line| older(line) + "\n")
+        .map(|line| older(line, &text) + "\n")
         .collect();
     let mut child = Command::new(program)
         .args(["check", "metrics"])
@@ -106,14 +106,14 @@ async fn metrics_are_well_formed_described_and_taken_by_prometheus() -> Outcome 
     Ok(())
 }
 
-fn older(line: &str) -> String {
-    let counters =
-        ["portcullis_calls ", "portcullis_refusals ", "portcullis_findings ", "portcullis_throttled "];
-    let counter = counters.iter().find(|name| line.starts_with('#') && line.contains(*name));
-    counter.map_or_else(
-        || line.to_owned(),
-        |name| line.replacen(name, &format!("{}_total ", name.trim_end()), 1),
-    )
+/// `line` as the older format has it, where `text` says that it is about a counter.
+fn older(line: &str, text: &str) -> String {
+    let name = line.split(' ').nth(2).filter(|_| line.starts_with('#')).unwrap_or_default();
+    if text.lines().any(|other| other == format!("# TYPE {name} counter")) {
+        line.replacen(name, &format!("{name}_total"), 1)
+    } else {
+        line.to_owned()
+    }
 }
 
 #[tokio::test]

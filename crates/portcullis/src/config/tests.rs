@@ -89,12 +89,12 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "identities: {jwt: [{issuer: 'https://i', introspection: {client_id: g, client_secret: x}}]}",
         &[
-            "1:56 identities.jwt[0].introspection.client_secret: this is the place of a secret, and a configuration file is not",
+            "1:72 identities.jwt[0].introspection.client_secret: this is the place of a secret, and a configuration file is not",
         ],
     ),
     (
         "identities: {jwt: [{issuer: 'https://i', introspection: {url: 'http://i/', client_id: g, client_secret: 'env:X'}}]}",
-        &["1:57 identities.jwt[0].introspection.url: tokens and a secret would be sent over plain HTTP"],
+        &["1:58 identities.jwt[0].introspection.url: tokens and a secret would be sent over plain HTTP"],
     ),
     (
         "identities: {certificates: [{name: 'dns:a', roles: [reader]}]}",
@@ -113,12 +113,12 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     (
         "identities: {routes: {sample: {issuers: ['https://i'], scopes: ['a b'], bound_tokens: certificate}}}",
-        &["1:64 identities.routes.sample.scopes[0]: `a b` is not a scope"],
+        &["1:65 identities.routes.sample.scopes[0]: `a b` is not a scope"],
     ),
     (
         "identities: {routes: {sample: {issuers: ['https://i'], step_up: [{tools: [pay]}], bound_tokens: certificate}}}",
         &[
-            "1:41 identities.routes.sample.issuers[0]: `https://i` is no issuer under `identities.jwt`",
+            "1:42 identities.routes.sample.issuers[0]: `https://i` is no issuer under `identities.jwt`",
             "1:66 identities.routes.sample.step_up[0]: asks for nothing",
             "1:83 identities.routes.sample.bound_tokens: clients are not asked for certificates",
         ],
