@@ -184,6 +184,8 @@ codes! {
         "the request did not arrive in time", "raise `limits.request_timeout_ms`";
     RequestTooLarge = "request.too_large", Client, Warn, http 413 / 413, rpc -32600,
         "the message exceeds a limit", "the log names the limit";
+    RequestUnread = "request.unread", Client, Info, http 408 / 408, rpc 4991,
+        "the client does not read what it asked for", "the client reads too slowly or not at all; `limits.idle_timeout_ms` says how long it is waited for";
     RequestVersion = "request.version", Client, Info, http 400 / 400, rpc -32022,
         "unsupported protocol version", "the error data lists the supported versions";
     ResourceUnknown = "resource.unknown", Client, Info, http 200 / 200, rpc -32002,
@@ -194,6 +196,8 @@ codes! {
         "the server was changed by an operator", "initialize again, or open the stream again";
     ServerRequestDenied = "server_request.denied", Policy, Warn, http 200 / 200, rpc 4033,
         "the server asked for something that policy does not allow", "`server_requests` of the server lists what it may ask";
+    ServerRequestFlood = "server_request.flood", Upstream, Warn, http 502 / 502, rpc 5024,
+        "the server asks without end", "look at the server; in one stream it may ask 64 questions at once and one more each second";
     ServerRequestUrl = "server_request.url", Upstream, Warn, http 200 / 200, rpc 4034,
         "the server asked for a URL to be opened that is not safe to open", "only `https`, or `http` on this machine, without user name and at most 2,048 bytes, in plain ASCII";
     ServerUnknown = "server.unknown", Client, Info, http 404 / 404, rpc 4040,

@@ -9,6 +9,7 @@ pub mod egress;
 pub mod guard;
 pub mod incident;
 pub mod listen;
+pub mod queue;
 pub mod sandbox;
 mod stall;
 pub mod stdio;

@@ -13,6 +13,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -286,6 +287,18 @@ impl Catalog {
     pub fn invalidate(&self) {
         self.reads.clear();
         self.fresh.changed(self.parts.clock.ticks_us());
+    }
+
+    /// Whether nobody waits for the [`Self::turn`] to fetch what changed; from now on somebody does.
+    pub(crate) fn queue(&self) -> bool {
+        self.fresh.queue()
+    }
+
+    /// Waits until what changed may be fetched: at once, or a second after the last time.
+    pub async fn turn(&self) {
+        let pause_us = self.fresh.pause_us(self.parts.clock.ticks_us());
+        tokio::time::sleep(Duration::from_micros(pause_us)).await;
+        self.fresh.turn(self.parts.clock.ticks_us());
     }
 
     /// How old the newest listing of a kind is; `None` before the first.

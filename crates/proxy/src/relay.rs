@@ -1,5 +1,6 @@
 //! The way back: each message of a server is parsed, inspected, masked, recorded and only then written.
 
+mod allowance;
 mod stream;
 
 use std::{sync::Arc, time::Duration};
@@ -20,7 +21,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::stream::Stream;
+use self::{allowance::Allowance, stream::Stream};
 use crate::{
     body::{self, Body},
     catalog::{Judges, List},
@@ -331,7 +332,16 @@ impl Relay {
         }
         let endless = self.armed.endless();
         let window = Window::new(Window::BYTES);
-        let stream = Stream { relay: self, to, window, answered: false, resumable: false, untold: false };
+        let stream = Stream {
+            relay: self,
+            to,
+            window,
+            answered: false,
+            resumable: false,
+            untold: false,
+            allowance: Allowance::new(Instant::now()),
+            unread: 0,
+        };
         let running = stream.relay.gateway.running.clone();
         // Boxed, since what is handed on from one future to the next is held twice.
         tokio::spawn(running.until_cut(Box::pin(stream.run(events, deadline))));

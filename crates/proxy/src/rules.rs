@@ -114,8 +114,13 @@ impl Server {
     /// The server said that its lists changed: they are fetched soon, and what was fetched before is not served.
     pub(crate) fn changed(self: &Arc<Self>, limits: Limits) {
         self.catalog.invalidate();
+        // The one that waits fetches this change, too: a server that says it without end is asked only so often.
+        if !self.catalog.queue() {
+            return;
+        }
         let server = Arc::clone(self);
         tokio::spawn(async move {
+            server.catalog.turn().await;
             let _ = server.catalog.refresh(&server.upstream, TargetKind::ALL, &limits).await;
         });
     }

@@ -59,6 +59,7 @@ struct State {
     open: usize,
     accepted: usize,
     hung_up: usize,
+    flooded: u64,
 }
 
 /// The server. Dropping it closes every connection.
@@ -99,6 +100,7 @@ impl HostileServer {
             open: 0,
             accepted: 0,
             hung_up: 0,
+            flooded: 0,
         }));
         let task = tokio::spawn(accept(listener, Arc::clone(&state)));
         Ok(Self { address, state, task })
@@ -200,6 +202,12 @@ impl HostileServer {
         self.lock().hung_up
     }
 
+    /// How many bytes of what never ends ([`Hostile::EndlessEvents`] and its like) were taken so far.
+    #[must_use]
+    pub fn flooded_bytes(&self) -> u64 {
+        self.lock().flooded
+    }
+
     /// Waits until `condition` holds.
     ///
     /// # Errors
@@ -285,7 +293,7 @@ async fn connection(stream: TcpStream, state: Arc<Mutex<State>>) {
         let steps = decide(&state, &request);
         let answered = tokio::select! {
             biased;
-            answered = perform(steps, &mut write) => answered,
+            answered = perform(steps, &mut write, &state) => answered,
             () = reader.drain() => {
                 lock(&state).hung_up += 1;
                 return;
@@ -316,7 +324,7 @@ enum Ending {
     Reset,
 }
 
-async fn perform(steps: Vec<Step>, write: &mut WriteHalf<TcpStream>) -> Ending {
+async fn perform(steps: Vec<Step>, write: &mut WriteHalf<TcpStream>, state: &Mutex<State>) -> Ending {
     for step in steps {
         match step {
             Step::Write(bytes) => {
@@ -333,7 +341,9 @@ async fn perform(steps: Vec<Step>, write: &mut WriteHalf<TcpStream>) -> Ending {
                 }
             }
             Step::Repeat(bytes) => {
-                while write.write_all(&bytes).await.is_ok() {}
+                while write.write_all(&bytes).await.is_ok() {
+                    lock(state).flooded += bytes.len() as u64;
+                }
                 return Ending::Broken;
             }
             Step::Pause(pause) => tokio::time::sleep(pause).await,

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -18,11 +18,12 @@ use crate::{Fault, Outcome};
 #[derive(Clone, Debug)]
 pub struct Client {
     patience: Duration,
+    receive_buffer_bytes: Option<u32>,
 }
 
 impl Default for Client {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(30) }
+        Self::with_patience(Duration::from_secs(30))
     }
 }
 
@@ -99,7 +100,14 @@ impl Client {
     /// A client that gives up after `patience`.
     #[must_use]
     pub fn with_patience(patience: Duration) -> Self {
-        Self { patience }
+        Self { patience, receive_buffer_bytes: None }
+    }
+
+    /// The same client, whose kernel takes about so many bytes that are not read; else it takes megabytes.
+    #[must_use]
+    pub fn with_receive_buffer(mut self, bytes: u32) -> Self {
+        self.receive_buffer_bytes = Some(bytes);
+        self
     }
 
     /// GET.
@@ -157,7 +165,7 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body))?;
-        let stream = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).await?;
+        let stream = self.connect((authority.host(), authority.port_u16().unwrap_or(80))).await?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(async move {
@@ -169,5 +177,14 @@ impl Client {
             .map_err(|_| Fault::from(format!("no answer from `{url}` in {:?}", self.patience)))??
             .into_parts();
         Ok(Body { status: head.status, headers: head.headers, incoming, connection })
+    }
+
+    async fn connect(&self, to: (&str, u16)) -> Outcome<TcpStream> {
+        let Some(bytes) = self.receive_buffer_bytes else { return Ok(TcpStream::connect(to).await?) };
+        let address = lookup_host(to).await?.next().ok_or("no address")?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Before the connection is made, since it is what the first packet offers.
+        socket.set_recv_buffer_size(bytes)?;
+        Ok(socket.connect(address).await?)
     }
 }

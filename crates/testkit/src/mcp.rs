@@ -135,6 +135,13 @@ impl McpClient {
         self
     }
 
+    /// The same client, whose kernel takes about so many bytes that are not read.
+    #[must_use]
+    pub fn with_receive_buffer(mut self, bytes: u32) -> Self {
+        self.http = self.http.with_receive_buffer(bytes);
+        self
+    }
+
     /// A client that is ready to call: a legacy one has initialized its session.
     ///
     /// # Errors

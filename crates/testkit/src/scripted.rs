@@ -23,6 +23,8 @@ pub enum Hostile {
     DuplicateId,
     /// Starts a JSON body of unknown length and never stops sending it.
     EndlessBody,
+    /// Starts an event stream and sends this text again and again, for as long as somebody takes it.
+    EndlessEvents(String),
     /// Sends header lines for ever.
     EndlessHeaders,
     /// Sends log notifications for ever, as events of a stream.
@@ -191,6 +193,7 @@ impl Hostile {
                 vec![Step::WriteSlowly(answer(200, "application/json", "", whole.as_bytes()), *pause)]
             }
             Self::EndlessBody
+            | Self::EndlessEvents(_)
             | Self::EndlessHeaders
             | Self::EndlessStream
             | Self::HangBeforeHeaders
@@ -211,6 +214,9 @@ impl Hostile {
         half.extend(chunk(start.as_bytes()));
         match self {
             Self::EndlessBody => vec![Step::Write(half), Step::Repeat(chunk(&[b'x'; 8192]))],
+            Self::EndlessEvents(text) => {
+                vec![Step::Write(open("text/event-stream")), Step::Repeat(chunk(text.as_bytes()))]
+            }
             Self::EndlessHeaders => vec![
                 Step::Write(b"HTTP/1.1 200 OK\r\n".to_vec()),
                 Step::Repeat(b"X-Filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n".repeat(64)),

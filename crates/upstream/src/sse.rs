@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use portcullis_core::{Code, Limits, Refusal, Secret};
 use portcullis_mcp::sse::Event;
-use portcullis_net::client::HttpUpstream;
+use portcullis_net::{client::HttpUpstream, queue::offer};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -102,7 +102,7 @@ impl SseServer {
                 Some(_) => None,
             };
             let Some(message) = message else { continue };
-            if to.send(message).await.is_err() {
+            if offer(to, message.len(), message).await.is_err() {
                 return Ok(());
             }
         }

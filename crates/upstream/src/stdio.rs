@@ -22,6 +22,7 @@ use crate::Isolation;
 
 mod masking;
 mod process;
+mod reader;
 
 use process::{How, Start};
 

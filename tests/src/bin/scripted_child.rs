@@ -114,7 +114,8 @@ fn proper(method: &str, message: &Value, legacy: bool) -> Option<Value> {
         }
         "ping" => Some(json!({})),
         "tools/list" => {
-            let names = ["ask", "crash", "echo", "env", "giant", "hang", "noise", "pid", "seen", "shuffled"];
+            let names =
+                ["ask", "crash", "echo", "env", "flood", "giant", "hang", "noise", "pid", "seen", "shuffled"];
             let tools = names.map(|name| json!({"name": name, "inputSchema": {"type": "object"}}));
             Some(json!({"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}))
         }
@@ -143,6 +144,18 @@ fn call(id: &Value, message: &Value, shared: &Arc<Shared>) {
         "env" => {
             let names: Vec<String> = std::env::vars().map(|(name, _)| name).collect();
             say(&[text(id, names.join(","))]);
+        }
+        "flood" => {
+            let token = message.pointer("/params/_meta/progressToken").cloned();
+            let (id, count, bytes) = (id.clone(), number("count"), number("bytes") as usize);
+            // Beside the calls of others, which are answered as before as far as anybody takes what is said.
+            thread::spawn(move || {
+                for part in 0..count {
+                    say(&[json!({"jsonrpc": "2.0", "method": "notifications/progress",
+                        "params": {"progressToken": token, "progress": part, "message": "f".repeat(bytes)}})]);
+                }
+                say(&[text(&id, "done")]);
+            });
         }
         "giant" => say(&[text(id, "g".repeat(number("bytes") as usize))]),
         "hang" => {}

@@ -18,12 +18,10 @@ use tokio::{
 use super::{
     ChildOptions, Command, Exit, SendError, SpawnError, Violation, confined::Confined, lines, stderr,
 };
+use crate::queue;
 
 /// Lines that wait in either direction.
 const QUEUE_LINES: usize = 64;
-
-/// A line beyond this waits until the queue is empty, so that a queue holds at most one large line.
-const LARGE_LINE_BYTES: usize = 65_536;
 
 /// Bytes of lines that go to the child in one write.
 const WRITE_BYTES: usize = 65_536;
@@ -103,7 +101,7 @@ impl Child {
         if *self.closing.borrow() {
             return Err(SendError::Closed);
         }
-        offer(&self.stdin, line).await
+        queue::offer(&self.stdin, line.len(), line).await.map_err(|_closed| SendError::Closed)
     }
 
     /// Changes to `Some` when the process has ended.
@@ -258,7 +256,7 @@ async fn write(mut stdin: ChildStdin, mut lines: mpsc::Receiver<Bytes>, mut clos
             return;
         }
         pending.clear();
-        if pending.capacity() > LARGE_LINE_BYTES * 2 {
+        if pending.capacity() > WRITE_BYTES * 2 {
             pending = BytesMut::new();
         }
     }
@@ -273,16 +271,6 @@ fn put(pending: &mut BytesMut, line: &[u8]) {
     pending.reserve(line.len() + 1);
     pending.extend_from_slice(line);
     pending.put_u8(b'\n');
-}
-
-/// Queues a line. A large one needs the whole queue for itself at that moment.
-async fn offer(queue: &mpsc::Sender<Bytes>, line: Bytes) -> Result<(), SendError> {
-    let places = if line.len() > LARGE_LINE_BYTES { QUEUE_LINES } else { 1 };
-    let mut places = queue.reserve_many(places).await.map_err(|_closed| SendError::Closed)?;
-    if let Some(place) = places.next() {
-        place.send(line);
-    }
-    Ok(())
 }
 
 /// Standard output on its way to whoever reads lines.
@@ -304,7 +292,7 @@ impl Output {
             };
             match next {
                 Ok(Some(line)) => {
-                    if offer(&self.sender, line).await.is_err() {
+                    if queue::offer(&self.sender, line.len(), line).await.is_err() {
                         // Nobody listens any more, so nobody can use the child.
                         return self.group.signal(Signal::KILL);
                     }

@@ -59,6 +59,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
         let mut line = self.buffer.split_to(end + 1);
         self.searched = 0;
+        if end > READ_BYTES {
+            // What follows shares the memory of the large line, and would keep all of it.
+            self.buffer = BytesMut::from(&*self.buffer);
+        }
         line.truncate(end);
         if line.last() == Some(&b'\r') {
             line.truncate(end - 1);

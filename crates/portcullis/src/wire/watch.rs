@@ -99,7 +99,10 @@ async fn refresh(core: Arc<Core>, server: Arc<Server>) {
         match &server.upstream {
             Upstream::Stdio(peer) => tokio::select! {
                 () = pause => {}
-                () = peer.changed.notified() => server.catalog.invalidate(),
+                () = peer.changed.notified() => {
+                    server.catalog.invalidate();
+                    server.catalog.turn().await;
+                }
             },
             Upstream::Group | Upstream::Http(_) => pause.await,
         }

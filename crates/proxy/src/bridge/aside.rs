@@ -12,6 +12,7 @@ use portcullis_mcp::{
     bridge::answer_to_server,
     jsonrpc::{Message, Shape},
 };
+use portcullis_net::queue::try_offer;
 use tokio::{
     sync::{mpsc, oneshot},
     task::AbortHandle,
@@ -57,7 +58,7 @@ impl Asides {
         let calls = self.calls();
         let of_token = token.and_then(|token| calls.get(&u64::try_from(token).ok()?));
         let only = || calls.values().next().filter(|_| calls.len() == 1);
-        of_token.or_else(only).is_some_and(|call| call.try_send(message).is_ok())
+        of_token.or_else(only).is_some_and(|call| try_offer(call, message.bytes().len(), message).is_ok())
     }
 
     pub(super) fn stop(&self) {

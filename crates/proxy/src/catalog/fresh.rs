@@ -1,22 +1,34 @@
 //! How long a listing may be served: as long as the server says, and not past its word that it changed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use portcullis_core::TargetKind;
 
 /// No `ttlMs` was stated.
 const UNSTATED: u64 = u64::MAX;
 
+/// Time between two fetches that a server causes by saying that its lists changed.
+const PAUSE_US: u64 = 1_000_000;
+
 /// What a server said about how long its listings last.
 #[derive(Debug)]
 pub(super) struct Fresh {
     ttl_ms: [AtomicU64; TargetKind::ALL.len()],
     changed_us: AtomicU64,
+    /// When what changed was fetched last, because the server had said that it did.
+    turn_us: AtomicU64,
+    /// Whether somebody waits to fetch it again.
+    queued: AtomicBool,
 }
 
 impl Default for Fresh {
     fn default() -> Self {
-        Self { ttl_ms: std::array::from_fn(|_| AtomicU64::new(UNSTATED)), changed_us: AtomicU64::new(0) }
+        Self {
+            ttl_ms: std::array::from_fn(|_| AtomicU64::new(UNSTATED)),
+            changed_us: AtomicU64::new(0),
+            turn_us: AtomicU64::new(0),
+            queued: AtomicBool::new(false),
+        }
     }
 }
 
@@ -31,6 +43,23 @@ impl Fresh {
     /// The server said at `now_us` that its lists changed.
     pub(super) fn changed(&self, now_us: u64) {
         self.changed_us.fetch_max(now_us, Ordering::AcqRel);
+    }
+
+    /// Whether nobody waited to fetch what changed; somebody does now.
+    pub(super) fn queue(&self) -> bool {
+        !self.queued.swap(true, Ordering::AcqRel)
+    }
+
+    /// How long that is to be waited for at `now_us`.
+    pub(super) fn pause_us(&self, now_us: u64) -> u64 {
+        let last = self.turn_us.load(Ordering::Acquire);
+        if last == 0 { 0 } else { (last + PAUSE_US).saturating_sub(now_us) }
+    }
+
+    /// What changed is fetched from `now_us` on: whoever hears of a change after this waits for its own turn.
+    pub(super) fn turn(&self, now_us: u64) {
+        self.turn_us.store(now_us, Ordering::Release);
+        self.queued.store(false, Ordering::Release);
     }
 
     /// Whether a listing fetched at `fetched_us` (zero: never) may be served at `now_us`.
@@ -75,5 +104,15 @@ mod tests {
         fresh.stated(TargetKind::Tool, None);
         fresh.changed(2_000);
         assert!(!lasts(2_000, 2_001) && lasts(2_001, 2_002), "changed since");
+    }
+
+    #[test]
+    fn what_changes_without_end_is_fetched_once_a_second_by_one_that_waits() {
+        let fresh = Fresh::default();
+        assert!(fresh.queue() && !fresh.queue(), "one waits for all");
+        assert_eq!(fresh.pause_us(7), 0, "the first change is fetched at once");
+        fresh.turn(7);
+        assert!(fresh.queue(), "what changes while it is fetched is fetched again");
+        assert_eq!([fresh.pause_us(8), fresh.pause_us(1_000_007)], [999_999, 0]);
     }
 }

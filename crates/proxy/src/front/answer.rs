@@ -9,6 +9,7 @@ use portcullis_mcp::{
     jsonrpc::{Id, Message, Shape},
     sse,
 };
+use portcullis_net::queue::offer;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Front;
@@ -158,7 +159,7 @@ impl Front {
         line.extend(message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
         line.push(b'\n');
         // An error means that nobody reads any more; `serve` ends then.
-        let _gone = self.out.send(Bytes::from(line)).await;
+        let _gone = offer(&self.out, line.len(), Bytes::from(line)).await;
     }
 }
 

@@ -18,16 +18,20 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Relay, no_url, too_long};
+use super::{Relay, allowance::Allowance, no_url, too_long};
 use crate::{
     refusal,
     session::Backend,
     stages::{forward, record, redact},
 };
+use portcullis_net::queue::offer;
 use portcullis_upstream::{Events, Upstream, Verb};
 
 /// How long a client that does not read is waited for when its call ends without an answer.
 const LAST_WORD: Duration = Duration::from_secs(5);
+
+/// What an event counts for beside its words.
+const EVENT_BYTES: usize = 16;
 
 /// How often a stream without an end of its own is judged again while nothing comes on it.
 const JUDGED_AGAIN_EVERY: Duration = Duration::from_secs(1);
@@ -42,6 +46,10 @@ pub(super) struct Stream {
     pub(super) resumable: bool,
     /// Whether a notification that the specification does not know was recorded.
     pub(super) untold: bool,
+    /// What the server may still cause to be recorded.
+    pub(super) allowance: Allowance,
+    /// Bytes of events that came after the client had left.
+    pub(super) unread: u64,
 }
 
 impl Stream {
@@ -101,6 +109,7 @@ impl Stream {
                 event = events.next(&rules.limits, endless) => event?,
             };
             let Some(event) = event else { return Ok(()) };
+            self.unread(&event)?;
             if endless {
                 // Nothing passes that came after what opened the stream was taken back.
                 self.relay.judge_again().await?;
@@ -108,8 +117,10 @@ impl Stream {
             }
             let handled = self.event(event);
             // A client that does not read holds its call, and the server's, no longer than a server that does not write.
+            // Mostly its connection was cut off before; under HTTP/2 it can read other streams and not this one.
             let handled = if endless {
-                handled.await
+                let patience = Duration::from_millis(rules.limits.idle_timeout_ms) + LAST_WORD;
+                timeout(patience, handled).await.unwrap_or_else(|_elapsed| Err(unread()))
             } else {
                 timeout_at(deadline, handled).await.unwrap_or_else(|_elapsed| Err(too_long()))
             };
@@ -127,6 +138,24 @@ impl Stream {
         let relay = &mut self.relay;
         let findings = &mut relay.pending.trail().findings;
         redact::framing(&relay.rules.inspector, event, relay.armed.obligations(), findings)
+    }
+
+    /// Counts what comes when the client has left: only the answer still matters then, and a server that talks on
+    /// without one is not listened to for the rest of its time.
+    fn unread(&mut self, event: &sse::Event) -> Result<(), Refusal> {
+        if !self.to.is_closed() {
+            return Ok(());
+        }
+        let words = [&event.comment, &event.event, &event.id].into_iter().flatten().map(String::len);
+        let bytes = words.sum::<usize>() + event.data.as_ref().map_or(0, Bytes::len) + EVENT_BYTES;
+        self.unread = self.unread.saturating_add(bytes as u64);
+        if self.unread > self.relay.rules.limits.answer_bytes_max {
+            return Err(Refusal::new(
+                Code::AnswerTooLarge,
+                "more than limits.answer_bytes_max came after the client had left, and no answer",
+            ));
+        }
+        Ok(())
     }
 
     /// Handles one event; true when it was the answer.
@@ -208,6 +237,7 @@ impl Stream {
         }
         let code = refused.as_ref().map(|refusal| refusal.code);
         let (intent, gateway) = (self.relay.armed.index(), Arc::clone(&self.relay.gateway));
+        self.allowance.take(Instant::now())?;
         record::question(&gateway, &method, code, intent, self.relay.pending.trail()).await?;
         let Some(message) = known.filter(|_| refused.is_none()) else {
             self.decline(&message).await;
@@ -235,6 +265,7 @@ impl Stream {
     async fn unheard(&mut self, message: &Message, code: Code) -> Result<(), Refusal> {
         let method = message.method_name().unwrap_or_default().into_owned();
         let (intent, gateway) = (self.relay.armed.index(), Arc::clone(&self.relay.gateway));
+        self.allowance.take(Instant::now())?;
         record::question(&gateway, &method, Some(code), intent, self.relay.pending.trail()).await
     }
 
@@ -267,6 +298,11 @@ impl Stream {
 
     async fn write(&self, event: sse::Event) {
         // An error means that the client is gone; whether that matters is decided in `pump`.
-        let _ = self.to.send(sse::encode(&event)).await;
+        let text = sse::encode(&event);
+        let _ = offer(&self.to, text.len(), text).await;
     }
+}
+
+fn unread() -> Refusal {
+    Refusal::new(Code::RequestUnread, "the client takes none of the events that wait for it")
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,15 +22,13 @@ use tokio::{
 };
 
 use super::super::{
-    pending::{Pending, Piece, Route, Sender},
+    pending::{Pending, Piece},
     sse::{SseLink, SseServer},
 };
+use super::reader::Reader;
 
 /// Messages waiting for one slow reader before the child's output waits too.
 const LINES_WAITING_MAX: usize = 64;
-
-/// How long a child waits for a reader that does not read.
-const STUCK: Duration = Duration::from_secs(5);
 
 /// How a channel to a server is opened.
 #[derive(Debug)]
@@ -104,14 +102,7 @@ impl Process {
             unconfirmed: AtomicBool::new(false),
             used_us: AtomicU64::new(0),
         });
-        let reader = Reader {
-            server: Arc::clone(start.name),
-            limits: JsonLimits::answer(limits),
-            // Weak: the child ends when nobody else holds its process, and the reader with it.
-            process: Arc::downgrade(&process),
-            changed: Arc::clone(start.changed),
-        };
-        tokio::spawn(reader.run(lines));
+        tokio::spawn(Reader::new(start, limits, &process).run(lines));
         Ok(process)
     }
 
@@ -139,6 +130,17 @@ impl Process {
         self.spoke.load(Ordering::Acquire)
     }
 
+    /// The child said something of meaning.
+    pub(super) fn heard(&self) {
+        self.spoke.store(true, Ordering::Release);
+    }
+
+    /// The child is gone; whoever waits for it hears that.
+    pub(super) fn died(&self) {
+        self.over();
+        self.pending().fail_all();
+    }
+
     pub(super) fn idle(&self) -> bool {
         self.pending().idle()
     }
@@ -147,7 +149,7 @@ impl Process {
         self.used_us.store(now_us, Ordering::Relaxed);
     }
 
-    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+    pub(super) fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -295,7 +297,7 @@ impl Process {
         self.pending().close_session(session);
     }
 
-    async fn write(&self, line: Bytes) -> Result<(), Refusal> {
+    pub(super) async fn write(&self, line: Bytes) -> Result<(), Refusal> {
         match &self.link {
             Link::Child(child) => child.send_line(on_one_line(line)).await.map_err(|_| gone()),
             Link::Sse(link) => link.send(line).await,
@@ -335,71 +337,6 @@ impl Drop for Forget<'_> {
     fn drop(&mut self) {
         self.process.pending().forget(self.number);
     }
-}
-
-/// Reads the child's lines and sends each where it belongs.
-struct Reader {
-    server: Arc<str>,
-    limits: JsonLimits,
-    process: Weak<Process>,
-    changed: Arc<tokio::sync::Notify>,
-}
-
-impl Reader {
-    async fn run(self, mut lines: mpsc::Receiver<Bytes>) {
-        while let Some(line) = lines.recv().await {
-            let message = match Message::parse(line, &self.limits) {
-                Ok(message) => message,
-                Err(error) => {
-                    tracing::warn!(server = %self.server, %error, "a line of the child is no MCP message; dropped");
-                    continue;
-                }
-            };
-            let Some(process) = self.process.upgrade() else { return };
-            process.spoke.store(true, Ordering::Release);
-            self.hand_on(&process, &message).await;
-        }
-        if let Some(process) = self.process.upgrade() {
-            process.alive.store(false, Ordering::Release);
-            process.pending().fail_all();
-        }
-    }
-
-    async fn hand_on(&self, process: &Process, message: &Message) {
-        if message.method_name().is_some_and(|name| name.ends_with("/list_changed")) {
-            self.changed.notify_waiters();
-        }
-        let route = process.pending().route(message);
-        match route {
-            Route::Deliver(to, piece) => {
-                for stuck in deliver(to, &piece).await {
-                    tracing::warn!(server = %self.server, "a reader that does not read was given up");
-                    process.pending().give_up(&stuck);
-                }
-            }
-            Route::Unroutable(id) => {
-                tracing::warn!(server = %self.server, "the server asked a question that belongs to no session; declined");
-                let _ = process.write(declined(&id)).await;
-            }
-            Route::Drop => {
-                tracing::debug!(server = %self.server, "a message of the child that nobody waits for; dropped");
-            }
-        }
-    }
-}
-
-/// A reader that does not read is waited for briefly, and once: one stuck client must not stop the child for
-/// everybody else. Returns those that were waited for in vain.
-async fn deliver(to: Vec<Sender>, piece: &Piece) -> Vec<Sender> {
-    let mut stuck = Vec::new();
-    for sender in to {
-        if let Err(mpsc::error::TrySendError::Full(piece)) = sender.try_send(piece.clone())
-            && timeout(STUCK, sender.send(piece)).await.is_err()
-        {
-            stuck.push(sender);
-        }
-    }
-    stuck
 }
 
 /// Lines of a child that concern one call or one session.
@@ -471,8 +408,13 @@ impl Lines {
         self.begun = true;
         match received {
             Some(piece) => Ok(Some(piece)),
-            None if self.process.alive() => Ok(None),
-            None => Err(gone()),
+            None if !self.process.alive() => Err(gone()),
+            // Nothing else ends a call before its answer.
+            None if self.number.is_some() && !self.answered => Err(Refusal::new(
+                Code::RequestUnread,
+                "the server waited too long for a client that does not read",
+            )),
+            None => Ok(None),
         }
     }
 }

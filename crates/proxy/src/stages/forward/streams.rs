@@ -27,6 +27,7 @@ use crate::{
     stages::{arm, resolve},
     tasks,
 };
+use portcullis_net::queue::offer;
 use portcullis_upstream::{Events, Merged, Reply, Upstream, Verb, stdio::Owner};
 
 /// How long a server that cannot be listened to is left alone.
@@ -79,7 +80,7 @@ impl Source {
             };
             let Some(message) = message else { continue };
             let data = self.prefix.outward(&message).unwrap_or_else(|| message.bytes().clone());
-            if to.send(sse::Event::message(data)).await.is_err() {
+            if offer(to, data.len(), sse::Event::message(data)).await.is_err() {
                 return;
             }
         }
