@@ -331,7 +331,6 @@ impl StdioPeer {
             offer => offer?,
         };
         self.spoken.offered(Era::Legacy);
-        self.worked();
         Ok(offer)
     }
 
@@ -342,7 +341,6 @@ impl StdioPeer {
         if answer.is_ok_and(|answer| supports_modern(&answer)) {
             self.spoken.offered(Era::Modern);
             self.spoken.refused_initialize();
-            self.worked();
         }
     }
 
@@ -356,7 +354,6 @@ impl StdioPeer {
         let offer = answer.ok().as_ref().and_then(modern_offer);
         if offer.is_some() {
             self.spoken.offered(Era::Modern);
-            self.worked();
         }
         Ok(offer)
     }

@@ -38,6 +38,8 @@ struct Waiting {
     session: Option<String>,
     /// Whether its client cancelled it. A server answers that with nothing, and asks nothing more.
     cancelled: bool,
+    /// Whether it is of a client, and not the gateway's own.
+    asked: bool,
     to: Sender,
 }
 
@@ -46,6 +48,8 @@ struct Waiting {
 pub(super) struct Pending {
     /// Whether calls are of several callers. Then a call without a session may be of anybody.
     shared: bool,
+    /// Whether a client was ever answered.
+    served: bool,
     next: u64,
     calls: HashMap<u64, Waiting>,
     streams: HashMap<String, Sender>,
@@ -98,6 +102,7 @@ impl Pending {
             token: token.map(|token| Bytes::copy_from_slice(token.raw())),
             session: session.map(str::to_owned),
             cancelled: false,
+            asked: true,
             to,
         };
         self.calls.insert(number, waiting);
@@ -133,6 +138,7 @@ impl Pending {
             token: None,
             session: None,
             cancelled: false,
+            asked: false,
             to,
         };
         self.calls.insert(self.next, waiting);
@@ -189,6 +195,11 @@ impl Pending {
         ours && self.asked.remove(id).is_some()
     }
 
+    /// Whether a client was ever answered.
+    pub(super) const fn served(&self) -> bool {
+        self.served
+    }
+
     /// Whether nobody waits for an answer or listens.
     pub(super) fn idle(&self) -> bool {
         self.calls.is_empty() && self.streams.is_empty()
@@ -196,7 +207,7 @@ impl Pending {
 
     /// The child is gone: every receiver sees the end of its stream.
     pub(super) fn fail_all(&mut self) {
-        *self = Self { next: self.next, ..Self::new(self.shared) };
+        *self = Self { next: self.next, served: self.served, ..Self::new(self.shared) };
     }
 
     /// Decides where a message of the child goes, with the ids its receiver knows.
@@ -215,6 +226,7 @@ impl Pending {
         let Some(waiting) = number.and_then(|number: u64| self.calls.remove(&number)) else {
             return Route::Drop;
         };
+        self.served |= waiting.asked;
         self.go_on(waiting.session.as_deref());
         let mut edits = Edits::new();
         edits.replace(span, waiting.id.to_vec());

@@ -20,10 +20,12 @@ use super::{
 };
 use crate::Isolation;
 
+mod backoff;
 mod masking;
 mod process;
 mod reader;
 
+use backoff::{Backoff, End};
 use process::{How, Start};
 
 pub use process::{Lines, Process, declined};
@@ -45,6 +47,16 @@ enum Owned {
     Everybody,
     /// The gateway itself.
     Gateway,
+}
+
+impl Owned {
+    /// Whom it concerns that its processes fail.
+    fn backs_off(&self) -> &str {
+        match self {
+            Self::Caller(caller, _) => caller,
+            Self::Everybody | Self::Gateway => "",
+        }
+    }
 }
 
 /// Who wants a process.
@@ -72,8 +84,7 @@ pub struct StdioPeer {
     sandbox: Option<Sandbox>,
     clock: Arc<dyn Clock>,
     processes: AsyncMutex<HashMap<Key, Arc<Process>>>,
-    /// Consecutive failures and the time before which no new child is started.
-    backoff: Mutex<(u32, u64)>,
+    backoff: Mutex<Backoff>,
     modern_spoken: OnceCell<bool>,
     pub(super) spoken: Spoken,
     /// Told whenever a child says that one of its lists changed.
@@ -216,20 +227,13 @@ impl StdioPeer {
             processes.insert(key, Arc::clone(&process));
             return Ok(process);
         }
-        // Who ends at the question of the newer revision may just not know it.
-        let judged = |key: &Key| !key.modern || self.modern_spoken.get() == Some(&true);
-        let mute =
-            |(key, process): (&Key, &Arc<Process>)| judged(key) && !process.alive() && !process.spoke();
-        if processes.iter().any(mute) {
-            self.failed(limits);
-        }
-        processes.retain(|_, process| process.alive());
+        self.bury(&mut processes, limits);
         make_room(&mut processes, &key.owner, limits)?;
-        self.wait_allowed()?;
+        self.wait_allowed(&key.owner)?;
         let process = Process::start(&self.start(limits), limits).inspect_err(|refusal| {
             // What the kernel lacks does not come back with time.
             if refusal.code != Code::SandboxUnavailable {
-                self.failed(limits);
+                self.ended(key.owner.backs_off(), End::Mute, limits);
             }
         })?;
         process.touch(self.clock.ticks_us());
@@ -250,27 +254,38 @@ impl StdioPeer {
         Start { name: &self.name, how, shared, changed: &self.changed }
     }
 
-    fn wait_allowed(&self) -> Result<(), Refusal> {
-        let (_, until) = *self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
-        let left_us = until.saturating_sub(self.clock.ticks_us());
+    /// Forgets processes that ended, and remembers how they did.
+    fn bury(&self, processes: &mut HashMap<Key, Arc<Process>>, limits: &Limits) {
+        // Who ends at the question of the newer revision may just not know it.
+        let judged = |key: &Key| !key.modern || self.spoken.modern() == Some(true);
+        let dead = processes.iter().filter(|(key, process)| judged(key) && !process.alive());
+        // Of those that failed side by side one counts, so that a crowd does not wait longer than one alone.
+        let mut ends = HashMap::<&str, End>::new();
+        for (key, process) in dead {
+            let end = process.end();
+            ends.entry(key.owner.backs_off()).and_modify(|worst| *worst = end.min(*worst)).or_insert(end);
+        }
+        for (owner, end) in ends {
+            self.ended(owner, end, limits);
+        }
+        processes.retain(|_, process| process.alive());
+    }
+
+    fn ended(&self, owner: &str, end: End, limits: &Limits) {
+        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        backoff.ended(owner, end, self.clock.ticks_us(), limits.child_backoff_max_ms);
+    }
+
+    fn wait_allowed(&self, owner: &Owned) -> Result<(), Refusal> {
+        let backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        let left_us = backoff.left_us(owner.backs_off(), self.clock.ticks_us());
+        drop(backoff);
         if left_us == 0 {
             return Ok(());
         }
         let seconds = u32::try_from(left_us.div_ceil(1_000_000)).unwrap_or(u32::MAX);
         Err(Refusal::new(Code::UpstreamUnavailable, "the child keeps failing and is started again later")
             .retry_after_s(seconds))
-    }
-
-    /// A child failed before it answered anything: the next start waits, twice as long each time.
-    pub fn failed(&self, limits: &Limits) {
-        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
-        let pause_ms = (100_u64 << backoff.0.min(20)).min(limits.child_backoff_max_ms);
-        *backoff = (backoff.0.saturating_add(1), self.clock.ticks_us() + pause_ms * 1000);
-    }
-
-    /// A child answered: the next failure starts from the beginning.
-    pub fn worked(&self) {
-        *self.backoff.lock().unwrap_or_else(PoisonError::into_inner) = (0, 0);
     }
 
     /// Whether the server speaks revision 2026-07-28; asked once.
@@ -294,7 +309,9 @@ impl StdioPeer {
         let busy = |process: &Arc<Process>| {
             !process.idle() || now.saturating_sub(process.used_us.load(Ordering::Relaxed)) < idle_us
         };
-        self.processes.lock().await.retain(|_, process| process.alive() && busy(process));
+        let mut processes = self.processes.lock().await;
+        self.bury(&mut processes, limits);
+        processes.retain(|_, process| busy(process));
     }
 
     /// Ends the process of a session that has one of its own.

@@ -75,6 +75,11 @@ fn main() {
             continue;
         }
         take(&message, has("--legacy"), &shared);
+        let method = message.get("method").and_then(Value::as_str).unwrap_or_default();
+        let opened = method == "initialize" || (method == "server/discover" && !has("--legacy"));
+        if opened && has("--die-when-opened") {
+            std::process::exit(3);
+        }
     }
     if has("--linger") {
         thread::sleep(Duration::from_secs(600));

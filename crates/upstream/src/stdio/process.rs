@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,14 +18,17 @@ use portcullis_mcp::{
 use portcullis_net::stdio::{Child, ChildOptions, Command, SpawnError};
 use tokio::{
     sync::{OnceCell, mpsc},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::super::{
     pending::{Pending, Piece},
     sse::{SseLink, SseServer},
 };
-use super::reader::Reader;
+use super::{
+    backoff::{End, LIVED},
+    reader::Reader,
+};
 
 /// Messages waiting for one slow reader before the child's output waits too.
 const LINES_WAITING_MAX: usize = 64;
@@ -80,6 +83,9 @@ pub struct Process {
     link: Link,
     pending: Mutex<Pending>,
     opened: OnceCell<Bytes>,
+    born: Instant,
+    /// How long it lived, when it is dead.
+    lived: OnceLock<Duration>,
     alive: AtomicBool,
     spoke: AtomicBool,
     /// The child agreed to be opened.
@@ -96,6 +102,8 @@ impl Process {
             link,
             pending: Mutex::new(Pending::new(start.shared)),
             opened: OnceCell::new(),
+            born: Instant::now(),
+            lived: OnceLock::new(),
             alive: AtomicBool::new(true),
             spoke: AtomicBool::new(false),
             agreed: AtomicBool::new(false),
@@ -125,11 +133,6 @@ impl Process {
         self.alive.store(false, Ordering::Release);
     }
 
-    /// Whether the child ever said anything of meaning.
-    pub(super) fn spoke(&self) -> bool {
-        self.spoke.load(Ordering::Acquire)
-    }
-
     /// The child said something of meaning.
     pub(super) fn heard(&self) {
         self.spoke.store(true, Ordering::Release);
@@ -137,8 +140,15 @@ impl Process {
 
     /// The child is gone; whoever waits for it hears that.
     pub(super) fn died(&self) {
+        let _before = self.lived.set(self.born.elapsed());
         self.over();
         self.pending().fail_all();
+    }
+
+    /// How it ended, once it has.
+    pub(super) fn end(&self) -> End {
+        let lived = self.lived.get().copied().unwrap_or(LIVED);
+        End::of(self.spoke.load(Ordering::Acquire), self.pending().served(), lived)
     }
 
     pub(super) fn idle(&self) -> bool {
