@@ -1,11 +1,12 @@
 //! Definitions are pinned. Whatever a server changes is quarantined until a person decides, lists show what is pinned
 //! and what the caller may call, and a catalogue that two readers could read differently is not pinned at all.
 
-use std::process::Output;
+use std::{process::Output, time::Duration};
 
 use portcullis_testkit::{Client, Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
 use portcullis_tests::pair::{Pair, SOON, code_of, entries, known, new_key, refusals};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 fn tool(name: &str, change: impl FnOnce(&mut Value)) -> Value {
     let mut tool = json!({"name": name, "title": "A tool", "description": "Does what it says.",
@@ -505,5 +506,45 @@ async fn a_tool_whose_annotations_for_headers_are_invalid_is_held_back_alone_wit
     // The good one is held to its header.
     let answer = modern.call("good", json!({"region": "eu"})).await?;
     assert_eq!(code_of(&answer), "request.header_mismatch", "{}", answer.reply.text());
+    Ok(())
+}
+
+#[tokio::test]
+async fn versions_that_nobody_judged_are_forgotten_and_what_was_approved_stays_approved() -> Outcome {
+    const BYTES: usize = 200_000;
+    const VERSIONS: usize = 40;
+    let large = |version: usize| {
+        let words = format!("version {version} {}", "word ".repeat(BYTES / 5));
+        // One under a new name each time, one under the same.
+        let renamed = tool(&format!("new-{version}"), |tool| tool["description"] = json!(words));
+        vec![tool("same", |tool| tool["description"] = json!(words)), renamed]
+    };
+    let server = HostileServer::start().await?;
+    server.set_tools(large(0));
+    let limits = [("catalog_refresh_ms", 100), ("unjudged_definitions_max", 5)];
+    let mut pair = Pair::with(server, "", &limits).await?;
+    for version in 1..=VERSIONS {
+        pair.server.set_tools(large(version));
+        let due = Instant::now() + 6 * SOON;
+        while entries(&pair.gateway, "event=definition.changed").await?.len() < version {
+            assert!(Instant::now() < due, "version {version} was never seen");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let file = pair.gateway.data().join("portcullis.db");
+    let kept = std::fs::metadata(file)?.len() as usize;
+    // Five that nobody judged, two that are shown, two that were approved, and places of others that are free again.
+    assert!(kept < 20 * BYTES, "{kept} bytes after {VERSIONS} versions of two tools, {BYTES} bytes each");
+    pair.server.set_tools(large(0));
+    let due = Instant::now() + 6 * SOON;
+    while state(&pair.gateway, "same")? != "approved" || state(&pair.gateway, "new-0")? != "approved" {
+        assert!(Instant::now() < due, "{:?}", states(&pair.gateway)?);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    pair.gateway.stop().await?;
+    pair.gateway.start_again().await?;
+    assert_eq!(state(&pair.gateway, "same")?, "approved");
+    let answer = pair.client(Era::Modern).await?.call("same", json!({"text": "x"})).await?;
+    assert!(answer.text().starts_with("called same"), "{}", answer.reply.text());
     Ok(())
 }

@@ -102,6 +102,11 @@ const WHERE: &[(&str, &str, &str)] = &[
     ("total_timeout_ms", "tests/tests/limits_time.rs", "each_timeout_of_a_call_ends_it_in_its_own_time"),
     ("keepalive_ms", "tests/tests/limits_time.rs", "a_silent_stream_is_kept_open_by_comments"),
     ("definitions_max", "tests/tests/limits_time.rs", "a_catalogue_beyond_its_limits_is_refused_whole"),
+    (
+        "unjudged_definitions_max",
+        "tests/tests/definitions.rs",
+        "versions_that_nobody_judged_are_forgotten_and_what_was_approved_stays_approved",
+    ),
     ("list_pages_max", "tests/tests/limits_time.rs", "a_catalogue_beyond_its_limits_is_refused_whole"),
     ("catalog_refresh_ms", "tests/tests/limits_time.rs", "a_catalogue_is_fetched_again_when_it_is_old"),
     ("schema_bytes_max", "tests/tests/limits_time.rs", "a_tool_with_too_large_a_schema_cannot_be_called"),

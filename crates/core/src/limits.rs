@@ -109,6 +109,9 @@ limits! {
     keepalive_ms: 15_000 in 1_000 ..= 600_000,
     /// Definitions of one kind from one server. Beyond: the server's catalogue is refused.
     definitions_max: 10_000 in 1 ..= 1_000_000,
+    /// Versions of definitions of one kind from one server that it showed and shows no more, and that nobody judged. Beyond:
+    /// the oldest are forgotten; the ledger keeps their digests.
+    unjudged_definitions_max: 100 in 0 ..= 1_000_000,
     /// Pages of one list from one server. Beyond: the server's catalogue is refused.
     list_pages_max: 1_000 in 1 ..= 100_000,
     /// A catalogue older than this is fetched again.

@@ -47,6 +47,7 @@ pub async fn all<S: Keys + Revisions>(make: impl Fn() -> Result<S, StoreError>) 
     a_batch_happens_whole_or_not_at_all(&make()?).await?;
     heads_come_sorted_and_with_their_bodies(&make()?).await?;
     history_is_in_the_order_of_storing(&make()?).await?;
+    only_what_nobody_judged_is_forgotten(&make()?).await?;
     a_catalogue_of_ten_thousand_is_one_change(&make()?).await
 }
 
@@ -286,6 +287,47 @@ pub async fn history_is_in_the_order_of_storing(store: &dyn Revisions) -> Result
     ensure(history.iter().map(|meta| meta.digest).eq(bodies.map(Digest::of)), "history is in order")?;
     let grows = history.iter().zip(history.iter().skip(1)).all(|(a, b)| a.sequence < b.sequence);
     ensure(grows, "sequence numbers grow")
+}
+
+/// What was judged, or is shown, stays; of the rest the newest stay, for each prefix.
+///
+/// # Errors
+/// What does not hold.
+pub async fn only_what_nobody_judged_is_forgotten(store: &dyn Revisions) -> Result<(), Broken> {
+    for (index, name) in ["f/x", "f/y", "g/x"].into_iter().enumerate() {
+        let mut before: Option<Vec<u8>> = None;
+        for version in 0..20_u8 {
+            let body = vec![version, u8::try_from(index).unwrap_or_default()];
+            let mut seen = change(name, before.as_deref(), Some(&body));
+            seen.slot = "observed".into();
+            let mut moves = vec![seen];
+            // One that was approved, and one that was rejected, long ago.
+            let was = |version: u8| before.as_ref().is_some_and(|body| body.first() == Some(&version));
+            for (slot, version) in [("pinned", 3), ("rejected", 5)] {
+                let judged = before.as_deref().filter(|_| was(version));
+                let mut verdict = change(name, None, judged);
+                verdict.slot = slot.into();
+                let mut lifted = change(name, judged, None);
+                lifted.slot = slot.into();
+                moves.extend(judged.map(|_| [verdict, lifted]).into_iter().flatten());
+            }
+            let batch = Batch { puts: vec![revision(name, &body)], moves };
+            ensure(store.apply(batch).await?, "it is shown")?;
+            before = Some(body);
+        }
+    }
+    // Twenty each, of which one is shown and two were judged.
+    ensure(store.forget("definition", "f/", 6).await? == 2 * 17 - 6, "the oldest are gone")?;
+    ensure(store.forget("definition", "f/", 6).await? == 0, "once")?;
+    let mut left = Vec::new();
+    for name in ["f/x", "f/y", "g/x"] {
+        left.push(store.history("definition", name).await?);
+    }
+    let count: Vec<_> = left.iter().map(Vec::len).collect();
+    ensure(count == [3, 9, 20], "the newest of all names stay")?;
+    let first = left.first().map(|kept| kept.iter().map(|meta| meta.digest).collect::<Vec<_>>());
+    let kept = [[3_u8, 0], [5, 0], [19, 0]].map(|body| Digest::of(&body));
+    ensure(first.is_some_and(|first| first == kept), "what was judged or is shown stays")
 }
 
 /// A whole catalogue is one transaction.

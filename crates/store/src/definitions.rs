@@ -22,6 +22,12 @@ pub fn name(server: &str, item: &str) -> String {
     format!("{server}{SEPARATOR}{item}")
 }
 
+/// What the revision names of all definitions of a server begin with.
+#[must_use]
+pub fn prefix(server: &str) -> String {
+    format!("{server}{SEPARATOR}")
+}
+
 /// Server and item of a revision name.
 #[must_use]
 pub fn split(name: &str) -> Option<(&str, &str)> {

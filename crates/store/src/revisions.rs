@@ -150,6 +150,13 @@ pub trait Revisions: Send + Sync + fmt::Debug {
     /// What the store reports.
     async fn history(&self, kind: &str, name: &str) -> Result<Vec<RevisionMeta>, StoreError>;
 
+    /// Forgets versions of a kind that nobody judged: no head points at them, and none but for the slot `observed` ever
+    /// did. Of those whose names begin with `prefix` the newest `keep` stay. Returns how many are gone.
+    ///
+    /// # Errors
+    /// What the store reports. Nothing happened then.
+    async fn forget(&self, kind: &str, prefix: &str, keep: u64) -> Result<usize, StoreError>;
+
     /// Counts changes to versions and heads, by this store and by others on the same data.
     fn changed(&self) -> watch::Receiver<u64>;
 

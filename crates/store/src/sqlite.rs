@@ -324,6 +324,11 @@ impl Revisions for Sqlite {
         self.ask(move |worker| worker.history(&kind, &name)).await
     }
 
+    async fn forget(&self, kind: &str, prefix: &str, keep: u64) -> Result<usize, StoreError> {
+        let (kind, prefix) = (kind.to_owned(), prefix.to_owned());
+        self.ask(move |worker| worker.forget(&kind, &prefix, keep)).await
+    }
+
     fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }

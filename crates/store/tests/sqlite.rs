@@ -78,7 +78,7 @@ async fn keeps_the_contract_of_stores() {
         Sqlite::open(directory.path().join(format!("{}.db", count.get())))
     };
     assert_eq!(contract::all(make).await, Ok(()));
-    assert_eq!(count.get(), 11, "every check ran on a store of its own");
+    assert_eq!(count.get(), 12, "every check ran on a store of its own");
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ fn a_database_of_a_later_version_is_refused_and_left_alone() {
     tamper(&path, "INSERT INTO migrations VALUES (999, 'from the future')");
     let before = fs::read(&path).unwrap();
     let error = Sqlite::open(&path).unwrap_err();
-    assert_eq!(error, StoreError::Newer { found: 999, known: 2 });
+    assert_eq!(error, StoreError::Newer { found: 999, known: 3 });
     assert!(error.to_string().contains("hint: run the version that wrote it"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
@@ -213,10 +213,16 @@ async fn the_database_itself_refuses_to_change_a_revision_or_to_give_a_key_more(
     let (_directory, path) = file();
     let store = Sqlite::open(&path).unwrap();
     store.put(revision("a", b"1")).await.unwrap();
+    // In force once, and not any more.
+    let digest = Some(Digest::of(b"1"));
+    assert_eq!(store.move_head(change("a", None, digest)).await, Ok(true));
+    assert_eq!(store.move_head(change("a", digest, None)).await, Ok(true));
     store.create(key("k")).await.unwrap();
     let raw = rusqlite::Connection::open(&path).unwrap();
     for sql in [
         "UPDATE revisions SET body = x'00'",
+        "UPDATE judged SET name = 'b'",
+        "DELETE FROM judged",
         "UPDATE revisions SET author = 'somebody'",
         "DELETE FROM revisions",
         "UPDATE keys SET roles = '[\"admin\"]', revoked = 1",

@@ -152,7 +152,12 @@ impl Catalog {
         }
         self.record(&plan.events).await?;
         // Heads only move from where the comparison saw them; if a person was faster, the next refresh looks again.
+        let new = !plan.batch.puts.is_empty();
         let moved = self.parts.revisions.apply(plan.batch).await.map_err(store_refusal)?;
+        for kind in kinds.iter().filter(|_| new) {
+            let (prefix, keep) = (definitions::prefix(&self.server), limits.unjudged_definitions_max);
+            self.parts.revisions.forget(kind.name(), &prefix, keep).await.map_err(store_refusal)?;
+        }
         self.load().await.map_err(store_refusal)?;
         if moved {
             for kind in kinds {

@@ -11,6 +11,7 @@ const APPLICATION_ID: u32 = 0x5074_636c;
 const MIGRATIONS: &[(u32, &str, &str)] = &[
     (1, "first", include_str!("../migrations/0001_first.sql")),
     (2, "grants_and_quotas", include_str!("../migrations/0002_grants_and_quotas.sql")),
+    (3, "judged", include_str!("../migrations/0003_judged.sql")),
 ];
 
 /// Refuses a database that another program made.
@@ -68,12 +69,33 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::MIGRATIONS;
+    use super::*;
 
     #[test]
     fn migrations_are_numbered_from_one_without_gaps() {
         for (index, (version, ..)) in MIGRATIONS.iter().enumerate() {
             assert_eq!(usize::try_from(*version).ok(), Some(index + 1));
         }
+    }
+
+    #[test]
+    fn what_an_older_database_holds_counts_as_judged() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(MIGRATIONS[0].2).unwrap();
+        let put = "INSERT INTO revisions (kind, name, digest, author, reason, at, body)
+                   VALUES ('tool', ?1, zeroblob(32), 'a', 'r', 1, x'00')";
+        connection.execute(put, ["before"]).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE migrations (version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL) STRICT;
+                 INSERT INTO migrations VALUES (1, 'first');",
+            )
+            .unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        migrate(&mut connection).unwrap();
+        connection.execute(put, ["after"]).unwrap();
+        let forget = |name: &str| connection.execute("DELETE FROM revisions WHERE name = ?1", [name]);
+        assert!(forget("before").is_err());
+        assert_eq!(forget("after"), Ok(1));
     }
 }

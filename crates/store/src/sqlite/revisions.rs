@@ -68,6 +68,23 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// No count of changes: whatever is in force is as before.
+    pub(super) fn forget(&mut self, kind: &str, prefix: &str, keep: u64) -> Result<usize, StoreError> {
+        // By the bytes of a name, so that the index finds where they begin.
+        let sql = "DELETE FROM revisions WHERE sequence IN (
+                       SELECT sequence FROM revisions AS old
+                       WHERE kind = ?1 AND name >= ?2 AND substr(name, 1, length(?2)) = ?2
+                         AND NOT EXISTS (SELECT 1 FROM heads
+                             WHERE kind = old.kind AND name = old.name AND digest = old.digest)
+                         AND NOT EXISTS (SELECT 1 FROM judged
+                             WHERE kind = old.kind AND name = old.name AND digest = old.digest)
+                       ORDER BY sequence DESC LIMIT -1 OFFSET ?3)";
+        let keep = i64::try_from(keep).unwrap_or(i64::MAX);
+        Ok(self.connection.prepare_cached(sql)?.execute((kind, prefix, keep))?)
+    }
+}
+
 fn put(transaction: &Transaction<'_>, revision: &NewRevision) -> Result<(), StoreError> {
     let NewRevision { kind, name, body, digest, parent, author, reason, at } = revision;
     if body.len() > BODY_BYTES_MAX {
