@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis_testkit::{Era, Hostile, HostileServer, McpClient, Outcome};
+use portcullis_testkit::{Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
 use portcullis_tests::pair::{Pair, code_of, refusals, verdict};
 use serde_json::{Value, json};
 
@@ -111,6 +111,36 @@ async fn a_uri_is_subscribed_to_between_eras_up_to_a_length() -> Outcome {
     pair.server
         .wait_until(Duration::from_secs(20), |server| server.count("resources/subscribe") == 1)
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_takes_longer_than_it_is_probed_and_refuses_the_older_revision_is_served_in_the_newer()
+-> Outcome {
+    let server = server_of(Era::Modern, &[]).await?;
+    server.on("server/discover", Hostile::Slow(Duration::from_millis(5_500)));
+    let pair = Pair::with(server, "", &[]).await?;
+    for era in [Era::Modern, Era::Legacy] {
+        let mut client = McpClient::new(&pair.gateway.url("s"), Some(pair.gateway.key()?), era)
+            .with_patience(Duration::from_secs(40));
+        if era == Era::Legacy {
+            assert!(!client.initialize().await?.result().is_null(), "bridged");
+        }
+        let answer = client.call("echo", json!({"text": "hello"})).await?;
+        assert_eq!(answer.text(), "hello", "{era:?}: {}", answer.reply.text());
+    }
+    Ok(())
+}
+
+/// What a child that knows no `initialize` is asked by a gateway: it starts for longer than it is probed.
+#[tokio::test]
+async fn a_child_that_starts_slowly_and_knows_no_initialize_is_served_in_the_newer_revision() -> Outcome {
+    let command = json!([env!("CARGO_BIN_EXE_scripted-child"), "--slow", "--gruff"]);
+    let gateway = Gateway::start(&format!("servers:\n  s:\n    command: {command}\n")).await?;
+    let mut client = McpClient::new(&gateway.url("s"), Some(gateway.key()?), Era::Modern)
+        .with_patience(Duration::from_secs(60));
+    let answer = client.call("echo", json!({"text": "hello"})).await?;
+    assert_eq!(answer.text(), "hello", "{}", answer.reply.text());
     Ok(())
 }
 

@@ -339,9 +339,18 @@ async fn a_program_that_is_meant_to_run_once_runs_once() -> Outcome {
 #[tokio::test]
 async fn a_server_that_starts_slower_than_it_is_waited_for_is_served_in_the_revision_it_then_speaks()
 -> Outcome {
+    for gruff in [None, Some("--gruff")] {
+        slow_server(gruff).await.map_err(|fault| format!("{gruff:?}: {fault}"))?;
+    }
+    Ok(())
+}
+
+/// One that names its revision when it refuses the other, and one that only refuses.
+async fn slow_server(gruff: Option<&str>) -> Outcome {
     let home = Home::new()?;
     let starts = home.folder().join("starts").display().to_string();
-    let target = [CHILD, "--slow", "--starts", starts.as_str()];
+    let mut target = vec![CHILD, "--slow", "--starts", starts.as_str()];
+    target.extend(gruff);
     let mut host = home.start(&[], &target)?;
     let discovered = host.ask(1, "server/discover", modern(json!({}))).await?;
     assert_eq!(discovered["result"]["supportedVersions"][0], "2026-07-28", "{discovered}");

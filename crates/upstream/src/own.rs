@@ -4,13 +4,17 @@ use ::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
 use portcullis_core::{Code, Limits, Refusal, TargetKind};
 use portcullis_mcp::{
-    json::{JsonLimits, View, quote},
+    json::{View, quote},
     jsonrpc::{Message, Shape},
     revision::{Era, LEGACY, MODERN},
 };
 use tokio::sync::Mutex;
 
-use super::{HttpPeer, Reply, StdioPeer, Upstream, parse, spoken::INITIALIZE, stdio::Owner};
+use super::{
+    HttpPeer, Reply, StdioPeer, Upstream, parse,
+    spoken::{INITIALIZE, PROBE_MS},
+    stdio::Owner,
+};
 use crate::headers::{METHOD, SESSION, VERSION, Verb, secret_value};
 
 /// The `_meta` of the gateway's own requests of revision 2026-07-28.
@@ -18,9 +22,6 @@ const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-0
 
 /// The longest name of a revision that is kept.
 pub const VERSION_BYTES_MAX: usize = 32;
-
-/// How long a server gets to answer the question which era it speaks, before the older one is assumed.
-const PROBE_MS: u64 = 5_000;
 
 /// The gateway's own state on a Streamable HTTP server.
 #[derive(Debug, Default)]
@@ -150,7 +151,7 @@ impl HttpPeer {
     async fn renew(&self, limits: &Limits) -> Result<(), Refusal> {
         let mut held = self.own.0.lock().await;
         if held.as_ref().is_some_and(|opened| opened.offer.era == Era::Modern)
-            && let Some(opened) = self.discover(limits).await?
+            && let Some(opened) = self.discover(limits, PROBE_MS).await?
         {
             *held = Some(opened);
         }
@@ -162,9 +163,13 @@ impl HttpPeer {
         if let Some(opened) = held.as_ref() {
             return Ok(opened.clone());
         }
-        let opened = match self.discover(limits).await? {
+        let opened = match self.discover(limits, PROBE_MS).await? {
             Some(opened) => opened,
-            None => self.handshake(limits).await?,
+            None => match self.handshake(limits).await {
+                // Silence was taken for the older era, which the server refuses: perhaps it only takes its time.
+                Err(refusal) if refused(&refusal) => self.discover(limits, u64::MAX).await?.ok_or(refusal)?,
+                other => other?,
+            },
         };
         self.spoken.offered(opened.offer.era);
         *held = Some(opened.clone());
@@ -172,10 +177,9 @@ impl HttpPeer {
     }
 
     /// `server/discover`; `None` when the server does not speak revision 2026-07-28, however it says so.
-    async fn discover(&self, limits: &Limits) -> Result<Option<Opened>, Refusal> {
+    async fn discover(&self, limits: &Limits, patience_ms: u64) -> Result<Option<Opened>, Refusal> {
         let params = format!("{{{META}}}");
-        let probe =
-            Limits { first_byte_timeout_ms: PROBE_MS.min(limits.first_byte_timeout_ms), ..limits.clone() };
+        let probe = within(patience_ms, limits);
         let mut asked = self.ask("server/discover", &params, Era::Modern, None, &probe).await;
         // A server may refuse the version and yet name it among those it supports: who asks is to choose and ask again.
         if asked.as_ref().is_ok_and(|(answer, _)| supports_modern(answer)) {
@@ -317,7 +321,7 @@ impl StdioPeer {
             return offered(answer, limits);
         }
         if !self.legacy_only()
-            && let Some(offer) = self.discover(limits).await?
+            && let Some(offer) = self.discover(limits, PROBE_MS).await?
         {
             return Ok(offer);
         }
@@ -326,7 +330,7 @@ impl StdioPeer {
         let params = Bytes::from_static(INITIALIZE);
         let offer = match offered(self.legacy(Owner::Gateway, None, &params, limits).await?.1, limits) {
             Err(refusal) if self.spoken.modern() == Some(true) => {
-                return self.discover(limits).await?.ok_or(refusal);
+                return self.discover(limits, PROBE_MS).await?.ok_or(refusal);
             }
             offer => offer?,
         };
@@ -334,20 +338,30 @@ impl StdioPeer {
         Ok(offer)
     }
 
-    /// Notes of an answer to `initialize` that it names 2026-07-28 as what is spoken. Silence means the older era, and
-    /// is wrong of a child that only took longer to start than it is waited for.
-    pub(super) fn refused_era(&self, answer: &Bytes, limits: &Limits) {
-        let answer = Message::parse(answer.clone(), &JsonLimits::answer(limits));
-        if answer.is_ok_and(|answer| supports_modern(&answer)) {
+    /// Learns from a refused `initialize` what is spoken: the answer names 2026-07-28, or the child is asked again.
+    /// Silence means the older era, and is wrong of a child that only took longer to start than it is waited for.
+    pub(super) async fn refused_era(&self, answer: &Bytes, limits: &Limits) {
+        let Ok(answer) = parse(answer.clone(), limits) else { return };
+        if answer.shape() != Shape::Error || self.legacy_only() {
+            return;
+        }
+        let named = supports_modern(&answer);
+        if named {
             self.spoken.offered(Era::Modern);
+        }
+        if named || self.spoken.modern().is_none() {
             self.spoken.refused_initialize();
+        }
+        // Some children say only that they know no such method.
+        if self.spoken.modern().is_none() && !matches!(self.discover(limits, u64::MAX).await, Ok(Some(_))) {
+            self.spoken.doubt();
+            self.does_not_speak_modern();
         }
     }
 
     /// `server/discover`; `None` when the child does not speak revision 2026-07-28.
-    pub(super) async fn discover(&self, limits: &Limits) -> Result<Option<Offer>, Refusal> {
-        let probe =
-            Limits { first_byte_timeout_ms: PROBE_MS.min(limits.first_byte_timeout_ms), ..limits.clone() };
+    pub(super) async fn discover(&self, limits: &Limits, patience_ms: u64) -> Result<Option<Offer>, Refusal> {
+        let probe = within(patience_ms, limits);
         let process = self.modern(Owner::Gateway, limits).await?;
         let params = format!("{{{META}}}");
         let answer = process.own_request("server/discover", params.as_bytes(), &probe).await;
@@ -357,6 +371,16 @@ impl StdioPeer {
         }
         Ok(offer)
     }
+}
+
+/// Limits under which the first byte of an answer is waited for no longer than that.
+fn within(patience_ms: u64, limits: &Limits) -> Limits {
+    Limits { first_byte_timeout_ms: patience_ms.min(limits.first_byte_timeout_ms), ..limits.clone() }
+}
+
+/// Whether a server was there and did not want to open a session.
+fn refused(refusal: &Refusal) -> bool {
+    !matches!(refusal.code, Code::UpstreamTimeout | Code::UpstreamUnavailable)
 }
 
 /// Whether an error says that revision 2026-07-28 is supported.

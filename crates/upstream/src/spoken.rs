@@ -10,6 +10,9 @@ use super::Upstream;
 /// What the gateway says of itself in `initialize`: it offers nothing, so the server can ask nothing.
 pub(super) const INITIALIZE: &[u8] = br#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
 
+/// How long a server gets to answer the question which era it speaks, before the older one is assumed.
+pub(super) const PROBE_MS: u64 = 5_000;
+
 const UNKNOWN: u8 = 0;
 const NO: u8 = 1;
 const YES: u8 = 2;

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::{
     SseServer,
-    spoken::{INITIALIZE, Spoken},
+    spoken::{INITIALIZE, PROBE_MS, Spoken},
 };
 use crate::Isolation;
 
@@ -164,7 +164,7 @@ impl StdioPeer {
         // Where a process is one caller's own, that caller says when it is ready to be asked.
         let confirms = self.isolation != Isolation::Solo || matches!(owner, Owner::Gateway);
         let answer = process.initialize(params, limits, confirms).await?;
-        self.refused_era(&answer, limits);
+        Box::pin(self.refused_era(&answer, limits)).await;
         Ok((process, answer))
     }
 
@@ -295,7 +295,7 @@ impl StdioPeer {
     pub async fn speaks_modern(&self, limits: &Limits) -> Result<bool, Refusal> {
         let ask = || async {
             if self.isolation == Isolation::Solo {
-                return Ok(self.discover(limits).await?.is_some());
+                return Ok(self.discover(limits, PROBE_MS).await?.is_some());
             }
             self.offer(limits).await.map(|offer| offer.era == Era::Modern)
         };

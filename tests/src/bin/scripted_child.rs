@@ -1,6 +1,7 @@
 //! An MCP server on stdio that does what tests need: it answers out of order, asks, reports its process id and what
 //! it received, floods, crashes. Speaks both revisions, or the older one alone with `--legacy`. With `--slow` it takes
-//! longer to start than it is waited for, and the first message decides its revision.
+//! longer to start than it is waited for, and the first message decides its revision; with `--gruff` as well it then says of
+//! `initialize` only that it knows no such method.
 
 use std::{
     fs::File,
@@ -70,8 +71,11 @@ fn main() {
         if let (true, true, Some(id)) = (has("--slow"), decided, message.get("id"))
             && message.get("method").is_some_and(|method| method == "initialize")
         {
-            say(&[json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32022, "message": "too late",
-                "data": {"supported": ["2026-07-28"], "requested": "2025-11-25"}}})]);
+            let named = json!({"code": -32022, "message": "too late",
+                "data": {"supported": ["2026-07-28"], "requested": "2025-11-25"}});
+            let gruff = json!({"code": -32601, "message": "Method not found"});
+            let error = if has("--gruff") { gruff } else { named };
+            say(&[json!({"jsonrpc": "2.0", "id": id, "error": error})]);
             continue;
         }
         take(&message, has("--legacy"), &shared);
