@@ -17,6 +17,9 @@ use super::{
 };
 use crate::{incident::IncidentKind, sandbox::Policy};
 
+/// What stands for a path in memory that is closed to us.
+const UNREAD: &str = "a path that cannot be read";
+
 /// What is decided about a call.
 #[derive(Debug)]
 pub(super) struct Sentence {
@@ -93,7 +96,7 @@ impl Judge {
                 }
                 let to = task.place_of(call, to, false);
                 let moved = self.removed(from).or_else(|| match to {
-                    Place::Found(_) => self.removed(to),
+                    Place::Found(_) | Place::Unread => self.removed(to),
                     Place::Missing { .. } | Place::Nowhere | Place::Foreign(_) => self.made(to),
                 });
                 Sentence::proceed(moved.map(|path| attempt(IncidentKind::Write, text(&path))))
@@ -105,6 +108,10 @@ impl Judge {
         let flags = match flags {
             Flags::Value(argument) => calls::argument(call, argument),
             Flags::Fixed(flags) => u64::from(flags.unsigned_abs()),
+            Flags::Memory(_) if task.is_closed() => {
+                let (kind, target) = (IncidentKind::Read, UNREAD.to_owned());
+                return Some(Attempt { kind, target, detail: name.to_owned() });
+            }
             Flags::Memory(argument) => {
                 let mut first = [0; 8];
                 task.memory(calls::argument(call, argument), &mut first)?;
@@ -133,6 +140,9 @@ impl Judge {
             Place::Foreign(path) => {
                 Some((if writes { IncidentKind::Write } else { IncidentKind::Read }, path))
             }
+            Place::Unread => {
+                Some((if writes { IncidentKind::Write } else { IncidentKind::Read }, PathBuf::from(UNREAD)))
+            }
         }?;
         Some(Attempt { kind, target: text(&path), detail: name.to_owned() })
     }
@@ -143,9 +153,11 @@ impl Judge {
         let place = task.place_of(call, entry, !has(libc::AT_SYMLINK_NOFOLLOW));
         let path = match place {
             Place::Nowhere if has(libc::AT_EMPTY_PATH) => task.folder(entry.descriptor(call)),
-            other @ (Place::Found(_) | Place::Foreign(_) | Place::Missing { .. } | Place::Nowhere) => {
-                existing(other)
-            }
+            other @ (Place::Found(_)
+            | Place::Foreign(_)
+            | Place::Missing { .. }
+            | Place::Nowhere
+            | Place::Unread) => existing(other),
         };
         path.filter(|path| !self.rules.may_execute(path))
     }
@@ -154,6 +166,7 @@ impl Judge {
         match place {
             Place::Missing { folder, name } if !self.rules.may_change(&folder) => Some(folder.join(name)),
             Place::Foreign(path) => Some(path),
+            Place::Unread => Some(PathBuf::from(UNREAD)),
             // What is there cannot be made.
             Place::Found(_) | Place::Missing { .. } | Place::Nowhere => None,
         }
@@ -166,21 +179,26 @@ impl Judge {
                 (!self.rules.may_change(folder)).then_some(path)
             }
             Place::Foreign(path) => Some(path),
+            Place::Unread => Some(PathBuf::from(UNREAD)),
             Place::Missing { .. } | Place::Nowhere => None,
         }
     }
 }
 
 impl Task {
+    /// Where a call's path leads. A path that is not there is the kernel's to refuse, and nobody's attempt; one that only
+    /// we cannot see may be anything.
     fn place_of(self, call: &Call, entry: Entry, follow: bool) -> Place {
         let path = self.text(calls::argument(call, entry.path));
-        path.map_or(Place::Nowhere, |path| self.place(entry.descriptor(call), OsStr::new(&path), follow))
+        let unknown = || if self.is_closed() { Place::Unread } else { Place::Nowhere };
+        path.map_or_else(unknown, |path| self.place(entry.descriptor(call), OsStr::new(&path), follow))
     }
 }
 
 fn existing(place: Place) -> Option<PathBuf> {
     match place {
         Place::Found(path) | Place::Foreign(path) => Some(path),
+        Place::Unread => Some(PathBuf::from(UNREAD)),
         Place::Missing { .. } | Place::Nowhere => None,
     }
 }
@@ -209,6 +227,52 @@ fn outside(call: &Call, task: Task, whom: Whom) -> Option<String> {
         pid => {
             let group = super::group_of(pid.unsigned_abs())?;
             (group != task.leader).then(|| format!("process {pid}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::sandbox::{Bounds, Sockets};
+
+    #[test]
+    fn an_attempt_whose_path_cannot_be_read_is_told_without_it_and_a_path_that_is_not_there_is_none() {
+        let policy = Policy {
+            read: BTreeSet::from([PathBuf::from("/")]),
+            write: BTreeSet::new(),
+            network: Sockets::None,
+            unix_sockets: false,
+            strict: false,
+            bounds: Bounds::default(),
+            required: false,
+            watcher: None,
+        };
+        let ours = std::process::id();
+        let rules = Rules::of(&policy, ours);
+        let judge = Judge { policy, rules };
+        // No thread has this number, so that its memory is as closed as that of one which we may not read.
+        let nobody = u32::MAX >> 1;
+        let at = libc::AT_FDCWD as u64;
+        let write = libc::O_WRONLY as u64;
+        for (number, arguments, kind) in [
+            (libc::SYS_openat, [at, 1, 0, 0, 0, 0], IncidentKind::Read),
+            (libc::SYS_openat, [at, 1, write, 0, 0, 0], IncidentKind::Write),
+            (libc::SYS_openat2, [at, 1, 1, 24, 0, 0], IncidentKind::Read),
+            (libc::SYS_mkdirat, [at, 1, 0, 0, 0, 0], IncidentKind::Write),
+            (libc::SYS_unlinkat, [at, 1, 0, 0, 0, 0], IncidentKind::Write),
+            (libc::SYS_renameat2, [at, 1, at, 1, 0, 0], IncidentKind::Write),
+            (libc::SYS_execve, [1, 1, 1, 0, 0, 0], IncidentKind::Execute),
+        ] {
+            for (thread, told) in [(nobody, Some((kind, UNREAD.to_owned()))), (ours, None)] {
+                let call = Call { id: 1, thread, number, arguments };
+                let sentence = judge.judge(&call, Task { thread, leader: ours });
+                assert!(matches!(sentence.answer, Answer::Proceed) && !sentence.ends, "{sentence:?}");
+                let attempt = sentence.attempt.map(|attempt| (attempt.kind, attempt.target));
+                assert_eq!(attempt, told, "call {number} of {thread}");
+            }
         }
     }
 }

@@ -37,6 +37,8 @@ pub(super) enum Place {
     Nowhere,
     /// What belongs to a process outside, and is closed by that alone.
     Foreign(PathBuf),
+    /// Somewhere: the memory that says where is closed to us.
+    Unread,
 }
 
 impl Task {
@@ -44,6 +46,11 @@ impl Task {
     pub(super) fn memory(self, address: u64, bytes: &mut [u8]) -> Option<()> {
         let memory = File::open(format!("/proc/{}/mem", self.thread)).ok()?;
         memory.read_exact_at(bytes, address).ok()
+    }
+
+    /// Whether its memory is closed to us, as that of a process that left its parents is under `ptrace_scope` 1.
+    pub(super) fn is_closed(self) -> bool {
+        File::open(format!("/proc/{}/mem", self.thread)).is_err()
     }
 
     /// A text of its memory that ends with a zero.
@@ -131,7 +138,7 @@ impl Task {
                     return Place::Foreign(match rest(next, left) {
                         Place::Found(path) => path,
                         Place::Missing { folder, .. } => folder,
-                        Place::Nowhere | Place::Foreign(_) => PathBuf::new(),
+                        Place::Nowhere | Place::Foreign(_) | Place::Unread => PathBuf::new(),
                     });
                 }
             }
