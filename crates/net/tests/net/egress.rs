@@ -145,3 +145,53 @@ async fn a_credential_opens_its_own_hosts_until_its_child_ends_and_cuts_what_is_
     let read = stream.read(&mut buffer).await.unwrap();
     assert!(buffer[..read].starts_with(b"HTTP/1.1 407"));
 }
+
+/// Asks for a page, as clients that know of a proxy do.
+async fn get(stream: &mut TcpStream, credential: &str, url: &str) -> String {
+    let head =
+        format!("GET {url} HTTP/1.1\r\nHost: anything\r\nProxy-Authorization: Basic {credential}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("\r\n\r\n") {
+        let mut buffer = [0; 1_024];
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "closed after: {seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_redirect_is_handed_on_and_leads_nowhere_that_the_list_does_not() {
+    let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let secret = format!("http://{}/", inside.local_addr().unwrap());
+    let web = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = web.local_addr().unwrap();
+    for target in [&secret, "http://169.254.169.254/latest/meta-data/", "http://metadata.google.internal/"] {
+        let world = world(&[&["203.0.114.1"]]);
+        let lease = world.lease(&[&address.to_string()]);
+        let credential = STANDARD.encode(format!("child:{}", lease.credential().expose()));
+        let location = format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
+        let answering = async {
+            let (mut stream, _) = web.accept().await.unwrap();
+            let mut buffer = [0; 1_024];
+            let _read = stream.read(&mut buffer).await.unwrap();
+            stream.write_all(location.as_bytes()).await.unwrap();
+            stream
+        };
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, lease.port())).await.unwrap();
+        let first = format!("http://{address}/");
+        let (answer, _held) = tokio::join!(get(&mut stream, &credential, &first), answering);
+        assert!(answer.starts_with("HTTP/1.1 302"), "{answer}");
+        assert!(answer.contains(target), "as it came: {answer}");
+        assert!(world.seen.lock().unwrap().is_empty(), "nobody went there");
+        // The client follows, on the connection that it has.
+        let followed = get(&mut stream, &credential, target).await;
+        assert!(followed.starts_with("HTTP/1.1 403"), "{followed}");
+        let seen = world.seen.lock().unwrap().clone();
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert!(target.contains(seen[0].target.split(':').next().unwrap()), "{seen:?}");
+    }
+    let reached = tokio::time::timeout(Duration::from_millis(50), inside.accept()).await;
+    assert!(reached.is_err(), "the redirect led inwards");
+}
