@@ -266,7 +266,10 @@ impl Server {
                 }
                 Ok(text("chattered".into()))
             }
-            "told" => Ok(text(json!(self.of("notifications/cancelled")).to_string())),
+            "told" => {
+                let method = params.pointer("/arguments/method").and_then(Value::as_str);
+                Ok(text(json!(self.of(method.unwrap_or("notifications/cancelled"))).to_string()))
+            }
             "task" if self.modern => Ok(json!({"resultType": "task", "task": {"taskId": "t"}})),
             _ => Ok(text(format!("{} {}", params.get("arguments").unwrap_or(&Value::Null), id.is_null()))),
         }
@@ -303,6 +306,7 @@ impl Server {
         out: &Out,
     ) -> Result<Result<Value, Value>, (i64, &'static str)> {
         let (method, question) = match name {
+            "ask" if params.pointer("/arguments/roots").is_some() => ("roots/list", json!({})),
             "ask" | "aside" => (
                 "elicitation/create",
                 json!({"message": "who are you?", "requestedSchema": {"type": "object",

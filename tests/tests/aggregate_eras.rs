@@ -27,8 +27,8 @@ async fn world(extra: &str) -> Outcome<World> {
 /// The same with a `web` that was prepared.
 async fn world_before(web: HostileServer, extra: &str) -> Outcome<World> {
     let yaml = format!(
-        "servers:\n  old:\n    command: {}\n    server_requests: [elicitation]\n  new:\n    command: {}\n    \
-         server_requests: [elicitation]\n  both:\n    command: {}\n  web:\n    url: {}\n    server_requests: [elicitation]\n\
+        "servers:\n  old:\n    command: {}\n    server_requests: [elicitation, roots]\n  new:\n    command: {}\n    \
+         server_requests: [elicitation, roots]\n  both:\n    command: {}\n  web:\n    url: {}\n    server_requests: [elicitation]\n\
          aggregate:\n  enabled: true\n  member_timeout_ms: 1000\n{extra}",
         json!([ERA_CHILD, "--era", "legacy"]),
         json!([ERA_CHILD, "--era", "modern"]),
@@ -211,6 +211,91 @@ async fn a_legacy_client_is_asked_by_members_of_either_era_and_each_answer_finds
     assert_eq!(client.notify(&nobody).await?.status, 400);
     let denied = client.call("new__sample", json!({})).await?;
     assert_eq!(code_of(&denied), "server_request.denied", "{}", denied.reply.text());
+    Ok(())
+}
+
+#[tokio::test]
+async fn members_of_either_era_learn_the_roots_of_clients_of_either_era() -> Outcome {
+    let world = world("").await?;
+    let roots = json!({"roots": [{"uri": "file:///work", "name": "work"}]});
+    let arguments = json!({"roots": true});
+    let mut modern = world.client(Era::Modern).await?;
+    for member in ["old", "new"] {
+        let capable = json!({"io.modelcontextprotocol/clientCapabilities": {"roots": {}}});
+        let mut params = json!({"name": format!("{member}__ask"), "arguments": arguments, "_meta": capable});
+        let asked = modern.request("tools/call", params.clone()).await?;
+        let asked = result(&asked)?.clone();
+        let (key, question) =
+            asked["inputRequests"].as_object().and_then(|all| all.iter().next()).ok_or("nothing asked")?;
+        assert_eq!(question["method"], "roots/list", "{member}: {asked}");
+        params["requestState"] = asked["requestState"].clone();
+        params["inputResponses"] = json!({key: roots});
+        let answer = modern.request("tools/call", params).await?;
+        assert!(answer.text().contains("file:///work"), "{member}: {}", answer.reply.text());
+    }
+    let mut legacy = world.client(Era::Legacy).await?;
+    for member in ["old", "new"] {
+        let params = json!({"name": format!("{member}__ask"), "arguments": arguments});
+        let (mut stream, mut seen) = (legacy.open("tools/call", params).await?, String::new());
+        let question = next(&mut stream, &mut seen).await?;
+        assert_eq!(question["method"], "roots/list", "{member}: {question}");
+        let said = json!({"jsonrpc": "2.0", "id": question["id"], "result": roots});
+        assert_eq!(legacy.notify(&said).await?.status, 202, "{member}");
+        let answer = next(&mut stream, &mut seen).await?;
+        assert!(answer.to_string().contains("file:///work"), "{member}: {answer}");
+    }
+    // The newer revision has no such notification.
+    let changed = json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"});
+    assert_eq!(legacy.notify(&changed).await?.status, 202);
+    let due = tokio::time::Instant::now() + SOON;
+    let method = json!({"method": "notifications/roots/list_changed"});
+    while legacy.call("old__told", method.clone()).await?.text() == "[]" {
+        assert!(tokio::time::Instant::now() < due, "the member is not told that roots changed");
+    }
+    assert_eq!(legacy.call("new__told", method).await?.text(), "[]");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_or_left_is_cancelled_at_children_of_either_era() -> Outcome {
+    let world = world("").await?;
+    for (era, member, other) in [
+        (Era::Modern, "old", "new"),
+        (Era::Modern, "new", "old"),
+        (Era::Legacy, "old", "new"),
+        (Era::Legacy, "new", "old"),
+    ] {
+        let what = format!("{era:?} to {member}");
+        // A caller of its own, so that no process has seen another's.
+        let key = new_key(&world.gateway, &format!("{era:?}-{member}").to_lowercase(), "operator")?;
+        let mut client = McpClient::connect(&world.url(), Some(&key), era).await?;
+        let slow = json!({"name": format!("{member}__slow"), "arguments": {}});
+        let told = |member: &str| (format!("{member}__told"), json!({}));
+        let due = tokio::time::Instant::now() + Duration::from_secs(30);
+        let (id, call) = client.message("tools/call", slow.clone());
+        let cancel =
+            json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
+        let (name, arguments) = told(member);
+        let calling = client.clone().with_patience(Duration::from_secs(1));
+        let calling = tokio::spawn(async move { calling.notify(&call).await.is_ok() });
+        let seen = loop {
+            if era == Era::Legacy {
+                // It may overtake the call, so it is sent until the member hears of it.
+                assert_eq!(client.notify(&cancel).await?.status, 202, "{what}");
+            }
+            let seen = client.call(&name, arguments.clone()).await?.text();
+            if seen.contains("requestId") {
+                break seen;
+            }
+            assert!(tokio::time::Instant::now() < due, "{what}: the member was not told");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let seen: Vec<Value> = serde_json::from_str(&seen)?;
+        assert_eq!(seen.len(), 1, "{what}: {seen:?}");
+        calling.abort();
+        let (name, arguments) = told(other);
+        assert_eq!(client.call(&name, arguments).await?.text(), "[]", "{what}: the other was told");
+    }
     Ok(())
 }
 
