@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use portcullis_core::Digest;
 use portcullis_testkit::{Era, McpClient, Outcome};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
@@ -33,6 +35,17 @@ impl std::fmt::Debug for Authority {
 pub struct Identity {
     certificate: String,
     key: String,
+}
+
+impl Identity {
+    /// The fingerprint of the certificate, as tokens name it that are bound to it (`x5t#S256`, RFC 8705).
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn fingerprint(&self) -> Outcome<String> {
+        let der = CertificateDer::from_pem_slice(self.certificate.as_bytes())?;
+        Ok(URL_SAFE_NO_PAD.encode(Digest::of(&der).0))
+    }
 }
 
 impl Authority {

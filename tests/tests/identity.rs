@@ -499,6 +499,47 @@ async fn where_certificates_are_required_nobody_gets_a_word_in_without_one() -> 
     Ok(())
 }
 
+#[tokio::test]
+async fn a_token_bound_to_a_certificate_counts_on_connections_that_show_it_and_on_no_others() -> Outcome {
+    let server = HostileServer::start().await?;
+    let (authority, own, issuer) = (Authority::new()?, self_signed(&["localhost"])?, Issuer::new("k1")?);
+    let port = portcullis_testkit::free_ports(1)?[0];
+    let yaml = format!(
+        "listen:\n  address: 127.0.0.1:{port}\n  public_url: https://localhost:{port}\n  tls:\n    certificate: own.crt\n    \
+         key: own.key\n    client_ca: clients.crt\nservers:\n  s:\n    url: {0}\n  strict:\n    url: {0}\nidentities:\n  jwt:\n    \
+         - issuer: {FIRST}\n      algorithms: [EdDSA]\n      jwks_file: first.json\n      roles_claim: groups\n      role_map:\n        \
+         dev: [operator]\n  routes:\n    strict:\n      bound_tokens: certificate\n",
+        server.url()
+    );
+    let builder = Gateway::builder().config(&yaml).tls().file("own.crt", own.certificate_pem.as_str());
+    let builder = builder.file("own.key", own.key_pem.as_str()).file("clients.crt", authority.pem());
+    let gateway = builder.file("first.json", issuer.jwks()).start().await?;
+    let (payer, other) =
+        (authority.signs(1, "spiffe://td.example/payer")?, authority.signs(2, "spiffe://td.example/other")?);
+    let mut claims = issuer.claims(FIRST, "");
+    claims["aud"] = json!(["s", "strict"].map(|route| format!("https://localhost:{port}/mcp/{route}")));
+    let plain = issuer.token(&claims)?;
+    claims["cnf"] = json!({"x5t#S256": payer.fingerprint()?});
+    let bound = issuer.token(&claims)?;
+    let key = gateway.key()?.to_owned();
+    for (who, identity, credential, expected) in [
+        ("the owner", Some(&payer), Some(&bound), ["200 ok", "200 ok"]),
+        ("a thief with a certificate", Some(&other), Some(&bound), [INVALID, INVALID]),
+        ("a thief without one", None, Some(&bound), [INVALID, INVALID]),
+        ("the owner with a token that is not bound", Some(&payer), Some(&plain), ["200 ok", INVALID]),
+        ("the owner with an API key", Some(&payer), Some(&key), ["200 ok", INVALID]),
+        ("the owner with nothing else", Some(&payer), None, [MISSING, MISSING]),
+    ] {
+        let mut connection = Secured::connect(gateway.address(), &own.certificate_pem, identity).await?;
+        for (route, expected) in ["s", "strict"].into_iter().zip(expected) {
+            let credential = credential.map(String::as_str);
+            assert_eq!(connection.list(route, credential).await?, expected, "{who} on {route}");
+        }
+    }
+    assert_eq!(refusals(&gateway, "auth.invalid", 6).await?.len(), 6);
+    Ok(())
+}
+
 /// The examples of `docs/operate/identity.md`, by the names of their presets.
 fn examples() -> Outcome<std::collections::BTreeMap<String, String>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operate/identity.md");
