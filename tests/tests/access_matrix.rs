@@ -291,6 +291,7 @@ const ROUTES: &[(&str, [u16; 7], [u16; 7])] = &[
     ("/metrics", [404; 7], [404; 7]),
     ("/v1/status", [404; 7], [404; 7]),
     ("/v1/keys", [404; 7], [404; 7]),
+    ("/v1/kills", [404; 7], [404; 7]),
 ];
 
 const VERBS: [Method; 7] =
@@ -404,6 +405,9 @@ const ADMIN: &[(&str, &str, &str, u16, bool)] = &[
         200,
         false,
     ),
+    ("list_kills", "/v1/kills", "", 200, false),
+    ("kill", "/v1/kills", r#"{"kind":"caller","name":"key:nobody"}"#, 200, false),
+    ("unkill", "/v1/kills/lift", r#"{"kind":"caller","name":"key:nobody"}"#, 200, false),
     ("list_entries", "/v1/ledger/entries", "", 200, false),
     ("sign_checkpoint", "/v1/ledger/checkpoint", "", 200, false),
     ("prove_entry", "/v1/ledger/proof/0", "", 200, false),

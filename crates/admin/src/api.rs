@@ -5,6 +5,7 @@ mod control;
 mod definitions;
 mod grants;
 mod keys;
+mod kills;
 mod ledger;
 mod openapi;
 mod policy;
@@ -25,6 +26,7 @@ pub use self::{
     },
     grants::{CreateGrant, Grant, GrantList, QuotaList},
     keys::{CreateKey, CreatedKey, Key, KeyList},
+    kills::{Kill, KillChanged, KillList, KillQuestion},
     ledger::{CheckpointNote, EntryList, EntryQuery, LedgerEntry, ProofText},
     openapi::document as openapi_document,
     policy::{ExplainQuestion, Explained},
@@ -198,6 +200,12 @@ endpoints! {
     POST "/v1/definitions/approve" approve_definition(body DefinitionVerdict) Token -> Judged;
     /// Rejects what the server says now; calls to it are refused.
     POST "/v1/definitions/reject" reject_definition(body DefinitionVerdict) Token -> Judged;
+    /// Everything that is stopped.
+    GET "/v1/kills" list_kills() Token -> KillList;
+    /// Stops a caller, session, server, tool or everything, at once: open streams and running calls end.
+    POST "/v1/kills" kill(body KillQuestion) Token -> KillChanged;
+    /// Lets go on what was stopped.
+    POST "/v1/kills/lift" unkill(body KillQuestion) Token -> KillChanged;
     /// Decides without calling: who would be allowed what, and which policy says so.
     POST "/v1/policy/explain" explain_policy(body ExplainQuestion) Token -> Explained;
     /// Ledger entries, filtered; with `wait_ms` the answer waits for a new one.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc};
 
 use portcullis_core::{Clock, Limits, Secret};
 use portcullis_policy::Policies;
-use portcullis_store::{Grants, Keys, Ledger, Revisions};
+use portcullis_store::{Grants, Keys, KillSwitch, Ledger, Revisions};
 use serde_json::Value;
 
 use crate::wire::wire;
@@ -95,6 +95,11 @@ pub trait Health: Send + Sync + fmt::Debug {
     /// Every server behind the gateway, by name.
     fn servers(&self) -> Vec<ServerState>;
 
+    /// Whether there is a server, or a route over several, of that name.
+    fn leads_somewhere(&self, server: &str) -> bool {
+        self.servers().iter().any(|known| known.name == server)
+    }
+
     /// Whether the gateway takes calls; false while it starts or stops.
     fn ready(&self) -> bool;
 }
@@ -119,6 +124,8 @@ pub struct AdminParts {
     pub quotas: Arc<dyn Fn() -> Pending<Vec<QuotaState>> + Send + Sync>,
     /// Definitions and run-time servers.
     pub revisions: Arc<dyn Revisions>,
+    /// What is stopped.
+    pub kills: Arc<KillSwitch>,
     /// Makes an API key.
     pub fresh_key: Arc<dyn Fn() -> FreshKey + Send + Sync>,
     /// The policies in force.

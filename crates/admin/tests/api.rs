@@ -21,7 +21,8 @@ use portcullis_core::{Clock, Digest, Limits, Secret, TargetKind, Timestamp};
 use portcullis_policy::{Policies, PolicySource, builtin_roles};
 use portcullis_proof::{SigningKey, manifest::definition_digest};
 use portcullis_store::{
-    Batch, FileLedger, FileLedgerOptions, Keys, Ledger, Move, NewRevision, Revisions, Sqlite, definitions,
+    Batch, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, Move, NewRevision, Revisions, Sqlite,
+    definitions,
 };
 use serde_json::{Value, json};
 use tower_service::Service as _;
@@ -88,6 +89,7 @@ fn world() -> World {
         grants: store.clone(),
         quotas: Arc::new(|| Box::pin(async { Vec::new() })),
         revisions: store.clone(),
+        kills: Arc::new(KillSwitch::new(store.clone())),
         fresh_key: Arc::new(move || {
             let id = format!("key{}", made.fetch_add(1, Ordering::Relaxed));
             FreshKey {
@@ -297,12 +299,14 @@ async fn nothing_changes_when_the_ledger_cannot_record_it() {
         ("/v1/definitions/approve", &judged),
         ("/v1/definitions/reject", &judged),
         ("/v1/servers", &server),
+        ("/v1/kills", &json!({ "kind": "everything" })),
     ] {
         let (status, answer) = world.post(path, body).await;
         assert_eq!((status, &answer["error"]["code"]), (503, &json!("ledger.unavailable")), "{path}");
     }
     assert!(world.store.list().await.unwrap().is_empty());
     assert!(world.store.heads("server").await.unwrap().is_empty());
+    assert!(world.store.heads("kill").await.unwrap().is_empty());
     let heads = world.store.heads("tool").await.unwrap();
     assert_eq!(
         heads.iter().map(|head| (head.slot.as_str(), head.digest)).collect::<Vec<_>>(),

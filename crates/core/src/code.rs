@@ -138,6 +138,8 @@ codes! {
         "the server describes this in a way that cannot be pinned", "`portcullis server list` says what is wrong; its server has to describe it otherwise";
     Internal = "internal", Ours, Error, http 500 / 500, rpc -32603,
         "internal error", "the log has the cause; please report it";
+    Killed = "killed", Policy, Warn, http 403 / 403, rpc 4036,
+        "an operator stopped this", "`portcullis kill list` says what, by whom and why; `portcullis unkill` lets it go on";
     LedgerUnavailable = "ledger.unavailable", Ours, Error, http 503 / 503, rpc 5030,
         "the call cannot be recorded and was therefore not made", "look at `/healthz` and the disk; the gateway recovers by itself once it can write";
     LimitChildren = "limit.children", Client, Info, http 429 / 429, rpc 4292,

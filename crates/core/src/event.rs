@@ -70,6 +70,10 @@ events! {
     DefinitionApproved = "definition.approved",
     /// A person rejected a definition.
     DefinitionRejected = "definition.rejected",
+    /// An operator stopped a caller, session, server, tool or everything.
+    KillSet = "kill.set",
+    /// An operator lets go on what was stopped.
+    KillLifted = "kill.lifted",
     /// A confined server tried what it may not, as far as the gateway sees it; `kind` says what.
     SandboxDenied = "sandbox.denied",
     /// Somebody tried to use the admin API and was refused.

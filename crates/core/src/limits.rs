@@ -89,6 +89,8 @@ limits! {
     session_idle_ms: 1_800_000 in 1_000 ..= 604_800_000,
     /// A session ends after so long in any case.
     session_total_ms: 86_400_000 in 1_000 ..= 2_592_000_000,
+    /// Kills in force at once, beside that of everything. Beyond: a further one is refused until one is taken back.
+    kills_max: 1_000 in 10 ..= 100_000,
     /// Tasks remembered at once, for lists and notifications. Beyond: a caller's oldest is forgotten; its id still opens.
     tasks_max: 100_000 in 1 ..= 10_000_000,
     /// Tasks of one caller remembered at once, for lists and notifications. Beyond: its oldest is forgotten.

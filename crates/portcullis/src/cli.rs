@@ -10,6 +10,7 @@ mod export;
 mod grants;
 mod import;
 mod keys;
+mod kills;
 mod policy;
 mod reference;
 mod run;
@@ -84,6 +85,12 @@ pub(crate) enum Command {
     /// Tools, prompts, resources and templates: what servers offer, and what is approved
     #[command(subcommand)]
     Tool(tools::Tool),
+    /// Stop a caller, session, server, tool or everything, at once
+    #[command(subcommand, after_help = kills::AFTER_HELP)]
+    Kill(kills::Kill),
+    /// Let go on what was stopped
+    #[command(subcommand, after_help = kills::AFTER_HELP)]
+    Unkill(kills::Unkill),
     /// Policies: check, test and compare them, ask who may do what and why
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -140,6 +147,8 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Key(command) => keys::carry_out(&common, command, &output),
         Command::Server(command) => servers::carry_out(&common, command, &output),
         Command::Tool(command) => tools::carry_out(&common, command, &output),
+        Command::Kill(command) => kills::kill(&common, command, &output),
+        Command::Unkill(command) => kills::unkill(&common, command, &output),
         Command::Policy(command) => policy::carry_out(&common, command, &output),
         Command::Grant(command) => grants::carry_out(&common, command, &output),
         Command::Quota(command) => grants::quotas(&common, &command, &output),

@@ -87,6 +87,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
         listen::serve(node.data, listening, DataPlane(Arc::clone(&core.gateway)), stopped.clone(), grace);
     let mut data = tokio::spawn(data);
     let admin = tokio::spawn(portcullis_admin::serve(node.admin, node.parts, stopped.clone()));
+    let killing = tokio::spawn(watch::follow_kills(Arc::clone(&core), stopped.clone()));
     let following = tokio::spawn(watch::follow(Arc::clone(&core), stopped.clone()));
     let reloading = tokio::spawn(reload::on_signals_and_changes(Arc::clone(&core), node.tls, signs, stopped));
 
@@ -105,6 +106,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     };
     settle(&core, limits.ledger_timeout_ms).await;
     let _ = admin.await;
+    killing.abort();
     following.abort();
     reloading.abort();
     end(&core, cut).await?;

@@ -98,6 +98,11 @@ impl Bridge {
         Self { pool: Pool::new(clock), held, requests: Requests::default() }
     }
 
+    /// Gives up calls that wait for their callers' answers where `stopped` says so of caller and server.
+    pub fn give_up(&self, stopped: impl Fn(&str, &str) -> bool) {
+        self.held.give_up(stopped);
+    }
+
     /// Ends sessions with servers that nobody uses, and calls whose question nobody answered in time.
     pub fn sweep(&self, limits: &Limits) {
         self.pool.sweep(limits);

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use arc_swap::ArcSwap;
 use portcullis_core::{Caller, Clock, Code, Entropy, Level, Limits, Refusal};
 use portcullis_mcp::jsonrpc::Message;
-use portcullis_store::Ledger;
+use portcullis_store::{KillSwitch, Ledger};
 use portcullis_usage::{Charged, Usage};
 
 use crate::{
@@ -41,6 +41,8 @@ pub struct Gateway {
     pub instance: Arc<str>,
     /// Where finished calls go for tracing, if anywhere.
     pub tracer: Option<Arc<dyn trace::Tracer>>,
+    /// What an operator stopped.
+    pub kills: Arc<KillSwitch>,
     /// Set once, when the gateway stops: connections that are kept alive take no new calls.
     pub stopping: AtomicBool,
     /// Rates by source address.

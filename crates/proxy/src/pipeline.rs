@@ -21,7 +21,7 @@ use crate::{
     relay::Relay,
     rules::Rules,
     stages::{
-        accept,
+        accept, alive,
         arm::{self, Armed},
         authenticate, authorize, inspect, parse,
         parse::Call,
@@ -120,6 +120,7 @@ impl Gateway {
         trail.grants = grants;
         trail.caller = Some(Arc::clone(&caller));
         held.0.push(trail.keep(Stage::Throttle, throttle::caller(self, &caller, rules))?);
+        trail.keep(Stage::Authorize, alive::caller(self, &caller))?;
         // After authentication: who proves nothing makes us hold no bytes, and a slow body counts as its caller's call.
         let bytes = trail.keep(Stage::Read, read::bounded(body, &rules.limits).await)?;
         if head.verb == Verb::Post {
@@ -137,8 +138,9 @@ impl Gateway {
         let permitted = authorize::call(self, &caller, valid, rules, trail);
         let permitted = trail.keep(Stage::Authorize, permitted)?;
         trail.policies = permitted.policies().to_vec();
+        let alive = trail.keep(Stage::Authorize, alive::call(self, permitted))?;
         held.1 = trail.keep(Stage::Throttle, throttle::quota(self, &caller, trail, rules).await)?;
-        let inspected = inspect::call(permitted, rules, &mut trail.findings);
+        let inspected = inspect::call(alive, rules, &mut trail.findings);
         let inspected = trail.keep(Stage::Inspect, inspected)?;
         let recorded = record::intent(self, inspected, trail).await;
         let recorded = trail.keep(Stage::Record, recorded)?;

@@ -36,6 +36,7 @@ const FOR_THE_MODEL: &[Code] = &[
     Code::ArgumentsRefused,
     Code::DefinitionChanged,
     Code::DefinitionUnreviewed,
+    Code::Killed,
     Code::PolicyDenied,
     Code::PolicyError,
     Code::PolicyFlow,

@@ -23,7 +23,7 @@ use tokio::{
 
 use self::{allowance::Allowance, stream::Stream};
 use crate::{
-    body::{self, Body},
+    body::{self, Body, Cut, Pieces},
     catalog::{Judges, List},
     extensions,
     gateway::Gateway,
@@ -34,6 +34,7 @@ use crate::{
     settings::OutputSchema,
     stages::{
         again,
+        alive::Watch,
         arm::Armed,
         fit,
         forward::{self, Exchange},
@@ -96,11 +97,19 @@ impl Relay {
     }
 
     async fn forward(&self, deadline: Instant) -> Result<Exchange, Refusal> {
-        let forwarded = forward::call(&self.gateway, &self.rules, &self.armed);
-        if self.armed.endless() {
-            return forwarded.await;
+        let mut watch = Watch::of(&self.gateway, &self.armed);
+        let forwarded = async {
+            let forwarded = forward::call(&self.gateway, &self.rules, &self.armed);
+            if self.armed.endless() {
+                return forwarded.await;
+            }
+            timeout_at(deadline, forwarded).await.unwrap_or_else(|_elapsed| Err(too_long()))
+        };
+        tokio::select! {
+            biased;
+            stopped = watch.stopped() => Err(stopped),
+            forwarded = forwarded => forwarded,
         }
-        timeout_at(deadline, forwarded).await.unwrap_or_else(|_elapsed| Err(too_long()))
     }
 
     /// Keeps what the server said, where it may be kept: as it came, since every caller's is judged on its own.
@@ -332,9 +341,12 @@ impl Relay {
         }
         let endless = self.armed.endless();
         let window = Window::new(Window::BYTES);
+        let (cut, watch) = (Cut::default(), Watch::of(&self.gateway, &self.armed));
+        let pieces = Pieces::new(from, Arc::clone(&cut));
         let stream = Stream {
             relay: self,
             to,
+            cut,
             window,
             answered: false,
             resumable: false,
@@ -344,8 +356,8 @@ impl Relay {
         };
         let running = stream.relay.gateway.running.clone();
         // Boxed, since what is handed on from one future to the next is held twice.
-        tokio::spawn(running.until_cut(Box::pin(stream.run(events, deadline))));
-        let mut response = Response::new(Body::Stream(from));
+        tokio::spawn(running.until_cut(Box::pin(stream.run(events, watch, deadline))));
+        let mut response = Response::new(Body::Stream(pieces));
         if endless {
             response.extensions_mut().insert(Lasting);
         }

@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod again;
+pub mod alive;
 pub mod arm;
 pub mod authenticate;
 pub mod authorize;

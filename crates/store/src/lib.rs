@@ -7,6 +7,7 @@ pub mod definitions;
 mod error;
 mod grants;
 mod keys;
+mod kills;
 mod ledger;
 mod revisions;
 mod sqlite;
@@ -15,6 +16,7 @@ pub use data_dir::{DataDir, DataDirError, read_secret};
 pub use error::StoreError;
 pub use grants::{GrantRow, Grants, NewGrant, QuotaRow, Quotas};
 pub use keys::{KeyRow, Keys, NewKey};
+pub use kills::{Involved, Kill, KillSwitch, KillSyntax, KillTarget, Kills};
 pub use ledger::{
     CheckpointKeeper, FileLedger, FileLedgerOptions, KeeperError, Late, Ledger, LedgerError, LedgerStatus,
     LogDir, Receipt, Record, Recovery,

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::{
     AddServer, Api, CheckpointNote, CreateGrant, CreateKey, CreatedKey, Definition, DefinitionDiff,
     DefinitionList, DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ExplainQuestion, Explained,
-    Grant, GrantList, Healthz, Judged, Key, KeyList, ProofText, QuotaList, Reloaded, ServerChanged,
-    ServerList, Status,
+    Grant, GrantList, Healthz, Judged, Key, KeyList, KillChanged, KillList, KillQuestion, ProofText,
+    QuotaList, Reloaded, ServerChanged, ServerList, Status,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -25,13 +25,15 @@ pub struct Control {
     pub(super) parts: AdminParts,
     /// One change at a time: what was checked is still true when it is made.
     pub(super) changing: tokio::sync::Mutex<()>,
+    /// One kill at a time, which waits for no other change.
+    pub(super) killing: tokio::sync::Mutex<()>,
 }
 
 impl Control {
     /// Over `parts`.
     #[must_use]
     pub fn new(parts: AdminParts) -> Self {
-        Self { parts, changing: tokio::sync::Mutex::new(()) }
+        Self { parts, changing: tokio::sync::Mutex::default(), killing: tokio::sync::Mutex::default() }
     }
 
     /// Records a change that is about to be made.
@@ -149,6 +151,18 @@ impl Api for Control {
 
     async fn reject_definition(&self, question: DefinitionVerdict) -> Result<Judged, Problem> {
         self.reject(&question).await
+    }
+
+    async fn list_kills(&self) -> Result<KillList, Problem> {
+        self.kills().await
+    }
+
+    async fn kill(&self, question: KillQuestion) -> Result<KillChanged, Problem> {
+        self.stop(question).await
+    }
+
+    async fn unkill(&self, question: KillQuestion) -> Result<KillChanged, Problem> {
+        self.let_go_on(question).await
     }
 
     async fn explain_policy(&self, question: ExplainQuestion) -> Result<Explained, Problem> {

@@ -56,6 +56,10 @@ impl Health for Facts {
         rules.servers.iter().map(state).collect()
     }
 
+    fn leads_somewhere(&self, server: &str) -> bool {
+        self.0.gateway.rules.load().route(server).is_some()
+    }
+
     fn ready(&self) -> bool {
         self.0.ledger.status().healthy
     }

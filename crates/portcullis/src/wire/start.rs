@@ -26,8 +26,8 @@ use portcullis_proxy::{
     trace::Tracer,
 };
 use portcullis_store::{
-    CheckpointKeeper, DataDir, FileLedger, FileLedgerOptions, Keys, Ledger, NewKey, Recovery, Revisions,
-    Sqlite,
+    CheckpointKeeper, DataDir, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, NewKey, Recovery,
+    Revisions, Sqlite,
 };
 use portcullis_usage::Usage;
 use prometheus_client::registry::Registry;
@@ -167,10 +167,11 @@ impl Base {
             data: place.data,
             local: place.local,
         };
+        let kills = KillSwitch::open(Arc::clone(&world.revisions)).await?;
         let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
         let usage = Usage::open(Arc::clone(&kept.store), world.clock.now()).await?;
         let core = Arc::new(Core {
-            gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer(), usage)?,
+            gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer(), (usage, kills))?,
             config: ArcSwap::from_pointee(config),
             options: options.clone(),
             keys: Arc::clone(&world.keys),
@@ -217,7 +218,7 @@ fn gateway(
     metrics: Arc<Metrics>,
     entropy: Arc<dyn Entropy>,
     tracer: Option<Arc<dyn Tracer>>,
-    usage: Usage,
+    (usage, kills): (Usage, KillSwitch),
 ) -> anyhow::Result<Arc<Gateway>> {
     // The pepper is what every gateway of a data directory shares.
     let sealer = Sealer::new(world.pepper.expose()).context("ids of tasks cannot be sealed")?;
@@ -234,6 +235,7 @@ fn gateway(
         entropy,
         instance: Arc::clone(&world.instance),
         tracer,
+        kills: Arc::new(kills),
         stopping: AtomicBool::new(false),
         sources: Rates::default(),
         callers: Rates::default(),
@@ -364,6 +366,7 @@ fn admin_parts(
         grants: Arc::clone(&core.gateway.usage.grants),
         quotas: Arc::new(move || super::quotas::states(Arc::clone(&counting))),
         revisions: Arc::clone(&core.revisions),
+        kills: Arc::clone(&core.gateway.kills),
         fresh_key: Arc::new(move || {
             let (text, id, hash) = new_api_key(&*entropy, &pepper);
             FreshKey { text, id, hash }

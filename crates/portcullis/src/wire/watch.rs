@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use portcullis_core::TargetKind;
 use portcullis_proxy::rules::Server;
+use portcullis_store::Involved;
 use portcullis_upstream::Upstream;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{reload, start::Core};
 
+/// How soon what could not be read is read again.
+const READ_AGAIN: Duration = Duration::from_millis(250);
 /// How often sessions and idle children are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -33,6 +36,34 @@ pub(crate) async fn follow(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
     }
     for (_, (_, refresher)) in refreshers {
         refresher.abort();
+    }
+}
+
+/// Follows the kill switch until `stop`, apart from all else that may take its time: what another gateway on the same
+/// store stopped is stopped here too.
+pub(crate) async fn follow_kills(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    let (mut revisions, mut kills) = (core.revisions.changed(), core.gateway.kills.changed());
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            changed = revisions.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if let Err(error) = core.gateway.kills.load().await {
+                    tracing::error!(%error, "what is killed cannot be read; what was stays, and is read again");
+                    tokio::time::sleep(READ_AGAIN).await;
+                    revisions.mark_changed();
+                }
+            }
+            Ok(()) = kills.changed() => {
+                let now = Arc::clone(&kills.borrow_and_update());
+                core.gateway.bridge.give_up(|caller, server| {
+                    let servers = [Some(server), None];
+                    now.stops(&Involved { caller, servers, ..Involved::default() }).is_some()
+                });
+            }
+        }
     }
 }
 

@@ -131,14 +131,21 @@ impl Held {
     /// Gives up calls whose callers did not answer in time.
     pub(super) fn sweep(&self) {
         let now = self.clock.ticks_us();
-        let late: Vec<Waiting> = {
+        self.drop_where(|waiting| waiting.until_us < now);
+    }
+
+    /// Gives up calls of which `stopped` says so, by caller and server.
+    pub(super) fn give_up(&self, stopped: impl Fn(&str, &str) -> bool) {
+        self.drop_where(|waiting| stopped(&waiting.caller, &waiting.call.request.link.server.name));
+    }
+
+    fn drop_where(&self, over: impl Fn(&Waiting) -> bool) {
+        let given_up: Vec<Waiting> = {
             let mut calls = self.calls();
-            let names: Vec<_> =
-                calls.iter().filter(|(_, waiting)| waiting.until_us < now).map(|(name, _)| *name).collect();
-            names.iter().filter_map(|name| calls.remove(name)).collect()
+            calls.extract_if(|_, waiting| over(waiting)).map(|(_, waiting)| waiting).collect()
         };
         // Beyond the lock: giving up a call tells its server.
-        drop(late);
+        drop(given_up);
     }
 }
 

@@ -20,9 +20,10 @@ use tokio::{
 
 use super::{Relay, allowance::Allowance, no_url, too_long};
 use crate::{
+    body::Cut,
     refusal,
     session::Backend,
-    stages::{forward, record, redact},
+    stages::{alive::Watch, forward, record, redact},
 };
 use portcullis_net::queue::offer;
 use portcullis_upstream::{Events, Upstream, Verb};
@@ -40,6 +41,8 @@ const JUDGED_AGAIN_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Stream {
     pub(super) relay: Relay,
     pub(super) to: mpsc::Sender<Bytes>,
+    /// Ends what waits for a client that reads slowly.
+    pub(super) cut: Cut,
     pub(super) window: Window,
     pub(super) answered: bool,
     /// Whether an event had an id, by which a client of the older revision can ask for what follows.
@@ -54,8 +57,16 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Passes on what comes, to its end.
-    pub(super) async fn run(mut self, mut events: Events, deadline: Instant) {
-        let ended = self.pump(&mut events, deadline).await.and_then(|()| self.complete());
+    pub(super) async fn run(mut self, mut events: Events, mut watch: Watch, deadline: Instant) {
+        let ended = self.pump(&mut events, &mut watch, deadline).await.and_then(|()| self.complete());
+        let killed = ended.as_ref().err().filter(|refusal| refusal.code == Code::Killed);
+        if let Some(refusal) = killed {
+            // At once: the record of it may have to wait, and tells of nothing that the client gets.
+            let told = self.relay.asked.id.is_some() && !self.answered;
+            let message = told.then(|| refusal::message(refusal, &self.relay.asked));
+            let last = message.map(|message| sse::encode(&sse::Event::message(message)));
+            let _ = self.cut.set(last.unwrap_or_default());
+        }
         let ended = self.relay.record_unwanted().await.and(ended);
         // Under 2026-07-28 this closes the connection, which cancels the request.
         drop(events);
@@ -85,7 +96,12 @@ impl Stream {
         Ok(())
     }
 
-    async fn pump(&mut self, events: &mut Events, deadline: Instant) -> Result<(), Refusal> {
+    async fn pump(
+        &mut self,
+        events: &mut Events,
+        watch: &mut Watch,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
         let endless = self.relay.armed.endless();
         // The older revision says that a lost connection is no cancellation: the answer is still awaited there.
         let stops_with_client = endless || self.relay.armed.era() == Era::Modern;
@@ -94,6 +110,7 @@ impl Stream {
             self.relay.record_unwanted().await?;
             let rules = Arc::clone(&self.relay.rules);
             let event = tokio::select! {
+                stopped = watch.stopped() => return Err(stopped),
                 () = self.to.closed(), if stops_with_client => return Ok(()),
                 () = tokio::time::sleep_until(deadline), if !endless => return Err(too_long()),
                 () = tokio::time::sleep_until(due), if endless => {
@@ -115,14 +132,15 @@ impl Stream {
                 self.relay.judge_again().await?;
                 said = Instant::now();
             }
-            let handled = self.event(event);
             // A client that does not read holds its call, and the server's, no longer than a server that does not write.
             // Mostly its connection was cut off before; under HTTP/2 it can read other streams and not this one.
-            let handled = if endless {
-                let patience = Duration::from_millis(rules.limits.idle_timeout_ms) + LAST_WORD;
-                timeout(patience, handled).await.unwrap_or_else(|_elapsed| Err(unread()))
-            } else {
-                timeout_at(deadline, handled).await.unwrap_or_else(|_elapsed| Err(too_long()))
+            let idle = Duration::from_millis(rules.limits.idle_timeout_ms) + LAST_WORD;
+            let patience = if endless { Instant::now() + idle } else { deadline };
+            let handled = tokio::select! {
+                stopped = watch.stopped() => return Err(stopped),
+                handled = timeout_at(patience, self.event(event)) => {
+                    handled.unwrap_or_else(|_elapsed| Err(if endless { unread() } else { too_long() }))
+                }
             };
             if handled? {
                 return Ok(());

@@ -9,7 +9,7 @@ use portcullis_mcp::{
     jsonrpc::Message,
 };
 
-use super::authorize::Permitted;
+use super::{alive::Alive, authorize::Permitted};
 use crate::rules::Rules;
 
 /// Findings of one call that are recorded; each is treated, recorded or not.
@@ -35,7 +35,8 @@ pub(super) struct Seen {
 ///
 /// # Errors
 /// `arguments.refused`.
-pub fn call(permitted: Permitted, rules: &Rules, findings: &mut Vec<Finding>) -> Result<Inspected, Refusal> {
+pub fn call(alive: Alive, rules: &Rules, findings: &mut Vec<Finding>) -> Result<Inspected, Refusal> {
+    let Alive { permitted } = alive;
     let call = &permitted.valid.aimed.call;
     let Some(message) = call.message() else { return Ok(Inspected { permitted, message: None }) };
     let seen =

@@ -16,7 +16,7 @@ use crate::{
     gateway::Gateway,
     rules::Rules,
     session::{Backend, Members},
-    stages::parse::Content,
+    stages::{alive, parse::Content},
 };
 use portcullis_upstream::Reply;
 
@@ -71,7 +71,8 @@ pub(super) async fn call(
                 let caller = &armed.recorded.inspected.permitted.caller;
                 let may = |server: &Arc<str>| {
                     let target = Target { server: Arc::clone(server), item: None, digest: None };
-                    rules.policy.may_see(caller, Action::Answer, &target, &context)
+                    alive::reaches(gateway, &caller.id, server)
+                        && rules.policy.may_see(caller, Action::Answer, &target, &context)
                 };
                 members::tell(parts, rules, message, may).await;
             }

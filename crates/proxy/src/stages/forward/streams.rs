@@ -24,7 +24,7 @@ use crate::{
     gateway::{self, Gateway},
     rules::{Rules, Server},
     session::{Backend, Members, Session},
-    stages::{arm, resolve},
+    stages::{alive, arm, resolve},
     tasks,
 };
 use portcullis_net::queue::offer;
@@ -62,8 +62,22 @@ impl Source {
         })
     }
 
+    /// Whether an operator stopped the server or the caller.
+    fn killed(&self) -> bool {
+        !alive::reaches(&self.gateway, &self.caller, &self.server.name)
+    }
+
+    /// Hands on what comes until the stream ends, or an operator stops it.
+    async fn follow(&self, events: Events, to: &mpsc::Sender<sse::Event>) {
+        tokio::select! {
+            biased;
+            () = alive::until_stopped(&self.gateway, &self.caller, &self.server.name) => {}
+            () = self.hand_on(events, to) => {}
+        }
+    }
+
     /// Hands on what comes, under exposed names, until the stream ends.
-    async fn follow(&self, mut events: Events, to: &mpsc::Sender<sse::Event>) {
+    async fn hand_on(&self, mut events: Events, to: &mpsc::Sender<sse::Event>) {
         let json = JsonLimits::answer(&self.limits);
         while let Ok(Some(event)) = events.next(&self.limits, true).await {
             let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
@@ -125,6 +139,7 @@ impl Source {
 
     /// Listens until the server ends it; whether to listen again.
     async fn listen(&self, request: &Message, to: &mpsc::Sender<sse::Event>) -> bool {
+        alive::until_alive(&self.gateway, &self.caller, &self.server.name).await;
         match self.listening(request).await {
             Ok(Reply::Stream { events, .. }) => {
                 self.follow(events, to).await;
@@ -191,8 +206,15 @@ pub(super) fn legacy(
                 };
                 let to = to.clone();
                 let stream = streams.spawn(async move {
-                    if let Some(events) = source.stream(&session).await {
+                    loop {
+                        let server = &source.server.name;
+                        alive::until_alive(&source.gateway, &source.caller, server).await;
+                        let Some(events) = source.stream(&session).await else { return };
                         source.follow(events, &to).await;
+                        // What was stopped goes on when it is let; what its server ended does not.
+                        if !source.killed() {
+                            return;
+                        }
                     }
                 });
                 if let Some(before) = running.insert(name, stream) {

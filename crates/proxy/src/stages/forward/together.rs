@@ -27,7 +27,7 @@ use crate::{
     gateway::Gateway,
     rules::{Rules, Server},
     session::{Backend, Members, Session},
-    stages::arm,
+    stages::{alive, arm},
     tasks,
 };
 use portcullis_upstream::{Events, Reply, Upstream, Verb};
@@ -98,6 +98,9 @@ pub(super) async fn set_level(
     let open = parts.open();
     let told = open.iter().map(|(name, session)| async move {
         let Some(server) = rules.servers.get(&**name) else { return };
+        if !alive::reaches(gateway, armed.caller(), name) {
+            return;
+        }
         log_from(gateway, server, session, parts, &rules.limits).await;
     });
     join_all(told).await;
@@ -141,7 +144,8 @@ pub(super) async fn tasks(
     let listing = group.members().iter().filter_map(|member| {
         let server = rules.servers.get(&*member.server)?;
         let lists = View::of(&server.catalog.capabilities()).path(&["tasks", "list"]).is_some();
-        (lists && may(Action::Task, &server.name)).then_some(async move {
+        let alive = alive::reaches(gateway, &caller.id, &server.name);
+        (lists && alive && may(Action::Task, &server.name)).then_some(async move {
             let own = timeout(wait, of_member(gateway, armed, member, server, &rules.limits)).await;
             (member, own.ok().and_then(Result::ok))
         })
