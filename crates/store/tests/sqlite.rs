@@ -140,6 +140,22 @@ async fn two_stores_cannot_both_move_a_head_from_the_same_place() {
     }
 }
 
+#[tokio::test]
+async fn a_head_goes_to_and_fro_between_versions_and_stays_where_it_is() {
+    let (_directory, path) = file();
+    let store = Sqlite::open(&path).unwrap();
+    let (a, b) = (b"a".as_slice(), b"b".as_slice());
+    for body in [a, b] {
+        store.put(revision("n", body)).await.unwrap();
+    }
+    let mut from = None;
+    for body in [a, b, a, a, b] {
+        let to = Some(Digest::of(body));
+        assert!(store.move_head(change("n", from, to)).await.unwrap());
+        from = to;
+    }
+}
+
 #[test]
 fn a_new_database_is_made_once_however_many_open_it_and_leaves_nothing_beside() {
     let (directory, path) = file();

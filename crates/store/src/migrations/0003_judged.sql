@@ -11,11 +11,18 @@ CREATE TABLE judged (
 -- Of those that were there before nobody knows.
 INSERT INTO judged (kind, name, digest) SELECT kind, name, digest FROM revisions;
 
+-- Without `OR IGNORE`: in a trigger the statement that fired it decides about conflicts, and an upsert's does not ignore.
 CREATE TRIGGER a_new_head_judges AFTER INSERT ON heads WHEN NEW.slot <> 'observed'
-BEGIN INSERT OR IGNORE INTO judged (kind, name, digest) VALUES (NEW.kind, NEW.name, NEW.digest); END;
+BEGIN
+    INSERT INTO judged (kind, name, digest) SELECT NEW.kind, NEW.name, NEW.digest
+    WHERE NOT EXISTS (SELECT 1 FROM judged WHERE kind = NEW.kind AND name = NEW.name AND digest = NEW.digest);
+END;
 
 CREATE TRIGGER a_moved_head_judges AFTER UPDATE ON heads WHEN NEW.slot <> 'observed'
-BEGIN INSERT OR IGNORE INTO judged (kind, name, digest) VALUES (NEW.kind, NEW.name, NEW.digest); END;
+BEGIN
+    INSERT INTO judged (kind, name, digest) SELECT NEW.kind, NEW.name, NEW.digest
+    WHERE NOT EXISTS (SELECT 1 FROM judged WHERE kind = NEW.kind AND name = NEW.name AND digest = NEW.digest);
+END;
 
 CREATE TRIGGER a_judgement_is_never_changed BEFORE UPDATE ON judged
 BEGIN SELECT RAISE(ABORT, 'a judgement is never changed'); END;
