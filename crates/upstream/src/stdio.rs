@@ -366,3 +366,61 @@ fn end_idlest(processes: &mut HashMap<Key, Arc<Process>>, of: impl Fn(&Key) -> b
     tokio::spawn(async move { process.shutdown().await });
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use portcullis_core::Timestamp;
+    use portcullis_mcp::{json::JsonLimits, jsonrpc::Message};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Timestamp {
+            Timestamp(1)
+        }
+
+        fn ticks_us(&self) -> u64 {
+            1
+        }
+    }
+
+    #[tokio::test]
+    async fn who_begins_to_wait_when_the_child_is_gone_already_does_not_wait_for_its_time_to_be_over() {
+        let command = Command { program: "true".into(), args: Vec::new(), env: BTreeMap::new(), cwd: None };
+        let path = ("PATH".into(), "/usr/bin:/bin".into());
+        let server = StdioPeer::new(
+            Arc::from("s"),
+            command,
+            Environment::minimal([path]),
+            Isolation::Shared,
+            Arc::new(Still),
+        );
+        let limits = Limits::default();
+        let process = server.modern(Owner::Gateway, &limits).await.unwrap();
+        let soon = Duration::from_secs(30);
+        let dead = async {
+            while process.alive() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(soon, dead).await.unwrap();
+        let own = timeout(soon, process.own_request("ping", b"{}", &limits)).await.unwrap();
+        assert_eq!(own.unwrap_err().code, Code::UpstreamUnavailable);
+        let ping = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+        let ping = Message::parse(ping, &JsonLimits::answer(&limits)).unwrap();
+        // Whether the line could still be queued decides who says so.
+        if let Ok(mut lines) = process.request(&ping, None, false).await {
+            let read = timeout(soon, lines.only(&limits, false)).await.unwrap();
+            assert_eq!(read.unwrap_err().code, Code::UpstreamUnavailable);
+        }
+        let mut stream = process.open_stream("s");
+        let read = timeout(soon, stream.next(&limits, true)).await.unwrap();
+        assert_eq!(read.unwrap_err().code, Code::UpstreamUnavailable);
+    }
+}

@@ -145,6 +145,13 @@ impl Process {
         self.pending().fail_all();
     }
 
+    /// Who began to wait when the child was gone already hears that, too: nobody else would ever say so.
+    fn fail_late(&self) {
+        if !self.alive() {
+            self.pending().fail_all();
+        }
+    }
+
     /// How it ended, once it has.
     pub(super) fn end(&self) -> End {
         let lived = self.lived.get().copied().unwrap_or(LIVED);
@@ -212,6 +219,7 @@ impl Process {
     ) -> Result<Message, Refusal> {
         let (to, mut from) = mpsc::channel(LINES_WAITING_MAX);
         let number = self.pending().register_own(to);
+        self.fail_late();
         let guard = Forget { process: self, number };
         let params = String::from_utf8_lossy(params);
         let line = format!(r#"{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{params}}}"#);
@@ -241,6 +249,7 @@ impl Process {
             registered.ok_or_else(|| Refusal::new(Code::RequestInvalid, "a request needs an id"))?;
         let mut lines = Lines::new(self, from);
         (lines.number, lines.cancel_on_drop) = (Some(number), cancel_on_drop);
+        self.fail_late();
         self.write(line).await?;
         Ok(lines)
     }
@@ -297,6 +306,7 @@ impl Process {
     pub fn open_stream(self: &Arc<Self>, session: &str) -> Lines {
         let (to, from) = mpsc::channel(LINES_WAITING_MAX);
         self.pending().open_stream(session, to);
+        self.fail_late();
         let mut lines = Lines::new(self, from);
         lines.session = Some(session.to_owned());
         lines
