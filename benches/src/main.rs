@@ -5,6 +5,7 @@
 mod account;
 mod compare;
 mod floor;
+mod governed;
 mod load;
 mod payload;
 mod report;

@@ -3,23 +3,23 @@
 
 use std::hint::black_box;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
-use portcullis_core::{Action, Caller, Digest, Direction, Event, Limits, Target, TargetKind, Timestamp};
+use portcullis_core::{Action, Caller, Digest, Direction, Event, Limits, Target, Timestamp};
 use portcullis_inspect::{InspectSettings, Inspector};
 use portcullis_mcp::json::{JsonLimits, View};
 use portcullis_mcp::jsonrpc::Message;
 use portcullis_mcp::schema::Schema;
-use portcullis_policy::{Policies, PolicySource, RequestContext, Role, Rule, builtin_roles};
+use portcullis_policy::{Policies, PolicySource, RequestContext, builtin_roles};
 use portcullis_proof::{Actor, Content, Decision, Entry, Output};
 
+use crate::governed::{self, caller, target};
 use crate::payload::{Era, SIZES, TOOL, answer_parts, call, text};
 
 /// What is measured: name, and whether it depends on the size of the answer.
-const STAGES: [(&str, bool); 11] = [
+const STAGES: [(&str, bool); 14] = [
     ("parse the call", false),
     ("check the arguments", false),
     ("decide, remembered", false),
@@ -31,6 +31,9 @@ const STAGES: [(&str, bool); 11] = [
     ("digest of the answer", true),
     ("decide of 200, remembered", false),
     ("decide of 200, by the time", false),
+    ("known JWT, decide of 200", false),
+    ("known JWT, by the time", false),
+    ("filter 500 tools, by the time", false),
 ];
 
 /// Runs that are counted, after one that is not: it fills what is remembered between calls.
@@ -85,11 +88,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     crate::say(
         "Per call. Callgrind shows no SHA instructions to the program, so digests count too high there.\n",
     )?;
-    crate::say(&format!("{:<28} {:>7} {:>14} {:>10}", "stage", "bytes", "instructions", "ns, least"))?;
+    crate::say(&format!("{:<30} {:>7} {:>14} {:>10}", "stage", "bytes", "instructions", "ns, least"))?;
     for row in rows {
         let count = row.instructions.map_or("no valgrind".to_owned(), |count| count.to_string());
         let bytes = row.bytes.map_or(String::new(), |bytes| bytes.to_string());
-        crate::say(&format!("{:<28} {bytes:>7} {count:>14} {:>10.0}", row.stage, row.ns))?;
+        crate::say(&format!("{:<30} {bytes:>7} {count:>14} {:>10.0}", row.stage, row.ns))?;
     }
     Ok(())
 }
@@ -155,8 +158,11 @@ fn work(stage: usize, size: usize) -> Result<Box<dyn FnMut()>> {
         8 => Box::new(move || {
             black_box(Digest::of(black_box(&answer)));
         }),
-        9 => decide_of_many(&limits, false)?,
-        10 => decide_of_many(&limits, true)?,
+        9 => governed::decide(&limits, false)?,
+        10 => governed::decide(&limits, true)?,
+        11 => governed::authenticate_and_decide(&limits, false)?,
+        12 => governed::authenticate_and_decide(&limits, true)?,
+        13 => governed::filter(&limits)?,
         _ => bail!("there is no stage {stage}"),
     })
 }
@@ -187,36 +193,6 @@ fn decide(limits: &Limits) -> Result<Box<dyn FnMut()>> {
     }))
 }
 
-/// 200 policies in 50 roles, of which the caller has two; where one asks for the time, nothing is remembered.
-fn decide_of_many(limits: &Limits, by_time: bool) -> Result<Box<dyn FnMut()>> {
-    let mut roles = Vec::new();
-    for role in 0..50 {
-        let names = [format!("tool{role}_*"), format!("read{role}"), TOOL.to_owned(), format!("{role}-list")];
-        let rule = |name: String| -> Result<Rule> {
-            let items = vec![name.parse().context("a pattern")?];
-            Ok(Rule {
-                actions: vec![Action::CallTool],
-                kinds: vec![TargetKind::Tool],
-                items,
-                ..Rule::permit()
-            })
-        };
-        let rules = names.into_iter().map(rule).collect::<Result<Vec<_>>>()?;
-        roles.push(Role { name: format!("role{role}"), doc: None, inherits: Vec::new(), rules });
-    }
-    let timed = "forbid (principal in Role::\"role7\", action, resource) when { context.hour == 99 };";
-    let cedar = if by_time { vec![("timed.cedar".to_owned(), timed.to_owned())] } else { Vec::new() };
-    let source = PolicySource { roles, cedar, ..PolicySource::default() };
-    let Ok(policies) = Policies::compile(&source, limits) else { bail!("the 200 policies do not compile") };
-    let roles = Arc::from(["role7".to_owned(), "role8".to_owned()]);
-    let (caller, target) = (Caller { roles, ..caller() }, target());
-    let context = RequestContext::new(Timestamp(1_800_000_000_000), "2025-11-25");
-    ensure!(policies.decide(&caller, Action::CallTool, &target, None, &context).is_allowed());
-    Ok(Box::new(move || {
-        drop(black_box(policies.decide(black_box(&caller), Action::CallTool, &target, None, &context)));
-    }))
-}
-
 fn quick(bytes: Bytes) -> Result<Box<dyn FnMut()>> {
     let inspector = Inspector::new(&InspectSettings::default())?;
     let clean = {
@@ -228,15 +204,6 @@ fn quick(bytes: Bytes) -> Result<Box<dyn FnMut()>> {
     Ok(Box::new(move || {
         black_box(inspector.quick(black_box(&bytes), false));
     }))
-}
-
-fn caller() -> Caller {
-    Caller { id: "key:abcdefghijkm".into(), ..Caller::anonymous(Arc::from(["operator".to_owned()])) }
-}
-
-fn target() -> Target {
-    let item = Some((TargetKind::Tool, TOOL.into()));
-    Target { server: "bench".into(), item, digest: Some(Digest::of(b"definition")) }
 }
 
 fn entry<'a>(event: Event, caller: &'a Caller, target: &'a Target) -> Entry<'a> {
