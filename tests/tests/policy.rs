@@ -4,7 +4,10 @@
 use std::{fs, path::PathBuf, time::Instant};
 
 use portcullis_testkit::{Client, Era, Gateway, McpClient, Outcome};
-use portcullis_tests::pair::{SOON, code_of, entries, known, verdict};
+use portcullis_tests::{
+    issuer::Issuer,
+    pair::{SOON, code_of, entries, known, verdict},
+};
 use serde_json::{Value, json};
 
 /// The gateway's own sample server under the name `s`, with labels as an operator would give them.
@@ -262,6 +265,77 @@ async fn a_candidate_decides_beside_what_is_in_force_without_effect_and_its_diff
     Ok(())
 }
 
+#[tokio::test]
+async fn an_agent_may_do_what_its_user_and_it_may_do_and_the_ledger_names_it_and_its_owner() -> Outcome {
+    let issuer = Issuer::new("k")?;
+    let yaml = format!(
+        "{}identities:\n  jwt:\n    - {{issuer: 'https://i.example', algorithms: [EdDSA], jwks_file: keys.json, audiences: [gw], \
+         roles_claim: groups, role_map: {{dev: [operator]}}}}\nroles:\n  adding: {{allow: [{{actions: [connect]}}, {{tools: [add]}}]}}\n\
+         agents:\n  'jwt:https://i.example#bot': {{owner: team@corp.example, roles: [adding]}}\n",
+        sample()
+    );
+    let gateway = Gateway::builder().config(&yaml).file("keys.json", issuer.jwks()).start().await?;
+    known(&gateway, SOON).await?;
+    let token = |act: Value| -> Outcome<String> {
+        let mut claims = issuer.claims("https://i.example", "gw");
+        claims["act"] = act;
+        issuer.token(&claims)
+    };
+    let both = json!({"sub": "bot", "act": {"sub": "bot"}});
+    for (act, add, echo) in [
+        (Value::Null, true, true),
+        (json!({"sub": "bot"}), true, false),
+        (both, true, false),
+        (json!({"sub": "stranger"}), false, false),
+        (json!({"sub": "bot", "act": {"sub": "stranger"}}), false, false),
+        (json!({"sub": "bot", "iss": "https://other.example"}), false, false),
+        (json!({}), false, false),
+        (json!("bot"), false, false),
+    ] {
+        let text = token(act.clone())?;
+        for (tool, expected) in [("add", add), ("echo", echo)] {
+            let Ok(mut client) = McpClient::connect(&gateway.url("s"), Some(&text), Era::Modern).await else {
+                assert!(!expected, "{act} {tool}");
+                continue;
+            };
+            let arguments = if tool == "add" { json!({"a": 1, "b": 2}) } else { json!({"text": "x"}) };
+            let answer = client.call(tool, arguments).await?;
+            let allowed =
+                answer.status() == 200 && answer.error_code().is_none() && code_of(&answer).is_empty();
+            assert_eq!(allowed, expected, "{act} {tool}: {}", answer.reply.text());
+        }
+    }
+    let mut client =
+        McpClient::connect(&gateway.url("s"), Some(&token(json!({"sub": "bot"}))?), Era::Legacy).await?;
+    assert_eq!(client.list("tools/list").await?, ["add"], "what it cannot use is not shown");
+    let mut ada = McpClient::connect(&gateway.url("s"), Some(&token(Value::Null)?), Era::Legacy).await?;
+    assert!(ada.list("tools/list").await?.len() > 1, "what the agent sees is not remembered for its user");
+    let intents = entries(&gateway, "event=call.intent&tool=add").await?;
+    let of = |length: usize| {
+        intents.iter().filter(move |one| one["data"]["actors"].as_array().map_or(0, Vec::len) == length)
+    };
+    assert_eq!((of(0).count(), of(1).count(), of(2).count()), (1, 1, 1), "{intents:?}");
+    let one = of(1).next().ok_or("none")?;
+    assert_eq!(one["data"]["actors"], json!(["jwt:https://i.example#bot"]));
+    assert_eq!(one["data"]["owner"], "team@corp.example");
+    assert_eq!(one["actor"]["id"], "jwt:https://i.example#ada");
+    assert_eq!(one["decision"]["policies"], json!(["adding#2", "operator#1"]));
+    let asked = [
+        "policy",
+        "explain",
+        "s/echo",
+        "--role",
+        "operator",
+        "--actor",
+        "jwt:https://i.example#bot",
+        "--json",
+    ];
+    assert_eq!(run(&gateway, &asked, 0)?["allowed"], false);
+    let replayed = run(&gateway, &["policy", "simulate", "portcullis.yaml", "--json"], 0)?;
+    assert_eq!(replayed["shifts"], json!([]), "the ledger tells who acted");
+    Ok(())
+}
+
 const CASES: &str = "\
 cases:
   - name: an operator adds
@@ -349,6 +423,8 @@ async fn settings_that_cannot_take_effect_stop_the_start_and_what_only_grants_to
         ("roles:\n  a: {deny: [{environments: [prod]}]}\n", "no server belongs to it"),
         ("roles:\n  a: {allow: [{mask: [email]}]}\ninspect: {email: {enabled: false}}\n", "switched off"),
         ("flow: refuse\n", "cannot take effect"),
+        ("agents:\n  bot: {owner: team}\n", "the id of no caller"),
+        ("agents:\n  'jwt:i#bot': {owner: ' '}\n", "names nobody"),
         ("quotas:\n  q: {window_s: 60}\n", "bounds nothing"),
         ("quotas:\n  q: {window_s: 60, calls: 1, per: role}\n", "cannot take effect"),
         ("policies: [extra.cedar]\n", "no issuer lets policies read"),

@@ -90,6 +90,8 @@ pub struct Caller {
     pub scopes: Vec<String>,
     /// Claims that configuration lets policy read, as one JSON object.
     pub claims: Option<Arc<serde_json::Map<String, serde_json::Value>>>,
+    /// Who acts for the caller, the nearest first (`act`, RFC 8693); ids like the caller's. Empty: it acts for itself.
+    pub actors: Arc<[String]>,
     /// When the proof stops being valid, if it does.
     pub expires: Option<Timestamp>,
 }
@@ -117,6 +119,7 @@ impl Caller {
             servers: Scope::All,
             scopes: Vec::new(),
             claims: None,
+            actors: Arc::from([]),
             expires: None,
         }
     }

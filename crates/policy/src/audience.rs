@@ -20,11 +20,11 @@ pub struct Audience {
 
 impl Policies {
     /// The audience that `caller` belongs to on the server of `target`. Nothing where a policy reads more: the time,
-    /// an address, a claim, arguments.
+    /// an address, a claim, arguments; and where somebody acts for the caller.
     #[must_use]
     pub fn audience(&self, caller: &Caller, target: &Target) -> Option<Audience> {
         let slice = self.slices.of(&self.policies, &self.hierarchy, caller, target).ok()?;
-        slice.is_constant().then(|| Audience {
+        (slice.is_constant() && caller.actors.is_empty()).then(|| Audience {
             policies: self.digest(),
             kind: caller.kind,
             id: slice.names_callers.then(|| caller.id.clone()),

@@ -15,7 +15,7 @@ use miette::Diagnostic;
 use portcullis_core::{Digest, Limits, Target, Treatment};
 
 use crate::{
-    Effect, PolicySource, Role,
+    Agent, Effect, PolicySource, Role,
     cache::DecisionCache,
     compiled::Compiled,
     entities::Words,
@@ -62,6 +62,7 @@ pub struct Policies {
     pub(crate) slices: Slices,
     pub(crate) hierarchy: Hierarchy,
     pub(crate) facts: Facts,
+    pub(crate) agents: BTreeMap<String, Agent>,
     paced: bool,
     pub(crate) cache: DecisionCache,
     digest: Digest,
@@ -92,7 +93,8 @@ impl Policies {
             return Err(errors);
         }
         let facts = Facts::new(source.servers.clone());
-        let around = [hierarchy.to_text(), facts.to_text()];
+        let agents = source.agents.clone();
+        let around = [hierarchy.to_text(), facts.to_text(), format!("{agents:?}")];
         let parts: Vec<&[u8]> = core::iter::once(Self::schema())
             .chain(around.iter().map(String::as_str))
             .chain(found.iter().flat_map(|one| [one.id.as_str(), one.text.as_str()]))
@@ -103,7 +105,7 @@ impl Policies {
         let slices = Slices::new(&found);
         let cache = DecisionCache::new(limits.decision_cache_max);
         let paced = found.iter().any(|one| one.text.contains("calls_last_minute"));
-        Ok(Self { paced, policies: found, words, slices, hierarchy, facts, cache, digest })
+        Ok(Self { paced, policies: found, words, slices, hierarchy, facts, agents, cache, digest })
     }
 
     /// SHA-256 of the schema and every policy, for ledger entries and approvals.
@@ -125,6 +127,12 @@ impl Policies {
     #[must_use]
     pub fn labels(&self, target: &Target) -> Labels {
         self.facts.labels(target)
+    }
+
+    /// `roles` and all that they inherit.
+    #[must_use]
+    pub fn all_roles(&self, roles: &[String]) -> BTreeSet<String> {
+        self.hierarchy.all(roles).cloned().collect()
     }
 
     /// What one use of it costs, in units that the operator chose.

@@ -37,6 +37,9 @@ pub struct Case {
     pub scopes: Vec<String>,
     /// Claims that policies may read.
     pub claims: Option<Map<String, Value>>,
+    /// Ids of those who act for the caller, the nearest first.
+    #[serde(default)]
+    pub actors: Vec<String>,
     /// The action; guessed from what is named.
     pub action: Option<String>,
     /// The server.
@@ -159,6 +162,7 @@ impl Case {
             servers: Scope::All,
             scopes: sorted(&self.scopes),
             claims: self.claims.clone().map(Arc::new),
+            actors: self.actors.clone().into(),
             expires: None,
         })
     }

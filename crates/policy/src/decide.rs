@@ -28,9 +28,21 @@ pub(crate) struct Question {
 }
 
 impl Policies {
-    /// May `caller` do `action` to `target`? The whole answer.
+    /// May `caller` do `action` to `target`? The whole answer. Where somebody acts for the caller, both must be allowed.
     #[must_use]
     pub fn decide(
+        &self,
+        caller: &Caller,
+        action: Action,
+        target: &Target,
+        arguments: Option<Arguments<'_>>,
+        context: &RequestContext<'_>,
+    ) -> Arc<Decision> {
+        let ask = |caller: &Caller| self.decide_alone(caller, action, target, arguments, context);
+        self.narrowed(caller, ask(caller), ask)
+    }
+
+    fn decide_alone(
         &self,
         caller: &Caller,
         action: Action,
@@ -83,12 +95,25 @@ impl Policies {
         target: &Target,
         context: &RequestContext<'_>,
     ) -> bool {
+        self.sees_alone(caller, action, target, context)
+            && self.actors(caller).is_ok_and(|actors| {
+                actors.iter().all(|actor| self.sees_alone(actor, action, target, context))
+            })
+    }
+
+    fn sees_alone(
+        &self,
+        caller: &Caller,
+        action: Action,
+        target: &Target,
+        context: &RequestContext<'_>,
+    ) -> bool {
         let slice = match self.slices.of(&self.policies, &self.hierarchy, caller, target) {
             Ok(slice) => slice,
             Err(_) => return false,
         };
         let Some(listing) = &slice.listing else {
-            return is_shown(&self.decide(caller, action, target, None, context));
+            return is_shown(&self.decide_alone(caller, action, target, None, context));
         };
         if out_of_reach(caller, action, target).is_some() {
             return false;
@@ -279,6 +304,6 @@ fn unspeakable(error: &dyn core::fmt::Display) -> Decision {
     refused(Code::PolicyError, Vec::new(), format!("the request cannot be put to the policies: {error}"))
 }
 
-fn refused(code: Code, policies: Vec<String>, reason: String) -> Decision {
+pub(crate) fn refused(code: Code, policies: Vec<String>, reason: String) -> Decision {
     Decision { code: Some(code), policies: policies.into(), obligations: Arc::default(), reason }
 }

@@ -177,7 +177,7 @@ impl Words {
             ("proof".to_string(), text(proof)),
             ("scopes".to_string(), scopes),
             ("claims".to_string(), self.values(Source::Claims)),
-            ("actors".to_string(), texts(actors(caller))),
+            ("actors".to_string(), texts(caller.actors.iter().map(String::as_str))),
         ]
     }
 
@@ -271,17 +271,6 @@ const fn strength(proof: &Proof) -> u64 {
         | Proof::Local { uid: _ } => 2,
         Proof::Certificate { fingerprint: _ } => 3,
     }
-}
-
-/// Parties that act for the caller, the nearest first (`act`, RFC 8693 section 4.1). Bounded like the token.
-fn actors(caller: &Caller) -> Vec<&str> {
-    let mut out = Vec::new();
-    let mut at = caller.claims.as_ref().and_then(|claims| claims.get("act"));
-    while let Some(actor) = at {
-        out.extend(actor.get("sub").and_then(Value::as_str));
-        at = actor.get("act");
-    }
-    out
 }
 
 /// When the caller proved who it is, in seconds since 1970 (`auth_time`, OpenID Connect Core section 2).

@@ -67,6 +67,7 @@ impl Recorded {
             servers: Scope::All,
             scopes: Vec::new(),
             claims: None,
+            actors: texts("/data/actors").into(),
             expires: None,
         };
         let item = match (text("/target/kind").and_then(TargetKind::named), text("/target/name")) {

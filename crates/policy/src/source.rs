@@ -81,6 +81,15 @@ pub struct Role {
     pub rules: Vec<Rule>,
 }
 
+/// A program that somebody answers for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Who answers for it.
+    pub owner: String,
+    /// The most it may do for others.
+    pub roles: Vec<String>,
+}
+
 /// Everything that is compiled into one set of policies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicySource {
@@ -90,6 +99,8 @@ pub struct PolicySource {
     pub cedar: Vec<(String, String)>,
     /// What is said about servers, by configured name.
     pub servers: BTreeMap<String, ServerFacts>,
+    /// Programs that may act for others, by id.
+    pub agents: BTreeMap<String, Agent>,
     /// Let calls through that the flow rule would refuse.
     pub flow_off: bool,
 }

@@ -35,6 +35,17 @@ impl Policies {
         target: &Target,
         context: Option<&RequestContext<'_>>,
     ) -> Verdict {
+        let ask = |caller: &Caller| self.verdict_alone(caller, action, target, context);
+        self.narrowed_verdict(caller, ask(caller), ask)
+    }
+
+    fn verdict_alone(
+        &self,
+        caller: &Caller,
+        action: Action,
+        target: &Target,
+        context: Option<&RequestContext<'_>>,
+    ) -> Verdict {
         let unknown = RequestContext::new(portcullis_core::Timestamp(0), "2025-11-25");
         let whole = Reads { context: true, principal: true, facts: true, values: Vec::new() };
         let slice = self.slices.of(&self.policies, &self.hierarchy, caller, target);

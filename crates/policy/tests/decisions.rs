@@ -20,6 +20,7 @@ fn caller(id: &str, roles: &[&str]) -> Caller {
         servers: Scope::All,
         scopes: Vec::new(),
         claims: None,
+        actors: Arc::from([]),
         expires: None,
     }
 }

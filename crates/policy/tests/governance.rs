@@ -6,12 +6,12 @@
     reason = "a test that fails may panic"
 )]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use portcullis_core::{Action, Limits, TargetKind};
+use portcullis_core::{Action, Caller, Limits, Target, TargetKind, Timestamp};
 use portcullis_policy::{
-    By, Case, Label, Policies, PolicySource, Recorded, Role, Rule, ServerFacts, Verdict, builtin_roles,
-    compare, learn, lint, moment, simulate, to_yaml,
+    Agent, By, Case, Label, Policies, PolicySource, Recorded, RequestContext, Role, Rule, ServerFacts,
+    Verdict, builtin_roles, compare, learn, lint, moment, simulate, to_yaml,
 };
 use serde_json::{Value, json};
 
@@ -100,8 +100,8 @@ fn the_context_of_a_call_decides_where_a_policy_reads_it() {
         ),
         (
             "principal.actors.contains(\"agent-7\")",
-            json!({"claims": {"act": {"sub": "x", "act": {"sub": "agent-7"}}}}),
-            json!({"claims": {"act": {"sub": "x"}}}),
+            json!({"actors": ["x", "agent-7"]}),
+            json!({"actors": ["x"]}),
         ),
         ("principal.scopes.contains(\"files:read\")", json!({"scopes": ["files:read"]}), json!({})),
         (
@@ -125,7 +125,9 @@ fn the_context_of_a_call_decides_where_a_policy_reads_it() {
     for (condition, fits, fits_not) in table {
         let cedar =
             format!("permit (principal, action == Action::\"call_tool\", resource) when {{ {condition} }};");
-        let policies = compile(&source(Vec::new(), &cedar));
+        let agents =
+            ["x", "agent-7"].map(|id| (id.to_owned(), Agent { owner: "team".to_owned(), roles: Vec::new() }));
+        let policies = compile(&PolicySource { agents: agents.into(), ..source(Vec::new(), &cedar) });
         let ask = |more: Value| {
             let mut all = json!({"tool": "x"});
             all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -174,6 +176,67 @@ fn times_are_read_as_they_are_printed_and_others_are_none() {
     ] {
         assert_eq!(moment(wrong), None, "{wrong}");
     }
+}
+
+#[test]
+fn who_acts_for_another_may_do_what_both_may_do_and_a_chain_only_narrows() {
+    let agent = |roles: &[&str]| Agent {
+        owner: "team".to_owned(),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+    };
+    let masking = Rule { mask: vec!["email".to_owned()], ..tool_rule(&["x", "z"]) };
+    let roles = vec![
+        role("wide", &[], vec![tool_rule(&["x", "y", "z"])]),
+        role("narrow", &[], vec![masking]),
+        role("other", &[], vec![tool_rule(&["w", "z"])]),
+    ];
+    let cedar = "@id(\"one\") forbid (principal == Service::\"jwt:i#bot\", action == Action::\"call_tool\", resource == Tool::\"s/z\");";
+    let agents =
+        [("jwt:i#bot", agent(&["narrow"])), ("jwt:i#relay", agent(&["wide"])), ("jwt:i#idle", agent(&[]))];
+    let agents = agents.into_iter().map(|(id, agent)| (id.to_owned(), agent)).collect();
+    let source = PolicySource { agents, ..source(roles, cedar) };
+    let policies = compile(&source);
+    for (roles, actors, x, y, z, w) in [
+        (&["wide"][..], &[][..], true, true, true, false),
+        (&["wide"], &["jwt:i#bot"], true, false, false, false),
+        (&["wide"], &["jwt:i#relay"], true, true, true, false),
+        (&["wide"], &["jwt:i#relay", "jwt:i#bot"], true, false, false, false),
+        (&["wide"], &["jwt:i#idle"], false, false, false, false),
+        (&["wide"], &["jwt:i#stranger"], false, false, false, false),
+        (&["wide"], &["jwt:i#relay", "jwt:i#stranger"], false, false, false, false),
+        // What the actor alone may do is no reason.
+        (&["other"], &["jwt:i#relay"], false, false, true, false),
+        (&[], &["jwt:i#relay"], false, false, false, false),
+    ] {
+        for (tool, expected) in [("x", x), ("y", y), ("z", z), ("w", w)] {
+            let got = case(&policies, json!({"roles": roles, "actors": actors, "tool": tool}));
+            assert_eq!(got == "allow", expected, "{roles:?} {actors:?} {tool}: {got}");
+        }
+    }
+    let caller = Caller {
+        actors: Arc::from(["jwt:i#bot".to_owned()]),
+        ..Caller::anonymous(Arc::from(["wide".to_owned()]))
+    };
+    let target =
+        |name: &str| Target { server: "s".into(), item: Some((TargetKind::Tool, name.into())), digest: None };
+    let context = RequestContext::new(Timestamp(0), "2025-11-25");
+    let permit = policies.permit(&caller, Action::CallTool, &target("x"), None, &context).unwrap();
+    assert_eq!(permit.policies(), ["narrow#1", "wide#1"], "both decided");
+    assert_eq!(permit.obligations().answers.len(), 1, "and what either demands is done");
+    assert_eq!(policies.owner(&caller), Some("team"));
+    for name in ["x", "y", "z"] {
+        let allowed = policies.decide(&caller, Action::CallTool, &target(name), None, &context).is_allowed();
+        assert_eq!(policies.may_see(&caller, Action::CallTool, &target(name), &context), allowed, "{name}");
+        let verdict = policies.verdict(&caller, Action::CallTool, &target(name), Some(&context));
+        assert_eq!(verdict, if allowed { Verdict::Allow } else { Verdict::Deny }, "{name}");
+    }
+    assert_eq!(
+        policies.audience(&caller, &target("x")),
+        None,
+        "a list is not shared with those who act for nobody"
+    );
+    let denial = policies.permit(&caller, Action::CallTool, &target("y"), None, &context).unwrap_err();
+    assert!(denial.reason.contains("`jwt:i#bot`, who acts for `anonymous`"), "{}", denial.reason);
 }
 
 fn entry(index: u64, roles: &[&str], tool: &str, code: Option<&str>) -> Recorded {

@@ -156,6 +156,7 @@ impl Asked {
             servers: Scope::All,
             scopes: if self.scope { vec!["s".to_owned()] } else { Vec::new() },
             claims: self.claim.then(|| Arc::new(json!({ "t": "v" }).as_object().unwrap().clone())),
+            actors: Arc::from([]),
             expires: None,
         }
     }

@@ -118,6 +118,7 @@ impl Gateway {
         })?;
         let (caller, grants) = portcullis_usage::granted(&*self.usage.grants, caller, self.clock.now());
         trail.grants = grants;
+        trail.owner = rules.policy.owner(&caller).map(ToOwned::to_owned);
         trail.caller = Some(Arc::clone(&caller));
         held.0.push(trail.keep(Stage::Throttle, throttle::caller(self, &caller, rules))?);
         trail.keep(Stage::Authorize, alive::caller(self, &caller))?;

@@ -85,6 +85,8 @@ pub struct Trail {
     pub policies: Vec<String>,
     /// What the candidate policy says, where it says the opposite.
     pub shadow: Option<Shadow>,
+    /// Who answers for the program that is asking.
+    pub owner: Option<String>,
     /// Grants that gave the caller roles.
     pub grants: Vec<String>,
     /// Digest of the rules in force.
@@ -136,6 +138,7 @@ impl Trail {
             trace: None,
             policies: Vec::new(),
             shadow: None,
+            owner: None,
             grants: Vec::new(),
             rules: None,
             input: None,
@@ -181,6 +184,12 @@ impl Trail {
         entry.findings = &self.findings;
         if let Some(shadow) = &self.shadow {
             entry.data.insert("shadow", shadow.json());
+        }
+        if let Some(caller) = self.caller.as_ref().filter(|caller| !caller.actors.is_empty()) {
+            entry.data.insert("actors", serde_json::json!(*caller.actors));
+        }
+        if let Some(owner) = &self.owner {
+            entry.data.insert("owner", owner.as_str().into());
         }
         if !self.grants.is_empty() {
             entry.data.insert("grants", self.grants.as_slice().into());

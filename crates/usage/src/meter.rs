@@ -2,7 +2,7 @@
 //! outlives the process: before a use is let through, at least as much stands in the store.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -92,12 +92,12 @@ pub struct Quota {
 impl Quota {
     /// Those who share the count of this use; nothing where the quota does not apply.
     fn sharers(&self, used: &Use<'_>) -> Vec<String> {
-        let Use { caller, target, .. } = used;
+        let Use { caller, roles, target, .. } = used;
         let fits = |patterns: &[Pattern], text: &str| {
             patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(text))
         };
         let Some((_, item)) = &target.item else { return Vec::new() };
-        let held = || self.roles.iter().filter(|role| caller.roles.contains(role));
+        let held = || self.roles.iter().filter(|role| roles.contains(*role));
         let applies = fits(&self.callers, &caller.id)
             && fits(&self.servers, &target.server)
             && fits(&self.items, item)
@@ -128,6 +128,8 @@ impl Quota {
 pub struct Use<'a> {
     /// Who.
     pub caller: &'a Caller,
+    /// The caller's roles, the inherited ones too.
+    pub roles: &'a BTreeSet<String>,
     /// What for.
     pub action: Action,
     /// On what.
@@ -388,7 +390,16 @@ mod tests {
         ms: u64,
     ) -> Result<Charged, String> {
         let now = Timestamp(ms);
-        let used = Use { caller: who, action: Action::CallTool, target: what, bytes: 10, cost: 3, now };
+        let roles = who.roles.iter().cloned().collect();
+        let used = Use {
+            caller: who,
+            roles: &roles,
+            action: Action::CallTool,
+            target: what,
+            bytes: 10,
+            cost: 3,
+            now,
+        };
         let charged = meter.charge(quotas, &used, &Limits::default()).await;
         charged.map_err(|refused| match refused {
             Refused::Exceeded(exceeded) => format!("{} {}", exceeded.quota, exceeded.retry_after_s),

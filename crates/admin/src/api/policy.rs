@@ -21,6 +21,8 @@ wire! { question
         caller: Option<String>,
         /// Claims of a made-up caller, as one object.
         claims: Option<Value>,
+        /// Ids of those who act for a made-up caller, the nearest first.
+        actors: Option<Vec<String>>,
         /// The action; guessed from the kind when left out.
         action: Option<String>,
         /// The server.
@@ -111,6 +113,7 @@ impl Control {
                 servers: row.servers.clone(),
                 scopes: Vec::new(),
                 claims: None,
+                actors: Arc::from([]),
                 expires: row.expires,
             });
         }
@@ -138,6 +141,7 @@ impl Control {
             servers: Scope::All,
             scopes: Vec::new(),
             claims,
+            actors: question.actors.clone().unwrap_or_default().into(),
             expires: None,
         })
     }

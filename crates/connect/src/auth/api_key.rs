@@ -154,6 +154,7 @@ fn caller_of(row: &KeyRow) -> Caller {
         servers: row.servers.clone(),
         scopes: Vec::new(),
         claims: None,
+        actors: Arc::from([]),
         expires: row.expires,
     }
 }

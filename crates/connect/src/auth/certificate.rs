@@ -169,6 +169,7 @@ impl Certificates {
             servers: Scope::All,
             scopes: Vec::new(),
             claims: None,
+            actors: Arc::from([]),
             expires: None,
         });
         self.known.remember(shown.fingerprint(), Arc::clone(&caller));

@@ -122,6 +122,9 @@ pub(crate) struct Explain {
     /// Arguments of the call, as JSON
     #[arg(long, value_name = "JSON", value_parser = parse_json)]
     arguments: Option<Value>,
+    /// Id of who acts for the made-up caller, the nearest first (repeat for several)
+    #[arg(long = "actor", value_name = "ID")]
+    actors: Vec<String>,
     /// Label of what the session has used before (repeat for several)
     #[arg(long = "seen", value_name = "LABEL")]
     seen: Vec<String>,
@@ -172,8 +175,21 @@ fn schema(output: &Output) -> Result<(), Failure> {
 }
 
 fn explained(common: &Common, explain: Explain, output: &Output) -> Result<(), Failure> {
-    let Explain { item, index, kind, action, key, roles, caller, claims, arguments, seen, source_ip, at } =
-        explain;
+    let Explain {
+        item,
+        index,
+        kind,
+        action,
+        key,
+        roles,
+        caller,
+        claims,
+        actors,
+        arguments,
+        seen,
+        source_ip,
+        at,
+    } = explain;
     if let Some(index) = index {
         return recorded::explain(common, index, arguments, output);
     }
@@ -197,6 +213,7 @@ fn explained(common: &Common, explain: Explain, output: &Output) -> Result<(), F
         caller_kind: None,
         at,
         source_ip,
+        actors: (!actors.is_empty()).then_some(actors),
         seen: (!seen.is_empty()).then_some(seen),
     };
     let client = Client::connect(common)?;

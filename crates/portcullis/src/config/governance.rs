@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_policy::{Label, Pattern, ServerFacts};
+use portcullis_policy::{Agent, Label, Pattern, ServerFacts};
 use portcullis_usage::{Amount, Quota, Share};
 
 use super::{
@@ -77,6 +77,17 @@ section! {
     }
 }
 
+section! {
+    /// A program that somebody answers for.
+    AgentSection {
+        /// Who answers for it: a person or team; in the ledger entry of each of its calls.
+        owner: String;
+        /// The most it may do for others: what they may do, and these roles as well. Its own roles, when it acts for
+        /// itself, are those of its credential.
+        roles: Vec<RoleName>;
+    }
+}
+
 /// What the operator says about one server and the things on it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Facts {
@@ -116,6 +127,15 @@ impl Facts {
 }
 
 impl Settings {
+    /// The programs that may act for others, as policy takes them.
+    pub(super) fn compiled_agents(&self) -> BTreeMap<String, Agent> {
+        let one = |(id, section): (&String, &AgentSection)| {
+            let roles = section.roles.iter().map(|role| role.0.clone()).collect();
+            (id.clone(), Agent { owner: section.owner.clone(), roles })
+        };
+        self.agents.iter().map(one).collect()
+    }
+
     /// The quotas, as the data plane takes them.
     pub(crate) fn compiled_quotas(&self) -> Vec<Quota> {
         let patterns = |texts: &[PatternText]| texts.iter().filter_map(|text| text.0.parse().ok()).collect();
@@ -156,6 +176,18 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     if root.get("flow").is_some() && settings.flow == Flow::Refuse && !kinds.into_iter().all(labelled) {
         let message = "cannot take effect: the rule needs things labelled `reads_private`, `sees_untrusted` and `writes_external`";
         refuse("flow", message, "label tools under `servers.NAME.labels`, or remove `flow`");
+    }
+    for (id, agent) in &settings.agents {
+        if agent.owner.trim().is_empty() {
+            refuse(&format!("agents.{id}.owner"), "names nobody", "say who answers for the program");
+        }
+        if !id.contains(':') {
+            refuse(
+                &format!("agents.{id}"),
+                "is the id of no caller",
+                "write key:ID, jwt:ISSUER#SUBJECT, client:ISSUER#CLIENT or cert:NAME",
+            );
+        }
     }
     for (name, quota) in &settings.quotas {
         let key = format!("quotas.{name}");

@@ -62,7 +62,8 @@ impl Config {
         }
         let servers = servers.iter().map(|(name, server)| (name.clone(), server.facts.compiled())).collect();
         let flow_off = self.settings.flow == Flow::Off;
-        let source = policy::PolicySource { roles, cedar, servers, flow_off };
+        let source =
+            policy::PolicySource { roles, cedar, servers, agents: self.settings.compiled_agents(), flow_off };
         if mistakes.is_empty() { Ok(source) } else { Err(mistakes) }
     }
 }

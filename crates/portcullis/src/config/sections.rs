@@ -10,7 +10,7 @@ use url::Url;
 use super::{
     aggregate::{Aggregate, VirtualServer},
     decode::{choice, section},
-    governance::{Flow, QuotaSection},
+    governance::{AgentSection, Flow, QuotaSection},
     identities::Identities,
     primitives::Bounded,
     server::Server,
@@ -44,6 +44,9 @@ section! {
         roles: BTreeMap<String, Role>;
         /// Cedar policy files, or folders of `.cedar` files, beside the roles.
         policies: Vec<PathBuf>;
+        /// Programs that somebody answers for, by id. Who acts for another caller (the claim `act`, RFC 8693) must be here:
+        /// what it may do is what both may do.
+        agents: BTreeMap<String, AgentSection>;
         /// A candidate: another configuration file, whose roles and policies decide every call beside those in force,
         /// without effect. Where it says the opposite, the ledger entry has it, and `portcullis policy shadow` reports.
         shadow: Option<PathBuf>;

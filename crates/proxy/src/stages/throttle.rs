@@ -90,7 +90,8 @@ pub async fn quota(
     let (Some(target), Some(action)) = (&trail.target, trail.action) else { return Ok(Charged::default()) };
     let bytes = trail.input.map_or(0, |input| input.size);
     let cost = if rules.quotas.is_empty() { 0 } else { rules.policy.cost(target) };
-    let used = Use { caller, action, target, bytes, cost, now: gateway.clock.now() };
+    let roles = rules.policy.all_roles(&caller.roles);
+    let used = Use { caller, roles: &roles, action, target, bytes, cost, now: gateway.clock.now() };
     let charged = gateway.usage.meter.charge(&rules.quotas, &used, &rules.limits).await;
     charged.map_err(|refused| match &refused {
         Refused::Exceeded(exceeded) => {

@@ -13,6 +13,8 @@ use crate::auth::{
 
 /// Bytes of a subject at most.
 const SUBJECT_BYTES_MAX: usize = 255;
+/// Longest chain of actors.
+const ACTORS_MAX: usize = 8;
 /// 9999-12-31T23:59:59Z: a time beyond is a mistake of unit or an attack.
 const SECONDS_MAX: u64 = 253_402_300_799;
 /// `typ` claims of tokens that are not for access, as Keycloak writes them.
@@ -133,6 +135,7 @@ fn read(
         servers: Scope::All,
         scopes: scopes.into_iter().collect(),
         claims: readable(claims, issuer),
+        actors: actors(claims, issuer)?.into(),
         expires: Some(Timestamp(times.expires_s.saturating_mul(1000))),
     };
     Ok(Accepted { caller, audiences: audiences(claims)?, times, binding: Binding::read(claims)? })
@@ -212,6 +215,28 @@ fn subject<'c>(claims: &'c Map<String, Value>, name: &str) -> Result<&'c str, Au
         return Err(AuthError::invalid("the subject has characters that cannot be seen"));
     }
     Ok(subject)
+}
+
+/// Who acts for the subject, the nearest first (`act`, RFC 8693 section 4.1). What cannot be understood is refused:
+/// an actor that is overlooked would have all that the subject has.
+fn actors(claims: &Map<String, Value>, issuer: &JwtIssuer) -> Result<Vec<String>, AuthError> {
+    let mut out = Vec::new();
+    let mut at = claims.get("act");
+    while let Some(act) = at {
+        let act = act.as_object().ok_or(AuthError::invalid("`act` is no object"))?;
+        let of = match act.get("iss") {
+            None => issuer.issuer.as_str(),
+            // `#` parts issuer and subject, so an issuer with one could pass for another's actor.
+            Some(_) if !subject(act, "iss")?.contains('#') => subject(act, "iss")?,
+            Some(_) => return Err(AuthError::invalid("the `iss` of an actor cannot be an issuer")),
+        };
+        out.push(format!("jwt:{of}#{}", subject(act, "sub")?));
+        if out.len() > ACTORS_MAX {
+            return Err(AuthError::invalid("the chain of actors is too long"));
+        }
+        at = act.get("act");
+    }
+    Ok(out)
 }
 
 /// Controls, directional marks, zero-width characters, line separators, variation selectors, tags.

@@ -30,7 +30,7 @@ A file of cases:
       arguments: {amount: 100}
       expect: allow            # or deny, or a code like policy.flow
       policies: [small-payments]   # where it matters which ones decide
-Also: caller, caller_kind, proof, scopes, claims, action, prompt, resource, at, source_ip, seen, calls_last_minute,
+Also: caller, caller_kind, proof, scopes, claims, actors, action, prompt, resource, at, source_ip, seen, calls_last_minute,
 revision.";
 
 /// The roles and policies of a configuration, compiled as `run` does.

@@ -189,6 +189,7 @@ pub(super) fn explain(
         roles: Some(call.caller.roles.to_vec()),
         caller: Some(call.caller.id.to_string()),
         claims: None,
+        actors: Some(call.caller.actors.to_vec()),
         action: Some(call.action.name().to_owned()),
         server: call.target.server.to_string(),
         kind: kind.map(|kind| kind.name().to_owned()),
