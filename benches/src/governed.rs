@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_connect::auth::{
@@ -19,9 +20,9 @@ use serde_json::json;
 
 use crate::payload::TOOL;
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
-const ISSUER: &str = "https://login.example";
-const ROUTE: &str = "https://gateway.example/mcp/bench";
+pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
+pub(crate) const ISSUER: &str = "https://login.example";
+pub(crate) const ROUTE: &str = "https://gateway.example/mcp/bench";
 
 /// Time stands still, so that a token stays valid.
 #[derive(Debug)]
@@ -121,7 +122,8 @@ pub(crate) fn filter(limits: &Limits) -> Result<Box<dyn FnMut()>> {
 pub(crate) fn authenticate_and_decide(limits: &Limits, by_time: bool) -> Result<Box<dyn FnMut()>> {
     let (policies, target) = (policies(limits, by_time)?, target());
     let folder = tempfile::tempdir()?;
-    let (authenticator, token) = authenticator(limits, folder.path())?;
+    let (key, token) = shared();
+    let authenticator = authenticator(limits, folder.path(), &key, vec![Alg::Hs256])?;
     let route = Route::at(ROUTE);
     let context = RequestContext::new(NOW, "2025-11-25");
     let known = |authenticator: &Authenticator| -> Option<Arc<Caller>> {
@@ -139,32 +141,42 @@ pub(crate) fn authenticate_and_decide(limits: &Limits, by_time: bool) -> Result<
     }))
 }
 
-fn credentials(token: &str) -> Credentials<'_> {
+pub(crate) fn credentials(token: &str) -> Credentials<'_> {
     Credentials { bearer: Some(token), ..Credentials::default() }
 }
 
-/// A provider with one key, and a token of its with two roles.
-fn authenticator(limits: &Limits, folder: &std::path::Path) -> Result<(Authenticator, String)> {
+/// A token of a provider with one shared key, and that key.
+fn shared() -> (serde_json::Value, String) {
     let secret = [7; 32];
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let keys = json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": "k", "k": encode(&secret)}]});
-    let file = folder.join("keys.json");
-    std::fs::write(&file, keys.to_string())?;
+    let key = json!({"kty": "oct", "alg": "HS256", "kid": "k", "k": encode(&secret)});
     let head = json!({"alg": "HS256", "typ": "at+jwt", "kid": "k"});
     let now = NOW.seconds();
     let claims = json!({"iss": ISSUER, "aud": ROUTE, "sub": "ada", "iat": now - 60, "exp": now + 600, "client_id": "c",
         "jti": "1", "groups": ["seven", "eight"], "scope": "openid profile mcp", "email": "ada@corp.example"});
     let input = format!("{}.{}", encode(head.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), input.as_bytes());
+    (key, format!("{input}.{}", encode(tag.as_ref())))
+}
+
+/// Who judges tokens of a provider with one key, which stays in `folder`; two groups bring one role each.
+pub(crate) fn authenticator(
+    limits: &Limits,
+    folder: &Path,
+    key: &serde_json::Value,
+    algorithms: Vec<Alg>,
+) -> Result<Authenticator> {
+    let file = folder.join("keys.json");
+    std::fs::write(&file, json!({"keys": [key]}).to_string())?;
     let role = |n: u32| vec![format!("role{n}")];
     let issuer = JwtIssuer {
         issuer: ISSUER.to_owned(),
-        algorithms: vec![Alg::Hs256],
         jwks: JwksSource::File(file),
         roles_claim: Some("groups".to_owned()),
         role_map: BTreeMap::from([("seven".to_owned(), role(7)), ("eight".to_owned(), role(8))]),
         ..JwtIssuer::default()
     };
+    let issuer = if algorithms.is_empty() { issuer } else { JwtIssuer { algorithms, ..issuer } };
     let parts = Parts {
         keys: Arc::new(Sqlite::open(folder.join("portcullis.db"))?),
         pepper: Secret::new(vec![1; 32]),
@@ -173,5 +185,5 @@ fn authenticator(limits: &Limits, folder: &std::path::Path) -> Result<(Authentic
         limits: limits.clone(),
     };
     let settings = AuthSettings { issuers: vec![issuer], ..AuthSettings::default() };
-    Ok((Authenticator::new(settings, parts)?, format!("{input}.{}", encode(tag.as_ref()))))
+    Authenticator::new(settings, parts).map_err(|error| anyhow!("{error}"))
 }

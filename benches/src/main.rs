@@ -6,6 +6,7 @@ mod account;
 mod compare;
 mod floor;
 mod governed;
+mod identity;
 mod load;
 mod payload;
 mod report;

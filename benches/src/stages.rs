@@ -16,10 +16,11 @@ use portcullis_policy::{Policies, PolicySource, RequestContext, builtin_roles};
 use portcullis_proof::{Actor, Content, Decision, Entry, Output};
 
 use crate::governed::{self, caller, target};
+use crate::identity::{self, Signature};
 use crate::payload::{Era, SIZES, TOOL, answer_parts, call, text};
 
 /// What is measured: name, and whether it depends on the size of the answer.
-const STAGES: [(&str, bool); 14] = [
+const STAGES: [(&str, bool); 16] = [
     ("parse the call", false),
     ("check the arguments", false),
     ("decide, remembered", false),
@@ -34,6 +35,8 @@ const STAGES: [(&str, bool); 14] = [
     ("known JWT, decide of 200", false),
     ("known JWT, by the time", false),
     ("filter 500 tools, by the time", false),
+    ("token, RS256, first seen", false),
+    ("token, ES256, first seen", false),
 ];
 
 /// Runs that are counted, after one that is not: it fills what is remembered between calls.
@@ -163,6 +166,8 @@ fn work(stage: usize, size: usize) -> Result<Box<dyn FnMut()>> {
         11 => governed::authenticate_and_decide(&limits, false)?,
         12 => governed::authenticate_and_decide(&limits, true)?,
         13 => governed::filter(&limits)?,
+        14 => identity::first_seen(Signature::Rs256)?,
+        15 => identity::first_seen(Signature::Es256)?,
         _ => bail!("there is no stage {stage}"),
     })
 }
