@@ -21,7 +21,7 @@ use crate::{
     entities::Words,
     hierarchy::Hierarchy,
     labels::{Facts, Label, Labels},
-    reads::{Reads, Source, Unknown, weakened},
+    reads::{Reads, Source, Unknown, can_fail, weakened},
     render,
     slice::Slices,
 };
@@ -290,6 +290,8 @@ impl Bench<'_> {
             Ok(both) => both,
             Err(error) => return self.fail(file, line, Some(id), error, "please report it"),
         };
+        let known = weakened(&est, Unknown::Caller { context: true });
+        let some_request = if can_fail(&est) { None } else { Policy::from_json(None, known).ok() };
         let effect = match policy.effect() {
             cedar_policy::Effect::Forbid => Effect::Forbid,
             cedar_policy::Effect::Permit => Effect::Permit,
@@ -325,6 +327,7 @@ impl Bench<'_> {
             reads,
             some_arguments,
             some_values,
+            some_request,
         });
     }
 

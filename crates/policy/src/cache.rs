@@ -1,4 +1,5 @@
-//! Decisions remembered: for questions whose answer depends on nothing but caller, roles, action and target.
+//! What is remembered of questions: the decision where it depends on nothing but caller, roles, action and target, and
+//! otherwise the policies that it depends on.
 //! It belongs to one compiled set of policies and dies with it, so nothing has to be invalidated.
 
 use alloc::{boxed::Box, string::String, sync::Arc};
@@ -7,7 +8,16 @@ use core::hash::{Hash, Hasher};
 use arc_swap::ArcSwapOption;
 use portcullis_core::{Action, Caller, CallerKind, Target, TargetKind};
 
-use crate::Decision;
+use crate::{Decision, slice::Slice};
+
+/// What is known of a question beforehand.
+#[derive(Clone, Debug)]
+pub(crate) enum Known {
+    /// The answer.
+    Decision(Arc<Decision>),
+    /// The policies that it depends on.
+    Slice(Arc<Slice>),
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -17,7 +27,7 @@ struct Entry {
     action: Action,
     server: Arc<str>,
     item: Option<(TargetKind, Arc<str>)>,
-    decision: Arc<Decision>,
+    known: Known,
 }
 
 impl Entry {
@@ -46,15 +56,12 @@ impl DecisionCache {
         Self { places: (0..places).map(|_| ArcSwapOption::empty()).collect() }
     }
 
-    pub(crate) fn get(&self, caller: &Caller, action: Action, target: &Target) -> Option<Arc<Decision>> {
+    pub(crate) fn get(&self, caller: &Caller, action: Action, target: &Target) -> Option<Known> {
         let entry = self.place(caller, action, target)?.load();
-        entry
-            .as_ref()
-            .filter(|entry| entry.answers(caller, action, target))
-            .map(|entry| entry.decision.clone())
+        entry.as_ref().filter(|entry| entry.answers(caller, action, target)).map(|entry| entry.known.clone())
     }
 
-    pub(crate) fn put(&self, caller: &Caller, action: Action, target: &Target, decision: &Arc<Decision>) {
+    pub(crate) fn put(&self, caller: &Caller, action: Action, target: &Target, known: &Known) {
         let long = |name: &str| name.len() > Self::NAME_BYTES_MAX;
         if long(&caller.id) || target.item.as_ref().is_some_and(|(_, name)| long(name)) {
             return;
@@ -67,7 +74,7 @@ impl DecisionCache {
                 action,
                 server: target.server.clone(),
                 item: target.item.clone(),
-                decision: decision.clone(),
+                known: known.clone(),
             })));
         }
     }

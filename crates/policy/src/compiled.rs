@@ -30,6 +30,9 @@ pub(crate) struct Compiled {
     pub(crate) some_arguments: Option<Policy>,
     /// Without what it asks of arguments and claims.
     pub(crate) some_values: Option<Policy>,
+    /// Without what it asks of the context and of attributes of the caller: where this does not apply, it never does.
+    /// None where evaluating it can fail, which counts wherever it stands.
+    pub(crate) some_request: Option<Policy>,
 }
 
 impl Compiled {

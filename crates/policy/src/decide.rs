@@ -8,15 +8,16 @@ use alloc::{
     vec::Vec,
 };
 
-use cedar_policy::{Authorizer, Context, Entities, Policy, PolicySet, Request, Response};
+use cedar_policy::{Authorizer, Entities, Policy, PolicySet, Request, Response};
 use portcullis_core::{Action, Caller, Code, Obligations, Target};
 use serde_json::Value;
 
 use crate::{
     Arguments, Decision, Denial, Permit, Policies, RequestContext,
+    cache::Known,
     compiled::Compiled,
     entities::{self, Unspeakable},
-    reads::{Reads, Source},
+    reads::{Members, Reads, Source},
     slice::Slice,
 };
 
@@ -54,18 +55,47 @@ impl Policies {
         if let Some(refusal) = out_of_reach(caller, action, target) {
             return Arc::new(refusal);
         }
-        if let Some(decision) = self.cache.get(caller, action, target) {
-            return decision;
+        match self.known(caller, action, target, context) {
+            Err(error) => Arc::new(unspeakable(&*error)),
+            Ok(Known::Decision(decision)) => decision,
+            Ok(Known::Slice(slice)) => {
+                Arc::new(self.in_slice(&slice, caller, action, target, arguments, context))
+            }
         }
-        let slice = match self.slices.of(&self.policies, &self.hierarchy, caller, target) {
-            Ok(slice) => slice,
-            Err(error) => return Arc::new(unspeakable(&error)),
+    }
+
+    /// What is known without arguments and context: the decision, or the policies that it depends on.
+    fn known(
+        &self,
+        caller: &Caller,
+        action: Action,
+        target: &Target,
+        context: &RequestContext<'_>,
+    ) -> Result<Known, Unspeakable> {
+        if let Some(known) = self.cache.get(caller, action, target) {
+            return Ok(known);
+        }
+        let slice = self.slices.of(&self.policies, &self.hierarchy, caller, target)?;
+        let slice = match &slice.narrowing {
+            None => slice,
+            Some(narrowing) => {
+                let reads = Reads { principal: Members::ALL, facts: slice.reads.facts, ..Reads::default() };
+                let question = self.question(&reads, caller, action, target, None, context)?;
+                match narrowing.fitting(&question.request, &question.entities) {
+                    Some(members) if members.len() < slice.members.len() => {
+                        self.slices.narrow(&self.policies, members)?
+                    }
+                    Some(_) | None => slice,
+                }
+            }
         };
-        let decision = Arc::new(self.in_slice(&slice, caller, action, target, arguments, context));
-        if slice.is_constant() {
-            self.cache.put(caller, action, target, &decision);
-        }
-        decision
+        let known = if slice.is_constant() {
+            Known::Decision(Arc::new(self.in_slice(&slice, caller, action, target, None, context)))
+        } else {
+            Known::Slice(slice)
+        };
+        self.cache.put(caller, action, target, &known);
+        Ok(known)
     }
 
     /// May `caller` do `action` to `target`? The proof, or why not.
@@ -108,16 +138,19 @@ impl Policies {
         target: &Target,
         context: &RequestContext<'_>,
     ) -> bool {
-        let slice = match self.slices.of(&self.policies, &self.hierarchy, caller, target) {
-            Ok(slice) => slice,
-            Err(_) => return false,
-        };
-        let Some(listing) = &slice.listing else {
-            return is_shown(&self.decide_alone(caller, action, target, None, context));
-        };
         if out_of_reach(caller, action, target).is_some() {
             return false;
         }
+        let slice = match self.known(caller, action, target, context) {
+            Err(_) => return false,
+            Ok(Known::Decision(decision)) => return is_shown(&decision),
+            // Nobody need ask what else forbids it.
+            Ok(Known::Slice(slice)) if !slice.permits => return false,
+            Ok(Known::Slice(slice)) => slice,
+        };
+        let Some(listing) = &slice.listing else {
+            return is_shown(&self.in_slice(&slice, caller, action, target, None, context));
+        };
         match self.question(&slice.reads, caller, action, target, None, context) {
             Err(_) => false,
             Ok(question) => {
@@ -169,7 +202,7 @@ impl Policies {
             let claims = claims(caller);
             entities.extend(self.words.bags(Source::Claims, &claims, &reads.values)?);
         }
-        let context = if reads.context { self.words.context(caller, context)? } else { Context::empty() };
+        let context = self.words.context(caller, context, reads.context)?;
         let request = Request::new(
             self.words.caller(caller),
             self.words.action(action),

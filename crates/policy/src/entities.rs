@@ -18,7 +18,7 @@ use crate::{
     RequestContext,
     hierarchy::Hierarchy,
     labels::{Facts, Labels},
-    reads::{Read, Reads, Sort, Source},
+    reads::{Members, Read, Reads, Sort, Source},
 };
 
 /// The entity types and actions of the schema, parsed once.
@@ -144,8 +144,8 @@ impl Words {
     ) -> Result<Vec<Entity>, Unspeakable> {
         let roles = hierarchy.all(&caller.roles).map(|role| self.role(role));
         let who = self.caller(caller);
-        let caller = if reads.principal {
-            Entity::new_with_tags(who, self.caller_attributes(caller), roles, [])?
+        let caller = if reads.principal.any() {
+            Entity::new_with_tags(who, self.caller_attributes(caller, reads.principal), roles, [])?
         } else {
             Entity::new_no_attrs(who, roles.collect())
         };
@@ -162,7 +162,7 @@ impl Words {
         Ok(alloc::vec![caller, target])
     }
 
-    fn caller_attributes(&self, caller: &Caller) -> Vec<(String, RestrictedExpression)> {
+    fn caller_attributes(&self, caller: &Caller, read: Members) -> Vec<(String, RestrictedExpression)> {
         let proof = match &caller.proof {
             Proof::Anonymous => "anonymous",
             Proof::ApiKey { key_id: _ } => "api_key",
@@ -171,14 +171,18 @@ impl Words {
             Proof::Jwt { issuer: _, token: _ } => "jwt",
             Proof::Local { uid: _ } => "local",
         };
-        let scopes = RestrictedExpression::new_set(caller.scopes.iter().map(|scope| text(scope)));
-        alloc::vec![
-            ("id".to_string(), text(&caller.id)),
-            ("proof".to_string(), text(proof)),
-            ("scopes".to_string(), scopes),
-            ("claims".to_string(), self.values(Source::Claims)),
-            ("actors".to_string(), texts(caller.actors.iter().map(String::as_str))),
-        ]
+        let mut out = Vec::new();
+        let mut add = |name: &str, value: &dyn Fn() -> RestrictedExpression| {
+            if read.has(name) {
+                out.push((name.to_string(), value()));
+            }
+        };
+        add("id", &|| text(&caller.id));
+        add("proof", &|| text(proof));
+        add("scopes", &|| RestrictedExpression::new_set(caller.scopes.iter().map(|scope| text(scope))));
+        add("claims", &|| self.values(Source::Claims));
+        add("actors", &|| texts(caller.actors.iter().map(String::as_str)));
+        out
     }
 
     /// The record of bags of one source: a reference to a bag for each sort.
@@ -207,31 +211,36 @@ impl Words {
         Ok(out)
     }
 
-    /// The context of a request.
+    /// What policies read of the context of a request.
     pub(crate) fn context(
         &self,
         caller: &Caller,
         context: &RequestContext<'_>,
+        read: Members,
     ) -> Result<Context, Unspeakable> {
+        if !read.any() {
+            return Ok(Context::empty());
+        }
         let number = |value: u64| RestrictedExpression::new_long(i64::try_from(value).unwrap_or(i64::MAX));
         let hours = context.now.seconds() / 3_600;
-        let mut pairs = alloc::vec![
-            ("hour".to_string(), number(hours % 24)),
-            // 1970 began on a Thursday.
-            ("weekday".to_string(), number((hours / 24 + 3) % 7 + 1)),
-            ("seen".to_string(), names(context.seen)),
-            ("calls_last_minute".to_string(), number(context.calls_last_minute)),
-            ("strength".to_string(), number(strength(&caller.proof))),
-            ("now".to_string(), RestrictedExpression::new_datetime(context.now.to_string())),
-            ("revision".to_string(), RestrictedExpression::new_string(context.era.to_string())),
-            ("arguments".to_string(), self.values(Source::Arguments)),
-        ];
-        if let Some(age) = authenticated_s(caller).map(|at| context.now.seconds().saturating_sub(at)) {
-            pairs.push(("auth_age_s".to_string(), number(age)));
-        }
-        if let Some(address) = context.source_ip {
-            pairs.push(("source_ip".to_string(), RestrictedExpression::new_ip(address.to_string())));
-        }
+        let age = || authenticated_s(caller).map(|at| context.now.seconds().saturating_sub(at));
+        let mut pairs = Vec::new();
+        let mut add = |name: &str, value: &dyn Fn() -> Option<RestrictedExpression>| {
+            if read.has(name) {
+                pairs.extend(value().map(|value| (name.to_string(), value)));
+            }
+        };
+        add("hour", &|| Some(number(hours % 24)));
+        // 1970 began on a Thursday.
+        add("weekday", &|| Some(number((hours / 24 + 3) % 7 + 1)));
+        add("seen", &|| Some(names(context.seen)));
+        add("calls_last_minute", &|| Some(number(context.calls_last_minute)));
+        add("strength", &|| Some(number(strength(&caller.proof))));
+        add("now", &|| Some(RestrictedExpression::new_datetime(context.now.to_string())));
+        add("revision", &|| Some(RestrictedExpression::new_string(context.era.to_string())));
+        add("arguments", &|| Some(self.values(Source::Arguments)));
+        add("auth_age_s", &|| age().map(number));
+        add("source_ip", &|| Some(RestrictedExpression::new_ip(context.source_ip?.to_string())));
         Ok(Context::from_pairs(pairs)?)
     }
 }

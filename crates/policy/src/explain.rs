@@ -15,7 +15,7 @@ use crate::{
     Arguments, Effect, Policies, RequestContext,
     compiled::Compiled,
     decide::{Question, fits},
-    reads::Reads,
+    reads::{Members, Reads},
 };
 
 /// One policy that decided.
@@ -130,7 +130,8 @@ impl Policies {
             errors: Vec::new(),
             why_not: Vec::new(),
         };
-        let mut reads = Reads { context: true, principal: true, facts: true, values: Vec::new() };
+        let mut reads =
+            Reads { context: Members::ALL, principal: Members::ALL, facts: true, values: Vec::new() };
         self.policies.iter().for_each(|one| reads.merge(&one.reads));
         if let Ok(question) = self.question(&reads, caller, action, target, arguments, context) {
             for one in &self.policies {

@@ -157,13 +157,57 @@ fn whole(value: &Value) -> Option<i64> {
     })
 }
 
+/// Members of the context or of a caller, a bit for each: what nobody reads need not be put into Cedar's terms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members(u32);
+
+impl Members {
+    const NAMES: [&str; 15] = [
+        "now",
+        "hour",
+        "weekday",
+        "source_ip",
+        "strength",
+        "auth_age_s",
+        "seen",
+        "calls_last_minute",
+        "revision",
+        "arguments",
+        "id",
+        "proof",
+        "scopes",
+        "claims",
+        "actors",
+    ];
+
+    pub(crate) const NONE: Self = Self(0);
+    pub(crate) const ALL: Self = Self(u32::MAX);
+
+    /// The member of that name; every member where nobody has heard of it, so that none is left out.
+    fn of(name: &str) -> Self {
+        (0..).zip(Self::NAMES).find(|(_, known)| *known == name).map_or(Self::ALL, |(bit, _)| Self(1 << bit))
+    }
+
+    pub(crate) fn any(self) -> bool {
+        self != Self::NONE
+    }
+
+    pub(crate) fn has(self, name: &str) -> bool {
+        self.0 & Self::of(name).0 != 0
+    }
+
+    const fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
 /// What one policy, or all of a slice, read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reads {
-    /// Anything of the context.
-    pub(crate) context: bool,
-    /// Any attribute of the caller.
-    pub(crate) principal: bool,
+    /// Members of the context.
+    pub(crate) context: Members,
+    /// Attributes of the caller.
+    pub(crate) principal: Members,
     /// What the operator says about the target.
     pub(crate) facts: bool,
     /// Values of arguments and claims.
@@ -186,8 +230,8 @@ impl Reads {
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        self.context |= other.context;
-        self.principal |= other.principal;
+        self.context.add(other.context);
+        self.principal.add(other.principal);
         self.facts |= other.facts;
         self.values.extend(other.values.iter().cloned());
         self.values.sort();
@@ -240,7 +284,7 @@ impl Reads {
         else {
             return Err(format!("the name of a value in `{}` must be a literal text", source.name()));
         };
-        self.root(source.variable());
+        self.root(source.variable(), source.name());
         self.values.push(Read { source, sort, path: path.into() });
         Ok(())
     }
@@ -254,18 +298,71 @@ impl Reads {
             ["principal"] if attribute == "claims" => bag_misuse(Source::Claims),
             ["context", "arguments", ..] => bag_misuse(Source::Arguments),
             ["principal", "claims", ..] => bag_misuse(Source::Claims),
-            [variable, ..] => {
+            [variable, beyond @ ..] => {
                 self.facts |= *variable == "resource" && !matches!(attribute, "server" | "name");
-                self.root(variable);
+                self.root(variable, beyond.first().copied().unwrap_or(attribute));
                 Ok(())
             }
             [] => Err("attributes can be read only of `principal`, `resource` and `context`".into()),
         }
     }
 
-    fn root(&mut self, variable: &str) {
-        self.context |= variable == "context";
-        self.principal |= variable == "principal";
+    fn root(&mut self, variable: &str, member: &str) {
+        match variable {
+            "context" => self.context.add(Members::of(member)),
+            "principal" => self.principal.add(Members::of(member)),
+            _ => {}
+        }
+    }
+}
+
+/// Whether evaluating the policy can fail although it is valid: numbers can overflow, and texts need not be addresses or
+/// times.
+pub(crate) fn can_fail(est: &Value) -> bool {
+    bodies(est).any(node_can_fail)
+}
+
+fn node_can_fail(node: &Value) -> bool {
+    const SAFE: [&str; 27] = [
+        "!",
+        "!=",
+        "&&",
+        "<",
+        "<=",
+        "==",
+        ">",
+        ">=",
+        "||",
+        ".",
+        "Record",
+        "Set",
+        "Slot",
+        "Value",
+        "Var",
+        "contains",
+        "containsAll",
+        "containsAny",
+        "else",
+        "getTag",
+        "has",
+        "hasTag",
+        "if",
+        "if-then-else",
+        "in",
+        "is",
+        "isEmpty",
+    ];
+    const OPERANDS: [&str; 10] =
+        ["arg", "attr", "entity_type", "left", "like", "pattern", "right", "then", "Literal", "Wildcard"];
+    match node {
+        Value::Array(items) => items.iter().any(node_can_fail),
+        Value::Object(members) => members.iter().any(|(key, value)| match key.as_str() {
+            "Value" | "pattern" => false,
+            // Its members have names of their own.
+            "Record" => value.as_object().is_none_or(|record| record.values().any(node_can_fail)),
+            key => !(SAFE.contains(&key) || OPERANDS.contains(&key)) || node_can_fail(value),
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

@@ -4,13 +4,13 @@
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, BTreeSet},
-    string::String,
+    string::{String, ToString as _},
     sync::Arc,
     vec::Vec,
 };
 
 use arc_swap::ArcSwap;
-use cedar_policy::{Policy, PolicySet, PolicySetError};
+use cedar_policy::{Authorizer, Entities, Policy, PolicyId, PolicySet, PolicySetError, Request};
 use portcullis_core::{Caller, Target};
 
 use crate::{
@@ -34,6 +34,54 @@ pub(crate) struct Slice {
     pub(crate) reads: Reads,
     /// Whether any of them mentions a caller by name.
     pub(crate) names_callers: bool,
+    /// Whether any of them could allow something.
+    pub(crate) permits: bool,
+    /// How to find those that matter for one action and target. None where they always decide alike, or were found so.
+    pub(crate) narrowing: Option<Narrowing>,
+}
+
+/// The policies of a slice without what they ask of the context and of the caller's attributes: one that does not apply
+/// without it, does not apply with it.
+#[derive(Debug)]
+pub(crate) struct Narrowing {
+    permits: PolicySet,
+    forbids: PolicySet,
+    /// Policies that always matter, since evaluating them can fail.
+    always: Vec<usize>,
+}
+
+impl Narrowing {
+    fn build<'a>(chosen: impl Iterator<Item = (usize, &'a Compiled)>) -> Result<Self, Box<PolicySetError>> {
+        let mut made = Self { permits: PolicySet::new(), forbids: PolicySet::new(), always: Vec::new() };
+        for (index, one) in chosen {
+            let Some(policy) = &one.some_request else {
+                made.always.push(index);
+                continue;
+            };
+            let set = match one.effect {
+                Effect::Permit => &mut made.permits,
+                Effect::Forbid => &mut made.forbids,
+            };
+            set.add(policy.new_id(PolicyId::new(index.to_string())))?;
+        }
+        Ok(made)
+    }
+
+    /// Indexes of the policies that can matter for this question; nothing where that cannot be told.
+    pub(crate) fn fitting(&self, request: &Request, entities: &Entities) -> Option<Vec<usize>> {
+        let mut members = self.always.clone();
+        for set in [&self.permits, &self.forbids] {
+            let response = Authorizer::new().is_authorized(request, set, entities);
+            if response.diagnostics().errors().next().is_some() {
+                return None;
+            }
+            for id in response.diagnostics().reason() {
+                members.push(AsRef::<str>::as_ref(id).parse().ok()?);
+            }
+        }
+        members.sort_unstable();
+        Some(members)
+    }
 }
 
 impl Slice {
@@ -48,12 +96,22 @@ impl Slice {
             None
         };
         let names_callers = chosen().any(|one| one.names_callers);
-        Ok(Self { members, set, listing, reads, names_callers })
+        let permits = chosen().any(|one| one.effect == Effect::Permit);
+        Ok(Self { members, set, listing, reads, names_callers, permits, narrowing: None })
+    }
+
+    fn narrowing(self, policies: &[Compiled]) -> Result<Self, Box<PolicySetError>> {
+        if self.is_constant() {
+            return Ok(self);
+        }
+        let chosen = self.members.iter().filter_map(|index| Some((*index, policies.get(*index)?)));
+        let narrowing = Narrowing::build(chosen)?;
+        Ok(Self { narrowing: Some(narrowing), ..self })
     }
 
     /// Whether the same question always has the same answer.
-    pub(crate) const fn is_constant(&self) -> bool {
-        !self.reads.context && !self.reads.principal
+    pub(crate) fn is_constant(&self) -> bool {
+        !self.reads.context.any() && !self.reads.principal.any()
     }
 }
 
@@ -74,6 +132,7 @@ pub(crate) struct Slices {
     roles: Vec<String>,
     servers: Vec<String>,
     made: ArcSwap<BTreeMap<Key, Arc<Slice>>>,
+    narrowed: ArcSwap<BTreeMap<Vec<usize>, Arc<Slice>>>,
 }
 
 impl Slices {
@@ -87,6 +146,7 @@ impl Slices {
             roles: roles.into_iter().collect(),
             servers: servers.into_iter().collect(),
             made: ArcSwap::default(),
+            narrowed: ArcSwap::default(),
         }
     }
 
@@ -113,12 +173,30 @@ impl Slices {
                 && one.server.as_ref().is_none_or(|server| **server == *target.server)
         };
         let members = (0..).zip(policies).filter(|(_, one)| fits(one)).map(|(index, _)| index).collect();
-        let slice = Arc::new(Slice::build(policies, members)?);
-        self.made.rcu(|made| {
-            let mut made = if made.len() < Self::MAX { BTreeMap::clone(made) } else { BTreeMap::new() };
-            made.insert(key.clone(), slice.clone());
-            made
-        });
+        let slice = Arc::new(Slice::build(policies, members)?.narrowing(policies)?);
+        keep(&self.made, key, &slice);
         Ok(slice)
     }
+
+    /// The slice of exactly these policies.
+    pub(crate) fn narrow(
+        &self,
+        policies: &[Compiled],
+        members: Vec<usize>,
+    ) -> Result<Arc<Slice>, Box<PolicySetError>> {
+        if let Some(slice) = self.narrowed.load().get(&members) {
+            return Ok(slice.clone());
+        }
+        let slice = Arc::new(Slice::build(policies, members.clone())?);
+        keep(&self.narrowed, members, &slice);
+        Ok(slice)
+    }
+}
+
+fn keep<K: Ord + Clone>(made: &ArcSwap<BTreeMap<K, Arc<Slice>>>, key: K, slice: &Arc<Slice>) {
+    made.rcu(|made| {
+        let mut made = if made.len() < Slices::MAX { BTreeMap::clone(made) } else { BTreeMap::new() };
+        made.insert(key.clone(), slice.clone());
+        made
+    });
 }

@@ -9,7 +9,7 @@ use crate::{
     Effect, Policies, RequestContext,
     compiled::Compiled,
     decide::{Question, fits, out_of_reach},
-    reads::{Reads, Unknown, weakened},
+    reads::{Members, Reads, Unknown, weakened},
 };
 
 /// What policies say.
@@ -47,7 +47,7 @@ impl Policies {
         context: Option<&RequestContext<'_>>,
     ) -> Verdict {
         let unknown = RequestContext::new(portcullis_core::Timestamp(0), "2025-11-25");
-        let whole = Reads { context: true, principal: true, facts: true, values: Vec::new() };
+        let whole = Reads { context: Members::ALL, principal: Members::ALL, facts: true, values: Vec::new() };
         let slice = self.slices.of(&self.policies, &self.hierarchy, caller, target);
         let question = self.question(&whole, caller, action, target, None, context.unwrap_or(&unknown));
         let (Ok(slice), Ok(question)) = (slice, question) else { return Verdict::Deny };
@@ -84,7 +84,9 @@ impl Policies {
 impl Compiled {
     /// Whether it reads something that is not known.
     fn is_open(&self, context_known: bool) -> bool {
-        !self.reads.values.is_empty() || self.reads.principal || (self.reads.context && !context_known)
+        !self.reads.values.is_empty()
+            || self.reads.principal.any()
+            || (self.reads.context.any() && !context_known)
     }
 
     /// Whether with some values of what is not known it might apply.

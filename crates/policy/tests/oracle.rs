@@ -48,7 +48,7 @@ const RESOURCES: [&str; 5] = [
     "resource in Server::\"~1\"",
     "resource in Server::\"c\"",
 ];
-const CONDITIONS: [&str; 12] = [
+const CONDITIONS: [&str; 17] = [
     "when { resource has labels && resource.labels.contains(\"reads_private\") }",
     "unless { resource has environment && resource.environment == \"production\" }",
     "when { context.seen.contains(\"reads_private\") && context.calls_last_minute < 3 }",
@@ -61,6 +61,11 @@ const CONDITIONS: [&str; 12] = [
     "unless { context.revision == \"2025-11-25\" && principal.proof == \"jwt\" }",
     "when { context.arguments.number.hasTag(\"n\") && context.arguments.number.getTag(\"n\") * 4 > 3 }",
     "when { principal.claims.text.hasTag(\"t\") && principal.claims.text.getTag(\"t\") == \"v\" }",
+    "when { context.seen.contains(\"reads_private\") && resource.server == \"a\" }",
+    "unless { context.strength > 1 || resource has environment || principal has scopes }",
+    "when { if context.hour > 7 then resource.server like \"a*\" else principal.proof == \"jwt\" }",
+    "when { context has source_ip || principal in Role::\"reader\" }",
+    "when { context.calls_last_minute - 9223372036854775807 - 2 > 0 && resource.server == \"c\" }",
 ];
 
 type Slots = (usize, usize, usize, usize, usize);
