@@ -9,6 +9,7 @@ mod portcullis {
     // The program is no library; its reader of the configuration is built into this crate instead.
     pub(crate) mod config;
 }
+pub mod clients;
 pub mod evidence;
 pub mod gate;
 pub mod mutate;
@@ -53,6 +54,8 @@ targets! {
     gate::token,
     gate::jwks,
     gate::proof,
+    clients::host_file,
+    clients::bundle,
 }
 
 /// Splits an input into two at the first empty line, for targets that take two things.
