@@ -548,3 +548,21 @@ async fn versions_that_nobody_judged_are_forgotten_and_what_was_approved_stays_a
     assert!(answer.text().starts_with("called same"), "{}", answer.reply.text());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_name_with_line_breaks_makes_no_line_of_its_own_in_the_log() -> Outcome {
+    let server = HostileServer::start().await?;
+    server.set_tools(vec![plain("echo")]);
+    let pair = Pair::with(server, "log:\n  level: info\n", &[]).await?;
+    let mut client = pair.client(Era::Modern).await?;
+    pair.server.set_tools(vec![plain("echo"), plain("x\nforged line\r\nforged line")]);
+    assert_eq!(names(&mut client).await?, ["echo"]);
+    let due = std::time::Instant::now() + SOON;
+    while !pair.gateway.output().contains("forged line") {
+        assert!(std::time::Instant::now() < due, "{}", pair.gateway.output());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let output = pair.gateway.output();
+    assert!(!output.lines().any(|line| line.starts_with("forged")), "{output}");
+    Ok(())
+}

@@ -56,7 +56,7 @@ impl Face {
                 let exposed = exposed(&item.name);
                 if is_shortened(*kind, &exposed, &item.name) {
                     if !taken.insert(exposed.clone()) {
-                        tracing::warn!(server = %member.server, name = %item.name, exposed, "not exposed: another one has the name");
+                        tracing::warn!(server = %member.server, name = &*item.name, exposed, "not exposed: another one has the name");
                         continue;
                     }
                     face.shortened.insert((*kind, exposed.clone()), Arc::clone(&item.name));

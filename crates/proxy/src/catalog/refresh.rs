@@ -314,21 +314,23 @@ impl Catalog {
         let entries = events.iter().map(|change| {
             let item = Some((change.kind, Arc::clone(&change.name)));
             let target = Target { server: Arc::clone(&self.server), item, digest: change.digest };
+            // As a text it is quoted: a name may hold line breaks.
+            let named = target.to_string();
             match (change.event, self.first(change.kind)) {
                 _ if change.why.is_some() => tracing::warn!(
-                    %target,
+                    target = named,
                     why = change.why.as_deref(),
                     "the server offers this in a form that cannot be pinned; it is held back"
                 ),
                 (Event::DefinitionChanged, _) => tracing::warn!(
-                    %target,
+                    target = named,
                     "the server changed this since it was approved; it is held back until a person looks at it"
                 ),
                 (Event::DefinitionObserved, false) => tracing::warn!(
-                    %target,
+                    target = named,
                     "the server offers this only now; it is held back until a person approves it"
                 ),
-                (event, _) => tracing::info!(%target, event = event.name(), "the catalogue changed"),
+                (event, _) => tracing::info!(target = named, event = event.name(), "the catalogue changed"),
             }
             let mut entry = Entry::new(change.event, self.parts.clock.now(), &self.parts.instance);
             entry.target = Some(&target);
