@@ -48,7 +48,19 @@ impl Sealer {
     /// What `text` was made of, if it was made here, for this purpose and this `bound`, and is whole.
     #[must_use]
     pub fn open(&self, purpose: &str, bound: &[&str], text: &str) -> Option<Vec<u8>> {
-        if text.len() > SEALED_BYTES_MAX {
+        self.open_within(purpose, bound, text, SEALED_BYTES_MAX)
+    }
+
+    /// The same for a text of up to `bytes_max`, which comes from where only the gateway writes.
+    #[must_use]
+    pub fn open_within(
+        &self,
+        purpose: &str,
+        bound: &[&str],
+        text: &str,
+        bytes_max: usize,
+    ) -> Option<Vec<u8>> {
+        if text.len() > bytes_max {
             return None;
         }
         let whole = URL_SAFE_NO_PAD.decode(text).ok()?;

@@ -1,5 +1,6 @@
 //! What must survive: ledger, keys, revisions, checkpoints.
 
+mod connections;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod data_dir;
@@ -12,6 +13,7 @@ mod ledger;
 mod revisions;
 mod sqlite;
 
+pub use connections::{ConnectionRow, Connections};
 pub use data_dir::{DataDir, DataDirError, read_secret};
 pub use error::StoreError;
 pub use grants::{GrantRow, Grants, NewGrant, QuotaRow, Quotas};

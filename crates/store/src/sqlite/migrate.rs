@@ -12,6 +12,7 @@ const MIGRATIONS: &[(u32, &str, &str)] = &[
     (1, "first", include_str!("../migrations/0001_first.sql")),
     (2, "grants_and_quotas", include_str!("../migrations/0002_grants_and_quotas.sql")),
     (3, "judged", include_str!("../migrations/0003_judged.sql")),
+    (4, "connections", include_str!("../migrations/0004_connections.sql")),
 ];
 
 /// Refuses a database that another program made.
