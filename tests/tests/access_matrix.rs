@@ -390,6 +390,8 @@ const ADMIN: &[(&str, &str, &str, u16, bool)] = &[
     ),
     ("revoke_grant", "/v1/grants/nosuchgrant", "", 404, false),
     ("list_quotas", "/v1/quotas", "", 200, false),
+    ("list_connections", "/v1/connections", "", 200, false),
+    ("revoke_connection", "/v1/connections/revoke", r#"{"caller":"key:x","server":"s"}"#, 404, false),
     ("list_servers", "/v1/servers", "", 200, false),
     ("add_server", "/v1/servers", r#"{"name":"t","server":{"url":"http://127.0.0.1:9/mcp"}}"#, 200, false),
     ("remove_server", "/v1/servers/nosuch", "", 404, false),

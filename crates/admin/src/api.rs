@@ -1,6 +1,7 @@
 //! The admin API as one trait and one table: the router, the OpenAPI document, the access matrix and the client of
 //! the command line are made from the rows.
 
+mod connections;
 mod control;
 mod definitions;
 mod grants;
@@ -19,6 +20,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub use self::{
+    connections::{Connection, ConnectionList, RevokeConnection, RevokedConnection},
     control::Control,
     definitions::{
         Change, Definition, DefinitionDiff, DefinitionList, DefinitionQuery, DefinitionRow,
@@ -184,6 +186,10 @@ endpoints! {
     DELETE "/v1/grants/{id}" revoke_grant(path) Token -> Grant;
     /// What was used of each quota.
     GET "/v1/quotas" list_quotas() Token -> QuotaList;
+    /// Every connection of a caller to a server, without its tokens.
+    GET "/v1/connections" list_connections() Token -> ConnectionList;
+    /// Ends a connection: the authorization server is told, and the tokens are forgotten.
+    POST "/v1/connections/revoke" revoke_connection(body RevokeConnection) Token -> RevokedConnection;
     /// Every server behind the gateway.
     GET "/v1/servers" list_servers() Token -> ServerList;
     /// Adds a server at run time.

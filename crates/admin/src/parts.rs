@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc};
 
 use portcullis_core::{Clock, Limits, Secret};
 use portcullis_policy::Policies;
-use portcullis_store::{Grants, Keys, KillSwitch, Ledger, Revisions};
+use portcullis_store::{ConnectionRow, Grants, Keys, KillSwitch, Ledger, Revisions};
 use serde_json::Value;
 
 use crate::wire::wire;
@@ -104,6 +104,26 @@ pub trait Health: Send + Sync + fmt::Debug {
     fn ready(&self) -> bool;
 }
 
+/// What became of a connection that was to be revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// There is none.
+    Unknown,
+    /// The tokens are forgotten, and the authorization server took them back.
+    Everywhere,
+    /// The tokens are forgotten; why the authorization server did not take them back.
+    Here(String),
+}
+
+/// Who is connected to what, and how that ends.
+pub trait ConnectionBook: Send + Sync + fmt::Debug {
+    /// Every connection.
+    fn list(&self) -> Pending<Result<Vec<ConnectionRow>, String>>;
+
+    /// Ends one, recorded before it takes effect.
+    fn revoke(&self, caller: &str, server: &str, by: &str) -> Pending<Result<Revoked, String>>;
+}
+
 /// Applies the configuration file again, whole or not at all: what is in force now, or every mistake.
 pub type Reload = dyn Fn() -> Pending<Result<String, Vec<String>>> + Send + Sync;
 /// Brings what is in memory up to what the store says, so that a change is in force when its answer goes out.
@@ -122,6 +142,8 @@ pub struct AdminParts {
     pub grants: Arc<dyn Grants>,
     /// What was used of each quota.
     pub quotas: Arc<dyn Fn() -> Pending<Vec<QuotaState>> + Send + Sync>,
+    /// Who is connected to what.
+    pub connections: Arc<dyn ConnectionBook>,
     /// Definitions and run-time servers.
     pub revisions: Arc<dyn Revisions>,
     /// What is stopped.

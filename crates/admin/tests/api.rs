@@ -15,14 +15,15 @@ use axum::{
     http::{Request, header},
 };
 use portcullis_admin::{
-    Access, AdminParts, ENDPOINTS, FreshKey, GatewayInfo, Health, api::ServerState, openapi_document, router,
+    Access, AdminParts, ConnectionBook, ENDPOINTS, FreshKey, GatewayInfo, Health, Pending, Revoked,
+    api::ServerState, openapi_document, router,
 };
 use portcullis_core::{Clock, Digest, Limits, Secret, TargetKind, Timestamp};
 use portcullis_policy::{Policies, PolicySource, builtin_roles};
 use portcullis_proof::{SigningKey, manifest::definition_digest};
 use portcullis_store::{
-    Batch, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, Move, NewRevision, Revisions, Sqlite,
-    definitions,
+    Batch, ConnectionRow, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, Move, NewRevision,
+    Revisions, Sqlite, definitions,
 };
 use serde_json::{Value, json};
 use tower_service::Service as _;
@@ -65,6 +66,20 @@ impl Health for Plane {
     }
 }
 
+/// A gateway to which nobody is connected.
+#[derive(Debug)]
+struct Nobody;
+
+impl ConnectionBook for Nobody {
+    fn list(&self) -> Pending<Result<Vec<ConnectionRow>, String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn revoke(&self, _caller: &str, _server: &str, _by: &str) -> Pending<Result<Revoked, String>> {
+        Box::pin(async { Ok(Revoked::Unknown) })
+    }
+}
+
 struct World {
     router: Router,
     store: Arc<Sqlite>,
@@ -88,6 +103,7 @@ fn world() -> World {
         keys: store.clone(),
         grants: store.clone(),
         quotas: Arc::new(|| Box::pin(async { Vec::new() })),
+        connections: Arc::new(Nobody),
         revisions: store.clone(),
         kills: Arc::new(KillSwitch::new(store.clone())),
         fresh_key: Arc::new(move || {

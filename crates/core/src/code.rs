@@ -130,6 +130,10 @@ codes! {
         "this has no counterpart in the revision of the protocol that the server speaks", "docs/reference/bridging.md lists what passes between the revisions";
     BridgeUnwanted = "bridge.unwanted", Upstream, Info, http 200 / 200, rpc 4094,
         "the server told something that this client did not ask for or its revision cannot say", "nothing to do; in the ledger once for each call and method, and never sent to a client";
+    ConnectionFailed = "connection.failed", Upstream, Warn, http 502 / 502, rpc 5024,
+        "no token for the server can be had", "the ledger entry says what is wrong with its authorization server or with `authorization` of the server";
+    ConnectionRequired = "connection.required", Client, Info, http 403 / 200, rpc -32042,
+        "the server wants a token of this user, who has not connected yet", "the error data has the link that this caller opens in a browser; `portcullis connection list` shows who is connected";
     DefinitionChanged = "definition.changed", Policy, Warn, http 200 / 200, rpc 4090,
         "this changed on the server since it was approved and is quarantined", "review it with `portcullis tool diff`, then `portcullis tool approve` or `reject`";
     DefinitionUnreviewed = "definition.unreviewed", Policy, Info, http 200 / 200, rpc 4091,
@@ -239,8 +243,8 @@ mod tests {
     fn own_jsonrpc_codes_lie_outside_the_reserved_range() {
         for code in Code::ALL {
             let rpc = code.jsonrpc();
-            let specified =
-                [-32700, -32002, -32600, -32601, -32602, -32603, -32020, -32021, -32022].contains(&rpc);
+            let specified = [-32700, -32002, -32600, -32601, -32602, -32603, -32020, -32021, -32022, -32042]
+                .contains(&rpc);
             assert!(specified || !(-32768..=-32000).contains(&rpc), "{}", code.name());
         }
     }

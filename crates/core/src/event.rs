@@ -54,6 +54,14 @@ events! {
     GrantBreakGlass = "grant.break_glass",
     /// A grant was revoked before its time.
     GrantRevoked = "grant.revoked",
+    /// A caller connected to a server: a token for it was granted.
+    ConnectionGranted = "connection.granted",
+    /// The token of a connection was renewed.
+    ConnectionRefreshed = "connection.refreshed",
+    /// A connection was revoked and its token forgotten.
+    ConnectionRevoked = "connection.revoked",
+    /// A connection could not be made or ended by itself; `detail` says why.
+    ConnectionFailed = "connection.failed",
     /// A server was added at run time.
     ServerAdded = "server.added",
     /// A server was removed at run time.

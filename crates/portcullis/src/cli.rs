@@ -5,6 +5,7 @@ mod audit;
 mod check;
 mod client;
 mod confine;
+mod connections;
 mod doctor;
 mod export;
 mod grants;
@@ -79,6 +80,9 @@ pub(crate) enum Command {
     /// API keys: create, list, revoke
     #[command(subcommand)]
     Key(keys::Key),
+    /// Connections of callers to servers with accounts of their own: list, revoke
+    #[command(subcommand)]
+    Connection(connections::Connection),
     /// Servers behind the gateway: list, add, remove
     #[command(subcommand)]
     Server(servers::Server),
@@ -145,6 +149,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Confine(command) => return confine::confine(command, &output),
         Command::Check => check::check(&common, &output),
         Command::Key(command) => keys::carry_out(&common, command, &output),
+        Command::Connection(command) => connections::carry_out(&common, command, &output),
         Command::Server(command) => servers::carry_out(&common, command, &output),
         Command::Tool(command) => tools::carry_out(&common, command, &output),
         Command::Kill(command) => kills::kill(&common, command, &output),

@@ -5,6 +5,7 @@
 //! tables make the JSON schema and the reference page (`reference`).
 
 mod aggregate;
+mod authorization;
 mod decode;
 mod governance;
 mod identities;
@@ -33,6 +34,7 @@ use url::Url;
 
 pub(crate) use self::{
     aggregate::VirtualServer,
+    authorization::{AuthorizationMode, AuthorizationSection},
     identities::{
         BoundTokens, Introspected, Introspection, IssuerDown, Jwt, JwtKind, Preset, ScopeText, StepUp,
     },

@@ -1,6 +1,7 @@
 //! Puts everything together and runs it: data directory, store, ledger, rules, listeners, reload, shutdown. The one
 //! place where the control plane and the data plane meet, and they meet only as arguments.
 
+mod authorization;
 mod banner;
 mod compile;
 mod convert;

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod body;
 pub mod bridge;
 pub mod catalog;
+mod connect;
 mod extensions;
 pub mod front;
 mod gateway;

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use portcullis_connect::auth::{self, Bound, Challenge, Route};
 use portcullis_core::{Code, Refusal};
-use portcullis_mcp::{json::quote, revision::Era};
+use portcullis_mcp::{
+    json::{View, quote},
+    revision::Era,
+};
 
 use crate::body::{self, Body};
 
@@ -19,6 +22,8 @@ pub struct Asked {
     pub id: Option<Bytes>,
     /// Whether it is `tools/call`, whose refusals a model should learn from.
     pub tool_call: bool,
+    /// Whether the client opens a URL for its user and calls again.
+    pub opens_urls: bool,
     /// The route, whose metadata a challenge names (RFC 9728).
     pub route: Option<Arc<Route>>,
     /// Whether the token came as a DPoP token.
@@ -34,6 +39,7 @@ const FOR_THE_MODEL: &[Code] = &[
     Code::AnswerSchema,
     Code::ArgumentsInvalid,
     Code::ArgumentsRefused,
+    Code::ConnectionFailed,
     Code::DefinitionChanged,
     Code::DefinitionUnreviewed,
     Code::Killed,
@@ -47,8 +53,11 @@ const FOR_THE_MODEL: &[Code] = &[
 /// The reply to a refused message.
 #[must_use]
 pub fn reply(refusal: &Refusal, asked: &Asked) -> Response<Body> {
-    let code = refusal.shown;
+    let (code, to_open) = (refusal.shown, connect(refusal, asked));
     let (status, text) = match &asked.id {
+        Some(id) if to_open.is_some() => {
+            (200, to_open.map(|url| input_required(id, url)).unwrap_or_default())
+        }
         Some(id) if asked.tool_call && FOR_THE_MODEL.contains(&code) => {
             (200, tool_result(refusal, asked, id))
         }
@@ -84,6 +93,31 @@ pub fn message(refusal: &Refusal, asked: &Asked) -> Bytes {
         id => error(refusal, id.as_deref()),
     };
     Bytes::from(text)
+}
+
+/// Under which name a client is asked to connect its user to a server.
+pub(crate) const CONNECT: &str = "dev.portcullis/connect";
+
+/// What the user of the client is to open, where the client can be asked: the params of `elicitation/create`.
+fn connect<'a>(refusal: &'a Refusal, asked: &Asked) -> Option<View<'a>> {
+    let data =
+        refusal.data.as_deref().filter(|_| asked.opens_urls && refusal.shown == Code::ConnectionRequired)?;
+    View::of(data.as_bytes()).get("elicitations")?.elements().next()
+}
+
+/// Asks the user to open a URL; the client calls again afterwards (2026-07-28).
+fn input_required(id: &[u8], params: View<'_>) -> String {
+    let member = |name: &str| {
+        params.get(name).map_or("null".into(), |view| String::from_utf8_lossy(view.raw()).into_owned())
+    };
+    format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"resultType\":\"input_required\",\"inputRequests\":{{{}:\
+         {{\"method\":\"elicitation/create\",\"params\":{{\"mode\":\"url\",\"url\":{},\"message\":{}}}}}}}}}}}",
+        String::from_utf8_lossy(id),
+        quote(CONNECT),
+        member("url"),
+        member("message"),
+    )
 }
 
 fn status(code: Code, era: Option<Era>) -> u16 {

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use portcullis_authorize::Outgoing;
 use portcullis_connect::auth::{Authenticator, Route};
 use portcullis_core::{Digest, Limits, TargetKind};
 use portcullis_inspect::Inspector;
@@ -106,6 +107,8 @@ pub struct Server {
     pub upstream: Upstream,
     /// What it offers, pinned.
     pub catalog: Catalog,
+    /// Where tokens for it come from, where it wants some.
+    pub authorization: Option<Arc<Outgoing>>,
     /// The servers behind it, where the route leads to several.
     pub group: Option<Box<Group>>,
 }

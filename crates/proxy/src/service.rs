@@ -11,6 +11,7 @@ use url::Url;
 use crate::{
     aggregate::ROOT,
     body::{self, Body, Inbound},
+    connect,
     gateway::Gateway,
     rules::Rules,
 };
@@ -18,7 +19,7 @@ use crate::{
 /// Path of protected-resource metadata (RFC 9728 section 3).
 const METADATA: &str = "/.well-known/oauth-protected-resource";
 
-/// Serves `/mcp/{server}`, `/mcp` where it is switched on, protected-resource metadata and `/healthz`.
+/// Serves `/mcp/{server}`, `/mcp` where it is switched on, the pages below `/connect/`, protected-resource metadata and `/healthz`.
 #[derive(Clone, Debug)]
 pub struct DataPlane(pub Arc<Gateway>);
 
@@ -41,6 +42,9 @@ async fn route(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Bo
     }
     if path == "/mcp" && gateway.rules.load().groups.contains_key(ROOT) {
         return gateway.answer(ROOT, parts, Inbound::Wire(body)).await;
+    }
+    if path.starts_with("/connect/") {
+        return connect::answer(&gateway, parts, body).await;
     }
     if parts.method == Method::GET && path == "/healthz" {
         return health(&gateway);

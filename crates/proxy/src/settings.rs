@@ -42,6 +42,8 @@ pub enum Transport {
         headers: Vec<(http::HeaderName, Secret<String>)>,
         /// Addresses it may resolve to.
         egress: EgressPolicy,
+        /// How tokens for it are obtained, if it wants some.
+        authorization: Option<Box<portcullis_authorize::Settings>>,
     },
     /// The transport before Streamable HTTP, revision 2024-11-05.
     LegacySse {

@@ -1,6 +1,6 @@
 //! A Streamable HTTP server: one POST per message, answers as JSON or as an event stream.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
@@ -10,7 +10,10 @@ use portcullis_net::client::{Body, ClientError, HttpUpstream};
 use tokio::time::timeout;
 
 use super::{Events, Reply, events::EventStream, own::OwnHttp, spoken::Spoken};
-use crate::headers::{METHOD, SESSION, Verb};
+use crate::{
+    headers::{METHOD, SESSION, Verb},
+    tokens::{Tokens, Unauthorized, bear, take_caller},
+};
 
 /// Bytes of the id that a server gives a session, which is kept as long as the session.
 const SESSION_BYTES_MAX: usize = 1_024;
@@ -23,13 +26,21 @@ pub struct HttpPeer {
     pub(super) spoken: Spoken,
     /// Joined to the gateway's own requests here, and to those of callers at `arm`.
     pub(super) headers: Vec<(HeaderName, Secret<String>)>,
+    /// Credentials that differ by caller, joined in [`Self::send`].
+    pub(super) tokens: Option<Arc<dyn Tokens>>,
 }
 
 impl HttpPeer {
     /// A server reached through `client`, with its credentials.
     #[must_use]
     pub fn new(client: HttpUpstream, headers: Vec<(HeaderName, Secret<String>)>) -> Self {
-        Self { client, own: OwnHttp::default(), spoken: Spoken::default(), headers }
+        Self { client, own: OwnHttp::default(), spoken: Spoken::default(), headers, tokens: None }
+    }
+
+    /// The same server, with tokens of its callers.
+    #[must_use]
+    pub fn with_tokens(self, tokens: Option<Arc<dyn Tokens>>) -> Self {
+        Self { tokens, ..self }
     }
 
     /// Sends one request and reads the head of its answer; a JSON body is read whole, a stream is handed on.
@@ -39,10 +50,44 @@ impl HttpPeer {
     pub async fn send(
         &self,
         verb: Verb,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         body: Bytes,
         limits: &Limits,
     ) -> Result<Reply, Refusal> {
+        let caller = take_caller(&mut headers);
+        let Some(tokens) = &self.tokens else {
+            return read(verb, self.exchange(verb, headers, body, limits).await?, limits).await;
+        };
+        let mut token = tokens.token(caller.as_deref()).await?;
+        let mut again = false;
+        loop {
+            bear(&mut headers, token.as_ref())?;
+            let response = self.exchange(verb, headers.clone(), body.clone(), limits).await?;
+            if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                return read(verb, response, limits).await;
+            }
+            let challenges = response.headers().get_all(header::WWW_AUTHENTICATE).iter();
+            let answer = Unauthorized {
+                status: response.status().as_u16(),
+                challenges: challenges.filter_map(|value| value.to_str().ok()).collect(),
+                token: token.as_ref(),
+                again,
+            };
+            // A request that was not authorized was not carried out, so that it may be made once more.
+            match tokens.refused(caller.as_deref(), answer).await? {
+                Some(other) if !again => (token, again) = (Some(other), true),
+                Some(_) | None => return read(verb, response, limits).await,
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        verb: Verb,
+        headers: HeaderMap,
+        body: Bytes,
+        limits: &Limits,
+    ) -> Result<Response<Body>, Refusal> {
         let method = match verb {
             Verb::Post => Method::POST,
             Verb::Get => Method::GET,
@@ -60,13 +105,12 @@ impl HttpPeer {
             }
             Ok(self.client.send(request.map(Full::new)).await?.map(Body::Pooled))
         };
-        let response = timeout(wait, sent)
+        timeout(wait, sent)
             .await
             .map_err(|_elapsed| {
                 Refusal::new(Code::UpstreamTimeout, "no answer within first_byte_timeout_ms")
             })?
-            .map_err(|error| unavailable(&error))?;
-        read(verb, response, limits).await
+            .map_err(|error| unavailable(&error))
     }
 }
 

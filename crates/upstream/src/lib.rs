@@ -10,9 +10,11 @@ mod pending;
 pub mod spoken;
 pub mod sse;
 pub mod stdio;
+pub mod tokens;
 
 use std::{fmt, pin::Pin, time::Duration};
 
+use ::http::HeaderMap;
 use bytes::Bytes;
 use portcullis_core::{Code, Limits, Refusal};
 use portcullis_mcp::{
@@ -27,6 +29,7 @@ pub use self::http::HttpPeer;
 pub use self::merged::Merged;
 pub use self::sse::SseServer;
 pub use self::stdio::StdioPeer;
+pub use self::tokens::{Tokens, Unauthorized};
 
 /// One server, reached one way.
 #[derive(Debug)]
@@ -37,6 +40,25 @@ pub enum Upstream {
     Http(Box<HttpPeer>),
     /// Child processes, and connections of the transport before Streamable HTTP: one channel in each direction.
     Stdio(Box<StdioPeer>),
+}
+
+impl Upstream {
+    /// Whether callers have credentials of their own there, so that what one of them sees is not for another.
+    #[must_use]
+    pub fn personal(&self) -> bool {
+        match self {
+            Self::Http(peer) => peer.tokens.as_ref().is_some_and(|tokens| tokens.personal()),
+            Self::Group | Self::Stdio(_) => false,
+        }
+    }
+
+    /// Notes on whose behalf the request with these headers is made, where that matters.
+    pub fn on_behalf_of(&self, headers: &mut HeaderMap, caller: &str) {
+        match self {
+            Self::Http(peer) if peer.tokens.is_some() => tokens::on_behalf_of(headers, caller),
+            Self::Group | Self::Http(_) | Self::Stdio(_) => {}
+        }
+    }
 }
 
 /// Who shares a child process.

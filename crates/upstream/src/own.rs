@@ -15,7 +15,10 @@ use super::{
     spoken::{INITIALIZE, PROBE_MS},
     stdio::Owner,
 };
-use crate::headers::{METHOD, SESSION, VERSION, Verb, secret_value};
+use crate::{
+    headers::{METHOD, SESSION, VERSION, Verb, secret_value},
+    tokens::on_behalf_of,
+};
 
 /// The `_meta` of the gateway's own requests of revision 2026-07-28.
 const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"portcullis","version":"0.1.0"}}"#;
@@ -31,6 +34,8 @@ pub struct OwnHttp(Mutex<Option<Opened>>);
 struct Opened {
     offer: Offer,
     session: Option<String>,
+    /// On whose behalf, where callers have credentials of their own: nobody else goes on in it.
+    caller: Option<String>,
 }
 
 /// What a server says it offers.
@@ -63,13 +68,14 @@ impl Offer {
 }
 
 impl Upstream {
-    /// Asks what the server offers; opens the gateway's own session where the era has one.
+    /// Asks what the server offers; opens the gateway's own session where the era has one. `caller` is on whose behalf,
+    /// which matters to a server where callers have credentials of their own.
     ///
     /// # Errors
     /// When the server cannot be reached or speaks neither era.
-    pub async fn offer(&self, limits: &Limits) -> Result<Offer, Refusal> {
+    pub async fn offer(&self, caller: Option<&str>, limits: &Limits) -> Result<Offer, Refusal> {
         match self {
-            Self::Http(peer) => Ok(peer.opened(limits).await?.offer),
+            Self::Http(peer) => Ok(peer.opened(caller, limits).await?.offer),
             Self::Stdio(peer) => peer.offer(limits).await,
             Self::Group => Err(several()),
         }
@@ -79,11 +85,11 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`Self::offer`].
-    pub async fn offer_now(&self, limits: &Limits) -> Result<Offer, Refusal> {
+    pub async fn offer_now(&self, caller: Option<&str>, limits: &Limits) -> Result<Offer, Refusal> {
         if let Self::Http(peer) = self {
-            peer.renew(limits).await?;
+            peer.renew(caller, limits).await?;
         }
-        self.offer(limits).await
+        self.offer(caller, limits).await
     }
 
     /// Asks for one page of a list, in the era of `offer`.
@@ -95,6 +101,7 @@ impl Upstream {
         offer: &Offer,
         method: &'static str,
         cursor: Option<&str>,
+        caller: Option<&str>,
         limits: &Limits,
     ) -> Result<Message, Refusal> {
         let mut members = Vec::new();
@@ -107,7 +114,7 @@ impl Upstream {
         let params = format!("{{{}}}", members.join(","));
         let answer = match self {
             Self::Group => return Err(several()),
-            Self::Http(peer) => peer.ask_in_session(method, &params, limits).await?,
+            Self::Http(peer) => peer.ask_in_session(method, &params, caller, limits).await?,
             Self::Stdio(peer) => {
                 let process = match offer.era {
                     Era::Modern => peer.modern(Owner::Gateway, limits).await?,
@@ -148,26 +155,34 @@ fn several() -> Refusal {
 
 impl HttpPeer {
     /// What a server of the older era offers lasts as long as its session; one of the newer era is asked again.
-    async fn renew(&self, limits: &Limits) -> Result<(), Refusal> {
+    async fn renew(&self, caller: Option<&str>, limits: &Limits) -> Result<(), Refusal> {
         let mut held = self.own.0.lock().await;
         if held.as_ref().is_some_and(|opened| opened.offer.era == Era::Modern)
-            && let Some(opened) = self.discover(limits, PROBE_MS).await?
+            && let Some(opened) = self.discover(caller, limits, PROBE_MS).await?
         {
             *held = Some(opened);
         }
         Ok(())
     }
 
-    async fn opened(&self, limits: &Limits) -> Result<Opened, Refusal> {
+    /// On whose behalf the gateway asks for itself.
+    fn reader<'a>(&self, caller: Option<&'a str>) -> Option<&'a str> {
+        caller.filter(|_| self.tokens.as_ref().is_some_and(|tokens| tokens.personal()))
+    }
+
+    async fn opened(&self, caller: Option<&str>, limits: &Limits) -> Result<Opened, Refusal> {
+        let caller = self.reader(caller);
         let mut held = self.own.0.lock().await;
-        if let Some(opened) = held.as_ref() {
+        if let Some(opened) = held.as_ref().filter(|opened| opened.caller.as_deref() == caller) {
             return Ok(opened.clone());
         }
-        let opened = match self.discover(limits, PROBE_MS).await? {
+        let opened = match self.discover(caller, limits, PROBE_MS).await? {
             Some(opened) => opened,
-            None => match self.handshake(limits).await {
+            None => match self.handshake(caller, limits).await {
                 // Silence was taken for the older era, which the server refuses: perhaps it only takes its time.
-                Err(refusal) if refused(&refusal) => self.discover(limits, u64::MAX).await?.ok_or(refusal)?,
+                Err(refusal) if refused(&refusal) => {
+                    self.discover(caller, limits, u64::MAX).await?.ok_or(refusal)?
+                }
                 other => other?,
             },
         };
@@ -177,20 +192,26 @@ impl HttpPeer {
     }
 
     /// `server/discover`; `None` when the server does not speak revision 2026-07-28, however it says so.
-    async fn discover(&self, limits: &Limits, patience_ms: u64) -> Result<Option<Opened>, Refusal> {
-        let params = format!("{{{META}}}");
+    async fn discover(
+        &self,
+        caller: Option<&str>,
+        limits: &Limits,
+        patience_ms: u64,
+    ) -> Result<Option<Opened>, Refusal> {
+        let (params, caller) = (format!("{{{META}}}"), self.reader(caller));
         let probe = within(patience_ms, limits);
-        let mut asked = self.ask("server/discover", &params, Era::Modern, None, &probe).await;
+        let mut asked = self.ask("server/discover", &params, Era::Modern, None, (caller, &probe)).await;
         // A server may refuse the version and yet name it among those it supports: who asks is to choose and ask again.
         if asked.as_ref().is_ok_and(|(answer, _)| supports_modern(answer)) {
-            asked = self.ask("server/discover", &params, Era::Modern, None, &probe).await;
+            asked = self.ask("server/discover", &params, Era::Modern, None, (caller, &probe)).await;
         }
         let (answer, _) = match asked {
             Ok(answer) => answer,
-            Err(refusal) if refusal.code == Code::UpstreamUnavailable => return Err(refusal),
+            Err(refusal) if final_word(&refusal) => return Err(refusal),
             Err(_) => return Ok(None),
         };
-        Ok(modern_offer(&answer).map(|offer| Opened { offer, session: None }))
+        let caller = caller.map(str::to_owned);
+        Ok(modern_offer(&answer).map(|offer| Opened { offer, session: None, caller }))
     }
 
     /// Opens a session on behalf of a caller, with the params of its own `initialize`. Returns the server's id of the
@@ -201,9 +222,10 @@ impl HttpPeer {
     pub async fn start_session(
         &self,
         params: &str,
+        caller: &str,
         limits: &Limits,
     ) -> Result<(Option<String>, String), Refusal> {
-        let (Opened { offer, session }, _) = self.initialize(params, limits).await?;
+        let (Opened { offer, session, .. }, _) = self.initialize(params, Some(caller), limits).await?;
         Ok((session, offer.versions.into_iter().next().unwrap_or_else(|| LEGACY.to_owned())))
     }
 
@@ -215,33 +237,39 @@ impl HttpPeer {
         &self,
         verb: Verb,
         (session, version): (Option<&str>, &str),
-        body: Bytes,
+        (caller, body): (&str, Bytes),
         limits: &Limits,
     ) -> Result<Reply, Refusal> {
         let offer =
             Offer { era: Era::Legacy, versions: vec![version.to_owned()], capabilities: Bytes::new() };
-        let opened = Opened { offer, session: session.map(str::to_owned) };
-        self.send(verb, self.headers(Some(&opened), None)?, body, limits).await
+        let opened = Opened { offer, session: session.map(str::to_owned), caller: Some(caller.to_owned()) };
+        self.send(verb, self.headers(Some(&opened), None, Some(caller))?, body, limits).await
     }
 
     /// Sends a caller's `subscriptions/listen`.
     ///
     /// # Errors
     /// As [`HttpPeer::send`].
-    pub async fn listen(&self, body: Bytes, limits: &Limits) -> Result<Reply, Refusal> {
-        self.send(Verb::Post, self.headers(None, Some("subscriptions/listen"))?, body, limits).await
+    pub async fn listen(&self, caller: &str, body: Bytes, limits: &Limits) -> Result<Reply, Refusal> {
+        let headers = self.headers(None, Some("subscriptions/listen"), Some(caller))?;
+        self.send(Verb::Post, headers, body, limits).await
     }
 
-    async fn handshake(&self, limits: &Limits) -> Result<Opened, Refusal> {
+    async fn handshake(&self, caller: Option<&str>, limits: &Limits) -> Result<Opened, Refusal> {
         let params = String::from_utf8_lossy(INITIALIZE);
-        Ok(self.initialize(&params, limits).await?.0)
+        Ok(self.initialize(&params, caller, limits).await?.0)
     }
 
-    async fn initialize(&self, params: &str, limits: &Limits) -> Result<(Opened, Message), Refusal> {
-        let (answer, session) = self.ask("initialize", params, Era::Legacy, None, limits).await?;
-        let opened = Opened { offer: legacy_offer(&answer)?, session };
+    async fn initialize(
+        &self,
+        params: &str,
+        caller: Option<&str>,
+        limits: &Limits,
+    ) -> Result<(Opened, Message), Refusal> {
+        let (answer, session) = self.ask("initialize", params, Era::Legacy, None, (caller, limits)).await?;
+        let opened = Opened { offer: legacy_offer(&answer)?, session, caller: caller.map(str::to_owned) };
         let note = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-        self.send(Verb::Post, self.headers(Some(&opened), None)?, note, limits).await?;
+        self.send(Verb::Post, self.headers(Some(&opened), None, caller)?, note, limits).await?;
         Ok((opened, answer))
     }
 
@@ -250,9 +278,14 @@ impl HttpPeer {
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
-    pub async fn open_session(&self, params: &str, limits: &Limits) -> Result<(HeaderMap, Message), Refusal> {
-        let (opened, answer) = self.initialize(params, limits).await?;
-        Ok((self.headers(Some(&opened), None)?, answer))
+    pub async fn open_session(
+        &self,
+        params: &str,
+        caller: &str,
+        limits: &Limits,
+    ) -> Result<(HeaderMap, Message), Refusal> {
+        let (opened, answer) = self.initialize(params, Some(caller), limits).await?;
+        Ok((self.headers(Some(&opened), None, Some(caller))?, answer))
     }
 
     /// Asks within the gateway's own session; one that the server has ended is opened again, once.
@@ -260,21 +293,31 @@ impl HttpPeer {
         &self,
         method: &'static str,
         params: &str,
+        caller: Option<&str>,
         limits: &Limits,
     ) -> Result<Message, Refusal> {
-        let opened = self.opened(limits).await?;
-        match self.ask(method, params, opened.offer.era, Some(&opened), limits).await {
+        let caller = self.reader(caller);
+        let opened = self.opened(caller, limits).await?;
+        match self.ask(method, params, opened.offer.era, Some(&opened), (caller, limits)).await {
             Err(refusal) if refusal.code == Code::SessionUnknown => {
                 *self.own.0.lock().await = None;
-                let opened = self.opened(limits).await?;
-                Ok(self.ask(method, params, opened.offer.era, Some(&opened), limits).await?.0)
+                let opened = self.opened(caller, limits).await?;
+                Ok(self.ask(method, params, opened.offer.era, Some(&opened), (caller, limits)).await?.0)
             }
             other => Ok(other?.0),
         }
     }
 
-    fn headers(&self, opened: Option<&Opened>, modern: Option<&'static str>) -> Result<HeaderMap, Refusal> {
+    fn headers(
+        &self,
+        opened: Option<&Opened>,
+        modern: Option<&'static str>,
+        caller: Option<&str>,
+    ) -> Result<HeaderMap, Refusal> {
         let mut headers = HeaderMap::new();
+        if let Some(caller) = caller.filter(|_| self.tokens.is_some()) {
+            on_behalf_of(&mut headers, caller);
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         if let Some(method) = modern {
@@ -300,11 +343,12 @@ impl HttpPeer {
         params: &str,
         era: Era,
         opened: Option<&Opened>,
-        limits: &Limits,
+        (caller, limits): (Option<&str>, &Limits),
     ) -> Result<(Message, Option<String>), Refusal> {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         let modern = (era == Era::Modern).then_some(method);
-        let sent = self.send(Verb::Post, self.headers(opened, modern)?, Bytes::from(body), limits).await?;
+        let headers = self.headers(opened, modern, caller)?;
+        let sent = self.send(Verb::Post, headers, Bytes::from(body), limits).await?;
         if matches!(sent, Reply::Unary { status: 404, .. })
             && opened.is_some_and(|opened| opened.session.is_some())
         {
@@ -380,7 +424,12 @@ fn within(patience_ms: u64, limits: &Limits) -> Limits {
 
 /// Whether a server was there and did not want to open a session.
 fn refused(refusal: &Refusal) -> bool {
-    !matches!(refusal.code, Code::UpstreamTimeout | Code::UpstreamUnavailable)
+    refusal.code != Code::UpstreamTimeout && !final_word(refusal)
+}
+
+/// Whether a refusal says nothing about eras: the server was not reached, or does not let this caller in.
+const fn final_word(refusal: &Refusal) -> bool {
+    matches!(refusal.code, Code::ConnectionFailed | Code::ConnectionRequired | Code::UpstreamUnavailable)
 }
 
 /// Whether an error says that revision 2026-07-28 is supported.

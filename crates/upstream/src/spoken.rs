@@ -83,16 +83,16 @@ impl Upstream {
         }
     }
 
-    /// Whether the server speaks revision 2026-07-28; asks it when that is not known.
+    /// Whether the server speaks revision 2026-07-28; asks it on behalf of `caller` when that is not known.
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub async fn speaks_modern(&self, limits: &Limits) -> Result<bool, Refusal> {
+    pub async fn speaks_modern(&self, caller: &str, limits: &Limits) -> Result<bool, Refusal> {
         if let Some(modern) = self.spoken().modern() {
             return Ok(modern);
         }
         match self {
-            Self::Group | Self::Http(_) => Ok(self.offer(limits).await?.era == Era::Modern),
+            Self::Group | Self::Http(_) => Ok(self.offer(Some(caller), limits).await?.era == Era::Modern),
             Self::Stdio(peer) => peer.speaks_modern(limits).await,
         }
     }

@@ -9,10 +9,11 @@ use portcullis_proof::{Actor, Entry};
 use serde_json::Value;
 
 use super::{
-    AddServer, Api, CheckpointNote, CreateGrant, CreateKey, CreatedKey, Definition, DefinitionDiff,
-    DefinitionList, DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ExplainQuestion, Explained,
-    Grant, GrantList, Healthz, Judged, Key, KeyList, KillChanged, KillList, KillQuestion, ProofText,
-    QuotaList, Reloaded, ServerChanged, ServerList, Status,
+    AddServer, Api, CheckpointNote, ConnectionList, CreateGrant, CreateKey, CreatedKey, Definition,
+    DefinitionDiff, DefinitionList, DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery,
+    ExplainQuestion, Explained, Grant, GrantList, Healthz, Judged, Key, KeyList, KillChanged, KillList,
+    KillQuestion, ProofText, QuotaList, Reloaded, RevokeConnection, RevokedConnection, ServerChanged,
+    ServerList, Status,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -99,6 +100,14 @@ impl Api for Control {
 
     async fn create_key(&self, question: CreateKey) -> Result<CreatedKey, Problem> {
         self.new_key(question).await
+    }
+
+    async fn list_connections(&self) -> Result<ConnectionList, Problem> {
+        self.all_connections().await
+    }
+
+    async fn revoke_connection(&self, question: RevokeConnection) -> Result<RevokedConnection, Problem> {
+        self.end_connection(question).await
     }
 
     async fn revoke_key(&self, question: String) -> Result<Key, Problem> {

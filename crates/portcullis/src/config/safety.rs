@@ -2,6 +2,7 @@
 
 use super::{
     aggregate,
+    authorization::AuthorizationSection,
     decode::{Setting, Walk},
     governance,
     identities::{self, Identities},
@@ -70,8 +71,32 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         refuse("admin.address", format!("`{admin}` is the clients' address too"), "choose another port");
     }
     out.extend(identities::mistakes(settings, root));
-    out.extend([aggregate::mistakes(settings, root), governance::mistakes(settings, root)].concat());
+    out.extend(
+        [
+            aggregate::mistakes(settings, root),
+            governance::mistakes(settings, root),
+            connecting(settings, root),
+        ]
+        .concat(),
+    );
     out
+}
+
+/// Users who connect to a server do so in a browser, with a cookie and a credential that nobody else may see.
+fn connecting(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
+    let public = settings.listen.public_url.as_ref();
+    if public.is_none_or(|url| url.scheme() == "https" || identities::is_local(url)) {
+        return Vec::new();
+    }
+    let of_users = settings.servers.iter().filter(|(_, server)| AuthorizationSection::of_users(server));
+    let mistake = |name: &String| {
+        let key = format!("servers.{name}.authorization");
+        let message =
+            "users connect in a browser, and `listen.public_url` is neither `https` nor on this machine";
+        let hint = "set `listen.public_url` to the `https` URL under which browsers reach the gateway";
+        ConfigMistake::new(place(root, &key), key, message, hint)
+    };
+    of_users.map(|(name, _)| mistake(name)).collect()
 }
 
 /// The sections that [`mistakes`] judges, as far as they can be read; the rest at its default.

@@ -7,6 +7,7 @@ use portcullis_policy::Label;
 use url::{Host, Url};
 
 use super::{
+    authorization::AuthorizationSection,
     decode::{Setting, Shape, Walk, choice, section},
     governance::Facts,
     mistake::ConfigMistake,
@@ -34,6 +35,8 @@ section! {
         sandbox: Option<SandboxSection>;
         /// Headers sent with every request to `url`: text, `env:NAME` or `file:PATH`, also `Bearer env:NAME`.
         headers: BTreeMap<String, Reference>;
+        /// How the gateway gets tokens for `url`, where its server wants OAuth.
+        authorization: Option<AuthorizationSection>;
         /// What happens when a definition is seen for the first time. Changed ones are always quarantined.
         trust: Trust = Trust::TrustOnFirstUse;
         /// Who shares a process of the program.
@@ -131,7 +134,13 @@ section! {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Upstream {
     /// Streamable HTTP.
-    Http { url: Url, transport: Transport, headers: BTreeMap<String, Reference>, egress: Egress },
+    Http {
+        url: Url,
+        transport: Transport,
+        headers: BTreeMap<String, Reference>,
+        egress: Egress,
+        authorization: Option<Box<AuthorizationSection>>,
+    },
     /// A child process.
     Stdio {
         program: String,
@@ -173,6 +182,14 @@ impl Server {
             extensions: Vec::new(),
             facts: Facts::default(),
             output_schema: OutputSchema::Refuse,
+        }
+    }
+
+    /// How it gets tokens.
+    pub(crate) fn authorization(&self) -> Option<&AuthorizationSection> {
+        match &self.upstream {
+            Upstream::Http { authorization, .. } => authorization.as_deref(),
+            Upstream::Stdio { .. } => None,
         }
     }
 
@@ -219,7 +236,8 @@ impl Setting for Server {
         let section = ServerSection::read(node, walk)?;
         let ServerSection { url, command, env, cwd, sandbox, headers, trust, isolation, egress, .. } =
             section;
-        let ServerSection { server_requests, methods, extensions, transport, output_schema, .. } = section;
+        let ServerSection { server_requests, methods, extensions, transport, .. } = section;
+        let ServerSection { output_schema, authorization, .. } = section;
         let ServerSection { environment, region, labels, costs, .. } = section;
         let facts = Facts { environment, region, labels, costs };
         facts.check(node, walk);
@@ -235,11 +253,15 @@ impl Setting for Server {
                     let belongs = "a server with `command`, or with `transport: legacy_sse`";
                     misplaced(node, walk, &["isolation"], "url", belongs);
                 }
+                let authorization = authorization.map(Box::new);
+                let authorization =
+                    authorization.inspect(|section| authorized(section, node, walk, transport, &headers));
                 let egress = written_out(&url, egress);
-                Some(Upstream::Http { url, transport, headers, egress })
+                Some(Upstream::Http { url, transport, headers, egress, authorization })
             }
             (None, Some(command)) => {
-                misplaced(node, walk, &["headers", "egress", "transport"], "command", "a server with `url`");
+                let of_url = ["authorization", "headers", "egress", "transport"];
+                misplaced(node, walk, &of_url, "command", "a server with `url`");
                 let mut words = command.into_iter();
                 let program = words.next().filter(|program| !program.is_empty());
                 if program.is_none() {
@@ -272,6 +294,27 @@ impl Setting for Server {
         let server =
             Self { upstream, trust, isolation, server_requests, methods, extensions, facts, output_schema };
         (walk.mistakes.len() == before).then_some(server)
+    }
+}
+
+/// Judges how a server gets tokens: it gets no other credential in their place.
+fn authorized(
+    section: &AuthorizationSection,
+    node: &Node,
+    walk: &mut Walk,
+    transport: Transport,
+    headers: &BTreeMap<String, Reference>,
+) {
+    section.check(node, walk);
+    if transport == Transport::LegacySse {
+        let belongs = "a server with `transport: streamable_http`";
+        misplaced(node, walk, &["authorization"], "transport", belongs);
+    }
+    if headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
+        let at = node.get("headers").map_or(node, |(_, at)| at);
+        walk.key("headers", |walk| {
+            walk.report(at, "`Authorization` has no meaning beside `authorization`", "remove one of the two");
+        });
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use portcullis_admin::{SERVER_KIND, SERVER_SLOT};
+use portcullis_authorize::Authorizer;
 use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
 use portcullis_core::{Caller, Clock, Digest, Limits, Secret};
 use portcullis_mcp::json::JsonLimits;
@@ -24,7 +25,7 @@ use portcullis_proxy::{
     settings::{OutputSchema, ServerSettings, Transport, Trust},
 };
 use portcullis_store::{Keys, Ledger, Revisions};
-use portcullis_upstream::{HttpPeer, Isolation, SseServer, StdioPeer, Upstream};
+use portcullis_upstream::{HttpPeer, Isolation, SseServer, StdioPeer, Tokens, Upstream};
 use serde_json::Value;
 use url::Url;
 
@@ -41,6 +42,7 @@ pub(crate) struct World {
     pub(crate) keys: Arc<dyn Keys>,
     pub(crate) revisions: Arc<dyn Revisions>,
     pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) pepper: Secret<Vec<u8>>,
     pub(crate) proofs: Arc<ProofMemory>,
     pub(crate) environment: Environment,
@@ -72,16 +74,18 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     digests.extend(shadow.as_ref().map(|shadow| shadow.digest()));
     let mut servers = BTreeMap::new();
     let mut found = Found::new();
+    // Links and answers of browsers name it.
+    let moved = old.is_some_and(|old| old.public_url != public_url);
     for (name, section) in &declared {
         match server_settings(section, settings.require_sandbox, &world.surroundings) {
             Ok(settings) => {
                 digests.push(settings.digest);
-                let kept = old
-                    .and_then(|old| old.servers.get(name))
-                    .filter(|kept| kept.settings.digest == settings.digest);
+                let kept = old.and_then(|old| old.servers.get(name)).filter(|kept| {
+                    kept.settings.digest == settings.digest && (!moved || kept.authorization.is_none())
+                });
                 let server = match kept {
                     Some(kept) => Ok(Arc::clone(kept)),
-                    None => server(name, settings, world, &limits).await,
+                    None => server(name, settings, (world, &public_url), &limits).await,
                 };
                 match server {
                     Ok(server) => drop(servers.insert(name.clone(), server)),
@@ -193,7 +197,7 @@ fn server_settings(
         format!("{:?}{:?}{:?}", section.methods, section.extensions, section.output_schema),
     ];
     let transport = match &section.upstream {
-        config::Upstream::Http { url, transport, headers, egress } => {
+        config::Upstream::Http { url, transport, headers, egress, authorization } => {
             let mut resolved = Vec::new();
             for (name, value) in resolve(headers)? {
                 parts.push(format!("{name}={}", value.expose()));
@@ -206,9 +210,13 @@ fn server_settings(
                 allow_loopback: egress.allow_loopback,
                 allow_private: egress.allow_private,
             };
+            let authorization = authorization
+                .as_ref()
+                .map(|section| super::authorization::settings(section, url, egress, &mut parts).map(Box::new))
+                .transpose()?;
             let (url, headers) = (url.clone(), resolved);
             match transport {
-                config::Transport::StreamableHttp => Transport::Http { url, headers, egress },
+                config::Transport::StreamableHttp => Transport::Http { url, headers, egress, authorization },
                 config::Transport::LegacySse => {
                     Transport::LegacySse { url, headers, egress, isolation: isolation(section.isolation) }
                 }
@@ -280,19 +288,21 @@ fn isolation(isolation: config::Isolation) -> Isolation {
 async fn server(
     name: &str,
     settings: ServerSettings,
-    world: &World,
+    (world, public_url): (&World, &str),
     limits: &Limits,
 ) -> Result<Arc<Server>, String> {
     let name: Arc<str> = Arc::from(name);
+    let authorization = super::authorization::outgoing(&name, &settings, world, public_url);
     let upstream = match &settings.transport {
         Transport::LegacySse { url, headers, egress, isolation } => {
             let server = SseServer::new(client(url, *egress, limits)?, url.clone(), headers.clone());
             let (name, clock) = (Arc::clone(&name), Arc::clone(&world.clock));
             Upstream::Stdio(Box::new(StdioPeer::sse(name, server, *isolation, clock)))
         }
-        Transport::Http { url, headers, egress } => {
+        Transport::Http { url, headers, egress, authorization: _ } => {
             let client = client(url, *egress, limits)?;
-            Upstream::Http(Box::new(HttpPeer::new(client, headers.clone())))
+            let tokens = authorization.clone().map(|outgoing| outgoing as Arc<dyn Tokens>);
+            Upstream::Http(Box::new(HttpPeer::new(client, headers.clone()).with_tokens(tokens)))
         }
         Transport::Group => Upstream::Group,
         Transport::Stdio { program, args, env, cwd, isolation, sandbox } => {
@@ -314,7 +324,7 @@ async fn server(
     };
     let catalog = Catalog::new(Arc::clone(&name), settings.trust, catalog_parts(world));
     catalog.load().await.map_err(|error| error.to_string())?;
-    Ok(Arc::new(Server { name, settings, upstream, catalog, group: None }))
+    Ok(Arc::new(Server { name, settings, upstream, catalog, authorization, group: None }))
 }
 
 /// What a catalogue works with.

@@ -110,6 +110,7 @@ fn group(
         },
         upstream: Upstream::Group,
         catalog: Catalog::new(Arc::clone(&name), Trust::Review, catalog_parts(world)),
+        authorization: None,
         group: Some(Box::new(Group::new(description, bounds, cursors, members))),
         name,
     })

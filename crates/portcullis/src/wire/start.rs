@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use portcullis_admin::{AdminParts, FreshKey, GatewayInfo};
+use portcullis_authorize::{Authorizer, Parts as AuthorizerParts};
 use portcullis_connect::auth::{ProofMemory, new_api_key};
 use portcullis_core::{Caller, CallerKind, Clock, Entropy, Event, Scope, Secret};
 use portcullis_net::{listen::Bound, stdio::Environment, tls::ServerTls};
@@ -26,8 +27,8 @@ use portcullis_proxy::{
     trace::Tracer,
 };
 use portcullis_store::{
-    CheckpointKeeper, DataDir, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, NewKey, Recovery,
-    Revisions, Sqlite,
+    CheckpointKeeper, Connections, DataDir, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, NewKey,
+    Recovery, Revisions, Sqlite,
 };
 use portcullis_usage::Usage;
 use prometheus_client::registry::Registry;
@@ -35,6 +36,7 @@ use serde_json::{Value, json};
 
 use super::RunOptions;
 use super::{
+    authorization::Book,
     compile::{self, World},
     health::Facts,
     judge, own_tls, sandbox,
@@ -154,7 +156,16 @@ impl Base {
         let instance: Arc<str> = Arc::from(kept.verifier.name());
         let recording = (Arc::clone(&kept.ledger), Arc::clone(&clock), Arc::clone(&entropy));
         let surroundings = sandbox::surroundings(&dir, &config, recording, Arc::clone(&instance));
+        let authorizer = Arc::new(Authorizer::new(AuthorizerParts {
+            store: Arc::clone(&kept.store) as Arc<dyn Connections>,
+            sealer: Sealer::new(pepper.expose()).context("tokens cannot be sealed")?,
+            ledger: Arc::clone(&kept.ledger),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            instance: Arc::clone(&instance),
+        }));
         let world = World {
+            authorizer,
             clock,
             keys: Arc::clone(&kept.store) as Arc<dyn Keys>,
             revisions: Arc::clone(&kept.store) as Arc<dyn Revisions>,
@@ -365,6 +376,7 @@ fn admin_parts(
         keys: Arc::clone(&core.keys),
         grants: Arc::clone(&core.gateway.usage.grants),
         quotas: Arc::new(move || super::quotas::states(Arc::clone(&counting))),
+        connections: Arc::new(Book(Arc::clone(core))),
         revisions: Arc::clone(&core.revisions),
         kills: Arc::clone(&core.gateway.kills),
         fresh_key: Arc::new(move || {

@@ -69,7 +69,7 @@ impl Link {
         let (wire, initialized) = match &server.upstream {
             Upstream::Group => return Err(moved()),
             Upstream::Http(peer) => {
-                let (headers, answer) = peer.open_session(params, limits).await?;
+                let (headers, answer) = peer.open_session(params, caller, limits).await?;
                 (Wire::Http(headers), answer)
             }
             Upstream::Stdio(peer) => {

@@ -92,9 +92,10 @@ impl Catalog {
         &self,
         upstream: &Upstream,
         kinds: &[TargetKind],
+        caller: Option<&str>,
         limits: &Limits,
     ) -> Result<(), Refusal> {
-        let refresh = self.refresh(upstream, kinds, limits);
+        let refresh = self.refresh_for(upstream, kinds, caller, limits);
         if !kinds.iter().all(|kind| self.state().known(*kind)) {
             return refresh.await;
         }
@@ -102,8 +103,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Fetches the lists of `kinds` and brings the catalogue up to date. Whoever waited while another refresh of
-    /// the same kinds began and ended takes its result.
+    /// Fetches the lists of `kinds` and brings the catalogue up to date. A server whose callers have credentials of their
+    /// own is asked when one of them calls: nobody's credential serves in the background.
     ///
     /// # Errors
     /// When the server cannot be asked or its catalogue cannot be pinned; the old state stays.
@@ -111,6 +112,21 @@ impl Catalog {
         &self,
         upstream: &Upstream,
         kinds: &[TargetKind],
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        if upstream.personal() { Ok(()) } else { self.refresh_for(upstream, kinds, None, limits).await }
+    }
+
+    /// The same on behalf of `caller`. Whoever waited while another refresh of
+    /// the same kinds began and ended takes its result.
+    ///
+    /// # Errors
+    /// When the server cannot be asked or its catalogue cannot be pinned; the old state stays.
+    async fn refresh_for(
+        &self,
+        upstream: &Upstream,
+        kinds: &[TargetKind],
+        caller: Option<&str>,
         limits: &Limits,
     ) -> Result<(), Refusal> {
         let asked_us = self.parts.clock.ticks_us();
@@ -121,8 +137,10 @@ impl Catalog {
         if kinds.iter().all(fresh) {
             return Ok(());
         }
-        let result = self.fetch(upstream, kinds, limits).await;
-        let error = result.as_ref().err().map(|refusal| refusal.private.clone());
+        let result = self.fetch(upstream, kinds, (caller, limits)).await;
+        // That a caller is not connected yet is nothing that is wrong with the server.
+        let wrong = |refusal: &&Refusal| refusal.code != Code::ConnectionRequired;
+        let error = result.as_ref().err().filter(wrong).map(|refusal| refusal.private.clone());
         if let Some(error) = &error {
             upstream.reopen().await;
             tracing::warn!(server = %self.server, error, "the catalogue could not be refreshed; the pinned one stays");
@@ -131,17 +149,28 @@ impl Catalog {
         result
     }
 
-    async fn fetch(&self, upstream: &Upstream, kinds: &[TargetKind], limits: &Limits) -> Result<(), Refusal> {
+    async fn fetch(
+        &self,
+        upstream: &Upstream,
+        kinds: &[TargetKind],
+        (caller, limits): (Option<&str>, &Limits),
+    ) -> Result<(), Refusal> {
         let begun_us = self.parts.clock.ticks_us().max(1);
         // With the whole catalogue: a server may have learnt to do more since it was asked what it can do.
         let whole = TargetKind::ALL.iter().all(|kind| kinds.contains(kind));
-        let offer = if whole { upstream.offer_now(limits).await? } else { upstream.offer(limits).await? };
+        let offer = if whole {
+            upstream.offer_now(caller, limits).await?
+        } else {
+            upstream.offer(caller, limits).await?
+        };
         self.offered.store(Arc::new(offer.versions.clone()));
         self.capabilities.store(Arc::new(offer.capabilities().clone()));
         let mut plan = Plan::default();
         for kind in kinds {
-            let listing = if offer.has(*kind) {
-                self.list(upstream, &offer, *kind, limits).await?
+            // Resources that somebody sees with a token of its own are not for the list of another.
+            let own = *kind == TargetKind::Resource && upstream.personal();
+            let listing = if offer.has(*kind) && !own {
+                self.list(upstream, &offer, *kind, (caller, limits)).await?
             } else {
                 Listing::default()
             };
@@ -175,14 +204,14 @@ impl Catalog {
         upstream: &Upstream,
         offer: &Offer,
         kind: TargetKind,
-        limits: &Limits,
+        (caller, limits): (Option<&str>, &Limits),
     ) -> Result<Listing, Refusal> {
         let unusable =
             |what: String| Refusal::new(Code::AnswerInvalid, format!("`{}`: {what}", method(kind)));
         let (mut listing, mut names) = (Listing::default(), BTreeSet::new());
         let (mut cursor, mut ttl_ms, mut bytes) = (None::<String>, None::<u64>, 0_usize);
         for _ in 0..limits.list_pages_max {
-            let page = upstream.page(offer, method(kind), cursor.as_deref(), limits).await?;
+            let page = upstream.page(offer, method(kind), cursor.as_deref(), caller, limits).await?;
             // All pages are held until the last one has come, so that together they may be as much as one.
             bytes = bytes.saturating_add(page.bytes().len());
             if bytes as u64 > limits.answer_bytes_max {

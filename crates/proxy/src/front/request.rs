@@ -94,7 +94,7 @@ impl Front {
     async fn mirror(&self, headers: &mut HeaderMap, rules: &Rules, message: &Message, tool: &str) {
         let Some(server) = rules.servers.get(&*self.server) else { return };
         if !server.catalog.state().known(TargetKind::Tool) {
-            let _ = server.catalog.freshen(&server.upstream, &[TargetKind::Tool], &rules.limits).await;
+            let _ = server.catalog.freshen(&server.upstream, &[TargetKind::Tool], None, &rules.limits).await;
         }
         let state = server.catalog.state();
         let Some(item) = state.find(TargetKind::Tool, tool) else { return };

@@ -34,6 +34,15 @@ pub fn head(
     Ok(head)
 }
 
+/// Judges whether a request that is no message of MCP is for us.
+///
+/// # Errors
+/// `request.host`, `request.headers_too_large`.
+pub(crate) fn place(uri: &Uri, headers: &HeaderMap, rules: &Rules) -> Result<(), Refusal> {
+    size(headers, rules)?;
+    host(uri, headers, rules)
+}
+
 fn size(headers: &HeaderMap, rules: &Rules) -> Result<(), Refusal> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if headers.len() as u64 > rules.limits.headers_max || bytes as u64 > rules.limits.header_bytes_max {

@@ -4,16 +4,21 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use portcullis_core::{Obligations, Refusal};
-use portcullis_mcp::revision::{Era, mirrored};
+use portcullis_core::{Code, Obligations, Refusal};
+use portcullis_mcp::{
+    json::Edits,
+    revision::{Era, mirrored},
+};
 
 use super::record::Recorded;
 use crate::{
     bridge::Unwanted,
     extensions,
     head::{LAST_EVENT_ID, NAME, PARAM_PREFIX},
+    refusal::CONNECT,
+    rules::Server,
     session::Backend,
-    settings::{ServerSettings, Transport},
+    settings::Transport,
     tasks,
 };
 use portcullis_upstream::{Verb, headers::METHOD, headers::SESSION, headers::VERSION, headers::secret_value};
@@ -49,6 +54,7 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
     // Not before: a server's own id of a task is as good as a credential on many servers.
     exchange_tasks(&mut recorded)?;
     narrow(&mut recorded)?;
+    forget_answer(&mut recorded)?;
     let aimed = &recorded.inspected.permitted.valid.aimed;
     let mut headers = HeaderMap::new();
     if let Transport::Http { .. } = &aimed.server.settings.transport {
@@ -79,18 +85,21 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
                 }
             }
         }
-        headers.extend(credentials(&aimed.server.settings)?);
+        let caller = &recorded.inspected.permitted.caller.id;
+        headers.extend(credentials(&aimed.server, caller)?);
     }
     Ok(Armed { recorded, headers, obligations, unwanted: Arc::default() })
 }
 
-/// The headers that a server wants of everybody.
+/// The headers that a server wants of everybody, and on whose behalf the request is made where it wants a token of its
+/// caller: that one is joined where the request is written.
 ///
 /// # Errors
 /// `internal` when one of them cannot be written.
-pub(in crate::stages) fn credentials(settings: &ServerSettings) -> Result<HeaderMap, Refusal> {
+pub(in crate::stages) fn credentials(server: &Server, caller: &str) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::new();
-    if let Transport::Http { headers: secrets, .. } = &settings.transport {
+    server.upstream.on_behalf_of(&mut headers, caller);
+    if let Transport::Http { headers: secrets, .. } = &server.settings.transport {
         for (name, secret) in secrets {
             headers.insert(name, secret_value(secret.expose())?);
         }
@@ -111,6 +120,31 @@ fn exchange_tasks(recorded: &mut Recorded) -> Result<(), Refusal> {
         let message = tasks::inward(&aimed.call.method(), message, &aimed.tasks)?;
         recorded.inspected.message = Some(message);
     }
+    Ok(())
+}
+
+/// That the user was asked to connect is between gateway and client: the server has not asked.
+fn forget_answer(recorded: &mut Recorded) -> Result<(), Refusal> {
+    let aimed = &recorded.inspected.permitted.valid.aimed;
+    let Some(message) = recorded.inspected.message.as_ref().filter(|_| aimed.server.authorization.is_some())
+    else {
+        return Ok(());
+    };
+    let params = message.params();
+    let answers = params.and_then(|params| params.get("inputResponses"));
+    let (Some(params), Some(answers)) = (params, answers.filter(|answers| answers.get(CONNECT).is_some()))
+    else {
+        return Ok(());
+    };
+    let mut edits = Edits::new();
+    if answers.members().count() == 1 {
+        edits.remove_member(params, "inputResponses");
+    } else {
+        edits.remove_member(answers, CONNECT);
+    }
+    let bytes =
+        edits.apply(message.bytes()).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    recorded.inspected.message = Some(tasks::reparsed(bytes)?);
     Ok(())
 }
 

@@ -65,7 +65,8 @@ pub(crate) fn keep(armed: &Armed, rules: &Rules, ticket: Ticket, message: &Messa
 
 /// What is asked, where a result may be used again at all.
 fn question(armed: &Armed) -> Option<Question<'_>> {
-    if armed.era() != Era::Modern || !armed.is("resources/read") {
+    // What somebody reads with a token of its own is read anew, whatever the server says of who may share it.
+    if armed.era() != Era::Modern || !armed.is("resources/read") || armed.server().upstream.personal() {
         return None;
     }
     let params = armed.message()?.params()?;

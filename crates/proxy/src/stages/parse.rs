@@ -197,9 +197,18 @@ fn message(head: &Head, bytes: Bytes, rules: &Rules, asked: &mut Asked) -> Resul
         return Err(Refusal::new(Code::RequestInvalid, format!("`{name}` with or without an id, wrongly")));
     }
     asked.tool_call = row.action == Action::CallTool;
+    asked.opens_urls = era == Era::Modern && opens_urls(&message, row);
     revision::agree(era, &headers, &message, row).map_err(|error| refused(error, head, rules))?;
     let action = row.action;
     Ok(Parsed { content: Content::Message(message), era, row: Some(row), listed, action })
+}
+
+/// Whether the client can be asked to open a URL in the answer to this request (2026-07-28, multi round-trip requests).
+fn opens_urls(message: &Message, row: &MethodRow) -> bool {
+    let declared = message
+        .params()
+        .and_then(|params| params.path(&["_meta", revision::META_CAPABILITIES, "elicitation", "url"]));
+    matches!(row.name, "prompts/get" | "resources/read" | "tools/call") && declared.is_some()
 }
 
 /// A refusal for headers, body and revision that do not go together. What is supported is what the server of the

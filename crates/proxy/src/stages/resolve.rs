@@ -69,7 +69,7 @@ pub async fn target(
     let mut target = Target { server: Arc::clone(&server.name), item: None, digest: None };
     let mut found = None;
     if let Some((kind, name)) = named(&call)? {
-        let item = find(server, kind, &name, rules).await;
+        let item = find(server, kind, &name, (&caller.id, rules)).await?;
         let state = server.catalog.state();
         let of_item = |item: &Arc<Item>| state.held(item.kind, &item.name);
         let held = state.held(kind, &name).or_else(|| item.as_ref().and_then(of_item));
@@ -151,14 +151,19 @@ fn invalid(what: &str) -> Refusal {
 }
 
 /// Looks in the catalogue; a name it does not know is asked for once more if the listing is not from just now.
-async fn find(server: &Server, kind: TargetKind, name: &str, rules: &Rules) -> Option<Arc<Item>> {
+async fn find(
+    server: &Server,
+    kind: TargetKind,
+    name: &str,
+    (caller, rules): (&str, &Rules),
+) -> Result<Option<Arc<Item>>, Refusal> {
     let look = |state: &State| {
         let exact = state.find(kind, name);
         let by_template = || (kind == TargetKind::Resource).then(|| state.template_of(name)).flatten();
         exact.or_else(by_template).cloned()
     };
     if let Some(item) = look(&server.catalog.state()) {
-        return Some(item);
+        return Ok(Some(item));
     }
     let kinds = match kind {
         TargetKind::Prompt => &[TargetKind::Prompt][..],
@@ -168,10 +173,16 @@ async fn find(server: &Server, kind: TargetKind, name: &str, rules: &Rules) -> O
     // At most once a second for names nobody knows, so that guessing them is no load on the server.
     let recent = |kind: &TargetKind| server.catalog.age_us(*kind).is_some_and(|age| age < 1_000_000);
     if kinds.iter().all(recent) {
-        return None;
+        return Ok(None);
     }
-    server.catalog.freshen(&server.upstream, kinds, &rules.limits).await.ok()?;
-    look(&server.catalog.state())
+    match server.catalog.freshen(&server.upstream, kinds, Some(caller), &rules.limits).await {
+        Ok(()) => Ok(look(&server.catalog.state())),
+        // Something the caller can do about it, where nobody knows yet what the server offers.
+        Err(refusal) if matches!(refusal.code, Code::ConnectionFailed | Code::ConnectionRequired) => {
+            Err(refusal)
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// What is not there looks as it does on a real server of that revision.

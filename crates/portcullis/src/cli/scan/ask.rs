@@ -124,7 +124,7 @@ async fn lists(
 ) -> Result<(), String> {
     let inspector = Inspector::new(&InspectSettings::default()).map_err(|error| error.to_string())?;
     let refused = |refusal: Refusal| format!("{} ({})", refusal.private, refusal.code.name());
-    let offer = upstream.offer(limits).await.map_err(refused)?;
+    let offer = upstream.offer(None, limits).await.map_err(refused)?;
     asked.revision = match offer.era {
         Era::Modern => MODERN.to_owned(),
         Era::Legacy => offer.versions.first().cloned().unwrap_or_default(),
@@ -135,8 +135,10 @@ async fn lists(
             if page == limits.list_pages_max || seen.len() as u64 > limits.definitions_max {
                 return Err(format!("its list of {}s does not end", kind.name()));
             }
-            let message =
-                upstream.page(&offer, method(kind), cursor.as_deref(), limits).await.map_err(refused)?;
+            let message = upstream
+                .page(&offer, method(kind), cursor.as_deref(), None, limits)
+                .await
+                .map_err(refused)?;
             bytes = bytes.saturating_add(message.bytes().len());
             if bytes as u64 > limits.answer_bytes_max {
                 return Err(format!(

@@ -221,7 +221,7 @@ fn of_config(file: &str, options: &Scan, around: &Surroundings) -> Result<Vec<Ta
 
 fn of_server(file: &str, name: &str, server: &Server, options: &Scan, around: &Surroundings) -> Target {
     let (shown, reach, findings) = match &server.upstream {
-        Upstream::Http { url, transport, headers, egress } => {
+        Upstream::Http { url, transport, headers, egress, .. } => {
             let resolved = headers.iter().map(|(name, value)| {
                 Ok((name.parse().map_err(|_| format!("`{name}` is not a header name"))?, value.resolve()?))
             });

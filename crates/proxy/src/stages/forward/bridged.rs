@@ -30,7 +30,7 @@ pub(super) async fn exchange(
 ) -> Result<Option<Exchange>, Refusal> {
     let (server, limits) = (armed.server(), &rules.limits);
     match armed.era() {
-        Era::Modern if server.upstream.speaks_modern(limits).await? => Ok(None),
+        Era::Modern if server.upstream.speaks_modern(armed.caller(), limits).await? => Ok(None),
         Era::Modern => match gateway.bridge.from_modern(crossing(armed, limits)?).await {
             // It was silent when it was asked, refuses the older era, and says now that it speaks the newer one.
             Err(refusal) if refused(&refusal) && server.upstream.spoken().modern() == Some(true) => Ok(None),
@@ -96,7 +96,7 @@ async fn initialize(gateway: &Gateway, armed: &Armed, limits: &Limits) -> Result
             Ok(exchange) => !speaks(&exchange.reply, limits),
             Err(refusal) => refused(refusal),
         };
-        if !refused || !upstream.speaks_modern(limits).await.unwrap_or(false) {
+        if !refused || !upstream.speaks_modern(armed.caller(), limits).await.unwrap_or(false) {
             return straight.map(Some);
         }
         upstream.spoken().refused_initialize();
@@ -124,7 +124,7 @@ pub(super) async fn open(
         caller,
         message: &message,
         row: method::find("initialize").ok_or_else(lost)?,
-        headers: arm::credentials(&server.settings)?,
+        headers: arm::credentials(server, caller)?,
         annotated: &[],
         limits,
         unwanted: &Arc::default(),

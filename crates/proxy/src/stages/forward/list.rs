@@ -27,7 +27,8 @@ pub(super) async fn answer(
     }
     let (server, limits) = (armed.server(), &rules.limits);
     if !server.catalog.is_fresh(kind, UNSTATED_MS, limits.catalog_refresh_ms) {
-        server.catalog.freshen(&server.upstream, std::slice::from_ref(&kind), limits).await?;
+        let kinds = std::slice::from_ref(&kind);
+        server.catalog.freshen(&server.upstream, kinds, Some(armed.caller()), limits).await?;
     }
     let caller = &armed.recorded.inspected.permitted.caller;
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;

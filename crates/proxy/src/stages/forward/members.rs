@@ -65,10 +65,15 @@ pub(super) async fn open_part(
     let straight = open(gateway, server, armed.caller(), &session.params, limits).await;
     let (backend, version) = match straight {
         // Only a server that refuses, and is of the newer era, is bridged.
-        Err(refusal) if bridged::refused(&refusal) && server.upstream.speaks_modern(limits).await? => (
-            bridged::open(gateway, server, armed.caller(), &session.params, limits).await?,
-            LEGACY.to_owned(),
-        ),
+        Err(refusal)
+            if bridged::refused(&refusal)
+                && server.upstream.speaks_modern(armed.caller(), limits).await? =>
+        {
+            (
+                bridged::open(gateway, server, armed.caller(), &session.params, limits).await?,
+                LEGACY.to_owned(),
+            )
+        }
         straight => straight?,
     };
     let part = gateway.sessions.part(NewSession {
@@ -105,7 +110,8 @@ pub(crate) async fn decline(rules: &Rules, armed: &Armed, question: &Id) {
         (Upstream::Stdio(_), Backend::Stdio { process, .. }) => process.decline(id.raw(), &session.id).await,
         (Upstream::Http(peer), Backend::Http(own)) => {
             let within = (own.as_deref(), session.version.as_str());
-            let _ = peer.within(Verb::Post, within, declined(id.raw()), &rules.limits).await;
+            let declined = (armed.caller(), declined(id.raw()));
+            let _ = peer.within(Verb::Post, within, declined, &rules.limits).await;
         }
         (Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_), _) => {}
     }
@@ -129,7 +135,7 @@ async fn open(
     match &server.upstream {
         Upstream::Group => Err(Refusal::new(Code::Internal, "a route over several servers inside another")),
         Upstream::Http(peer) => {
-            let (id, version) = peer.start_session(&String::from_utf8_lossy(params), limits).await?;
+            let (id, version) = peer.start_session(&String::from_utf8_lossy(params), caller, limits).await?;
             Ok((Backend::Http(id), version))
         }
         Upstream::Stdio(peer) => child(gateway, peer, caller, params, limits).await,
@@ -200,7 +206,8 @@ pub(super) async fn end(members: &Members, rules: &Rules) {
             (Upstream::Http(peer), Backend::Http(Some(id))) => {
                 // Servers may refuse it, and then they end the session themselves.
                 let within = (Some(id.as_str()), session.version.as_str());
-                let _ = peer.within(Verb::Delete, within, Bytes::new(), &rules.limits).await;
+                let _ =
+                    peer.within(Verb::Delete, within, (&session.caller, Bytes::new()), &rules.limits).await;
             }
             (_, Backend::Bridged(bridged)) => bridged.end(),
             (Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_), _) => {}
@@ -224,7 +231,8 @@ pub(super) async fn tell(
             }
             (Upstream::Http(peer), Backend::Http(id)) => {
                 let within = (id.as_deref(), session.version.as_str());
-                peer.within(Verb::Post, within, message.bytes().clone(), &rules.limits).await.map(drop)
+                let message = (&*session.caller, message.bytes().clone());
+                peer.within(Verb::Post, within, message, &rules.limits).await.map(drop)
             }
             (Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_), _) => Ok(()),
         };

@@ -119,7 +119,7 @@ impl Source {
     async fn stream(&self, session: &Session) -> Option<Events> {
         let reply = match (&self.server.upstream, &session.backend) {
             (_, Backend::Bridged(bridged)) => {
-                let headers = arm::credentials(&self.server.settings).ok()?;
+                let headers = arm::credentials(&self.server, &self.caller).ok()?;
                 self.gateway.bridge.changes(&self.server, &self.caller, &headers, bridged, &self.unwanted)
             }
             (Upstream::Stdio(_), Backend::Stdio { process, .. }) => {
@@ -127,7 +127,7 @@ impl Source {
             }
             (Upstream::Http(peer), Backend::Http(id)) => {
                 let within = (id.as_deref(), session.version.as_str());
-                peer.within(Verb::Get, within, Bytes::new(), &self.limits).await.ok()?
+                peer.within(Verb::Get, within, (&self.caller, Bytes::new()), &self.limits).await.ok()?
             }
             (Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_), _) => return None,
         };
@@ -153,14 +153,14 @@ impl Source {
 
     async fn listening(&self, request: &Message) -> Result<Reply, Refusal> {
         let (server, limits) = (&self.server, &self.limits);
-        if !server.upstream.speaks_modern(limits).await? {
+        if !server.upstream.speaks_modern(&self.caller, limits).await? {
             let lost = || Refusal::new(Code::Internal, "no such method");
             let crossing = Crossing {
                 server,
                 caller: &self.caller,
                 message: request,
                 row: method::find(LISTEN).ok_or_else(lost)?,
-                headers: arm::credentials(&server.settings)?,
+                headers: arm::credentials(server, &self.caller)?,
                 annotated: &[],
                 limits,
                 unwanted: &self.unwanted,
@@ -171,7 +171,7 @@ impl Source {
             Upstream::Group => {
                 Err(Refusal::new(Code::Internal, "a route over several servers inside another"))
             }
-            Upstream::Http(peer) => peer.listen(request.bytes().clone(), limits).await,
+            Upstream::Http(peer) => peer.listen(&self.caller, request.bytes().clone(), limits).await,
             Upstream::Stdio(peer) => {
                 let process = peer.modern(Owner::Caller(&self.caller), limits).await?;
                 let lines = process.request(request, None, true).await?;

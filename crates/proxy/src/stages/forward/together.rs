@@ -53,7 +53,7 @@ pub(super) async fn ask(
                 caller: &session.caller,
                 message: request,
                 row: row.ok_or_else(|| Refusal::new(Code::Internal, "no such method"))?,
-                headers: arm::credentials(&server.settings)?,
+                headers: arm::credentials(server, &session.caller)?,
                 annotated: &[],
                 limits,
                 unwanted: &Arc::default(),
@@ -62,7 +62,7 @@ pub(super) async fn ask(
         }
         (Upstream::Http(peer), Backend::Http(id)) => {
             let within = (id.as_deref(), session.version.as_str());
-            peer.within(Verb::Post, within, request.bytes().clone(), limits).await?
+            peer.within(Verb::Post, within, (&session.caller, request.bytes().clone()), limits).await?
         }
         (Upstream::Stdio(_), Backend::Stdio { process, .. }) => {
             let lines = process.request(request, Some(&session.id), true).await?;

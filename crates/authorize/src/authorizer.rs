@@ -1,0 +1,175 @@
+//! What all servers share: who connected to which, whose consent is awaited, and where all of that is kept.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use portcullis_connect::seal::Sealer;
+use portcullis_core::{Clock, Code, Entropy, Event, Target};
+use portcullis_proof::{Entry, entry::Actor};
+use portcullis_store::{ConnectionRow, Connections, Ledger};
+
+use crate::{
+    flow::{Answer, Flow, Flows},
+    grant::Grant,
+    vault::Vault,
+    web::Failure,
+};
+
+/// Callers and servers whose grants are held in memory; the others are read again when they are needed.
+const SLOTS_MAX: usize = 10_000;
+/// Connections of all callers. Beyond, nobody new can connect.
+pub(crate) const CONNECTIONS_MAX: u64 = 1_000_000;
+
+/// What an authorizer works with.
+pub struct Parts {
+    /// Where grants are kept.
+    pub store: Arc<dyn Connections>,
+    /// Seals them.
+    pub sealer: Sealer,
+    /// Where every change is recorded before it takes effect.
+    pub ledger: Arc<dyn Ledger>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// Which gateway this is, in entries.
+    pub instance: Arc<str>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}
+
+/// An authorization that was answered.
+#[derive(Debug)]
+pub struct Taken(pub(crate) Flow);
+
+impl Taken {
+    /// Whose it is.
+    #[must_use]
+    pub fn caller(&self) -> &str {
+        &self.0.caller
+    }
+
+    /// The server it is about.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.0.server
+    }
+}
+
+/// A caller's grant for a server, as far as it is known here. One at a time works with it, so that a refresh token is
+/// used once.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    /// Whether the store was asked.
+    pub(crate) known: bool,
+    pub(crate) grant: Option<Grant>,
+    /// What the server said when it wanted a token: where its metadata is, and which scopes.
+    pub(crate) said: Option<(Option<String>, Vec<String>)>,
+}
+
+type Slots = HashMap<(Arc<str>, String), Arc<tokio::sync::Mutex<Slot>>>;
+
+/// Tokens for the servers behind one gateway.
+#[derive(Debug)]
+pub struct Authorizer {
+    pub(crate) vault: Vault,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    instance: Arc<str>,
+    flows: Mutex<Flows>,
+    slots: Mutex<Slots>,
+}
+
+impl Authorizer {
+    /// An authorizer with these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, sealer, ledger, clock, entropy, instance } = parts;
+        let vault = Vault::new(store, sealer, Arc::clone(&entropy));
+        Self { vault, ledger, clock, entropy, instance, flows: Mutex::default(), slots: Mutex::default() }
+    }
+
+    /// Who is connected to what.
+    ///
+    /// # Errors
+    /// What the store reports.
+    pub async fn list(&self) -> Result<Vec<ConnectionRow>, Failure> {
+        self.vault.list().await
+    }
+
+    /// Forgets what is kept for a server that is not declared any more; nothing when there is nothing.
+    ///
+    /// # Errors
+    /// When the ledger or the store does not take it.
+    pub async fn forget(
+        &self,
+        caller: &str,
+        server: &str,
+        by: &str,
+    ) -> Result<Option<Result<(), Failure>>, Failure> {
+        let rows = self.vault.list().await?;
+        if !rows.iter().any(|row| row.caller == caller && row.server == server) {
+            return Ok(None);
+        }
+        let why = "what is kept does not belong to the server as it is declared now";
+        let server: Arc<str> = Arc::from(server);
+        self.record(Event::ConnectionRevoked, (caller, &server), &[("by", by)], Some(why)).await?;
+        self.vault.forget(caller, &server).await?;
+        Ok(Some(Err(Failure::Unavailable(why.into()))))
+    }
+
+    /// The authorization that the answer of a browser belongs to, which it answers for good.
+    ///
+    /// # Errors
+    /// [`Failure::Untrusted`] when it belongs to none, came too late, in another browser, or from somebody else.
+    pub fn take(&self, answer: &Answer, cookie: Option<&str>) -> Result<Taken, Failure> {
+        self.flows().take(answer, cookie, self.clock.now()).map(Taken)
+    }
+
+    pub(crate) fn flows(&self) -> MutexGuard<'_, Flows> {
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn slot(&self, server: &Arc<str>, caller: &str) -> Arc<tokio::sync::Mutex<Slot>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= SLOTS_MAX {
+            // One that somebody works with stays, so that nobody works with another of the same grant.
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(slots.entry((Arc::clone(server), caller.to_owned())).or_default())
+    }
+
+    /// Records a change before it takes effect.
+    pub(crate) async fn record(
+        &self,
+        event: Event,
+        (caller, server): (&str, &Arc<str>),
+        data: &[(&'static str, &str)],
+        detail: Option<&str>,
+    ) -> Result<(), Failure> {
+        let target = Target { server: Arc::clone(server), item: None, digest: None };
+        let mut entry = Entry::new(event, self.clock.now(), &self.instance);
+        entry.actor = Some(Actor {
+            id: caller,
+            kind: portcullis_core::CallerKind::User,
+            proof: "connection",
+            roles: &[],
+            issuer: None,
+            token: None,
+        });
+        entry.target = Some(&target);
+        entry.data = data.iter().map(|(name, value)| (*name, serde_json::Value::from(*value))).collect();
+        entry.detail = detail;
+        entry.code = (event == Event::ConnectionFailed).then_some(Code::ConnectionFailed);
+        let appended = self.ledger.append(entry.to_jcs()).await;
+        appended.map(drop).map_err(|error| Failure::Ours(format!("the ledger cannot be written: {error}")))
+    }
+}

@@ -1,0 +1,198 @@
+//! Grants and registrations at rest: sealed for whom they belong to, so that a row that was copied to another caller,
+//! server or issuer opens for nobody.
+
+use std::{fmt, sync::Arc};
+
+use portcullis_connect::seal::Sealer;
+use portcullis_core::Entropy;
+use portcullis_store::{ConnectionRow, Connections};
+use zeroize::Zeroizing;
+
+use crate::{grant::Grant, registered::Registered, web::Failure};
+
+/// Bytes of a sealed grant.
+const SEALED_BYTES_MAX: usize = 262_144;
+const CONNECTION: &str = "connection";
+const REGISTRATION: &str = "registration";
+
+/// Grants and registrations, sealed.
+pub(crate) struct Vault {
+    store: Arc<dyn Connections>,
+    sealer: Sealer,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Vault(****)")
+    }
+}
+
+fn store(error: portcullis_store::StoreError) -> Failure {
+    Failure::Ours(error.to_string())
+}
+
+fn unsealed() -> Failure {
+    Failure::Ours("a text cannot be sealed".into())
+}
+
+impl Vault {
+    pub(crate) fn new(store: Arc<dyn Connections>, sealer: Sealer, entropy: Arc<dyn Entropy>) -> Self {
+        Self { store, sealer, entropy }
+    }
+
+    pub(crate) async fn put(
+        &self,
+        caller: &str,
+        server: &str,
+        grant: &Grant,
+        max: u64,
+    ) -> Result<(), Failure> {
+        let bytes = grant.to_bytes().ok_or_else(unsealed)?;
+        let bound = [caller, server, &grant.issuer];
+        let sealed = self.sealer.seal(CONNECTION, &bound, &bytes, &*self.entropy).ok_or_else(unsealed)?;
+        let row = ConnectionRow {
+            caller: caller.to_owned(),
+            server: server.to_owned(),
+            issuer: grant.issuer.clone(),
+            scopes: grant.scopes.join(" "),
+            granted: grant.granted,
+            refreshed: grant.refreshed,
+            expires: grant.expires,
+            sealed,
+        };
+        self.store.put_connection(row, max).await.map_err(store)
+    }
+
+    /// What was kept; nothing where it does not open, as after the key was lost.
+    pub(crate) async fn get(&self, caller: &str, server: &str) -> Result<Option<Grant>, Failure> {
+        let Some(row) = self.store.connection(caller, server).await.map_err(store)? else { return Ok(None) };
+        let bound = [&*row.caller, &*row.server, &*row.issuer];
+        let opened = self.sealer.open_within(CONNECTION, &bound, &row.sealed, SEALED_BYTES_MAX);
+        let grant = opened.map(Zeroizing::new).and_then(|bytes| Grant::of_bytes(&row.issuer, &bytes));
+        if grant.is_none() {
+            tracing::warn!(caller, server, "a stored connection does not open and is not used");
+        }
+        Ok(grant)
+    }
+
+    pub(crate) async fn forget(&self, caller: &str, server: &str) -> Result<bool, Failure> {
+        self.store.forget_connection(caller, server).await.map_err(store)
+    }
+
+    pub(crate) async fn list(&self) -> Result<Vec<ConnectionRow>, Failure> {
+        self.store.connections().await.map_err(store)
+    }
+
+    pub(crate) async fn put_registered(
+        &self,
+        issuer: &str,
+        redirect: &str,
+        registered: &Registered,
+    ) -> Result<(), Failure> {
+        let bytes = serde_json::to_vec(registered).map(Zeroizing::new).map_err(|_| unsealed())?;
+        let sealed = self.sealer.seal(REGISTRATION, &[issuer, redirect], &bytes, &*self.entropy);
+        self.store.put_registration(issuer, redirect, &sealed.ok_or_else(unsealed)?).await.map_err(store)
+    }
+
+    pub(crate) async fn registered(
+        &self,
+        issuer: &str,
+        redirect: &str,
+    ) -> Result<Option<Registered>, Failure> {
+        let Some(sealed) = self.store.registration(issuer, redirect).await.map_err(store)? else {
+            return Ok(None);
+        };
+        let opened = self.sealer.open_within(REGISTRATION, &[issuer, redirect], &sealed, SEALED_BYTES_MAX);
+        Ok(opened.map(Zeroizing::new).and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    pub(crate) async fn forget_registered(&self, issuer: &str, redirect: &str) -> Result<(), Failure> {
+        self.store.forget_registration(issuer, redirect).await.map_err(store)
+    }
+
+    pub(crate) fn seal(&self, purpose: &str, bound: &[&str], plain: &[u8]) -> Option<String> {
+        self.sealer.seal(purpose, bound, plain, &*self.entropy)
+    }
+
+    pub(crate) fn open(&self, purpose: &str, bound: &[&str], text: &str) -> Option<Vec<u8>> {
+        self.sealer.open(purpose, bound, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use portcullis_core::{Secret, Timestamp};
+    use portcullis_store::Sqlite;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Counting(AtomicU8);
+
+    impl Entropy for Counting {
+        fn fill(&self, out: &mut [u8]) {
+            out.fill(self.0.fetch_add(1, Ordering::Relaxed));
+        }
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            issuer: "https://i.example".into(),
+            resource: "https://s.example/mcp".into(),
+            access: Secret::new("the access token".into()),
+            refresh: Some(Secret::new("the refresh token".into())),
+            expires: Some(Timestamp(9)),
+            requested: vec!["a".into()],
+            scopes: vec!["a".into()],
+            granted: Timestamp(1),
+            refreshed: None,
+            fruitless: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stored_grant_opens_for_its_own_caller_server_and_issuer_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Sqlite::open(folder.path().join("s.db")).unwrap());
+        let vault = |key: &[u8]| {
+            Vault::new(Arc::clone(&store) as _, Sealer::new(key).unwrap(), Arc::new(Counting::default()))
+        };
+        let ours = vault(b"key");
+        ours.put("alice", "s", &grant(), 2).await.unwrap();
+        let back = ours.get("alice", "s").await.unwrap().unwrap();
+        assert_eq!(back.access.expose(), "the access token");
+        assert_eq!(back.refresh.unwrap().expose(), "the refresh token");
+        let row = store.connection("alice", "s").await.unwrap().unwrap();
+        assert!(!format!("{row:?}").contains("token"), "{row:?}");
+        assert!(vault(b"another key").get("alice", "s").await.unwrap().is_none());
+        for (caller, server, issuer) in [
+            ("bob", "s", "https://i.example"),
+            ("alice", "t", "https://i.example"),
+            ("alice", "s", "https://j.example"),
+        ] {
+            let (caller, server, issuer) = (caller.to_owned(), server.to_owned(), issuer.to_owned());
+            let moved =
+                ConnectionRow { caller: caller.clone(), server: server.clone(), issuer, ..row.clone() };
+            store.put_connection(moved, 9).await.unwrap();
+            assert!(ours.get(&caller, &server).await.unwrap().is_none(), "{caller} {server}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_have_a_limit_that_a_renewal_does_not_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Sqlite::open(folder.path().join("s.db")).unwrap());
+        let vault = Vault::new(store, Sealer::new(b"key").unwrap(), Arc::new(Counting::default()));
+        vault.put("a", "s", &grant(), 2).await.unwrap();
+        vault.put("b", "s", &grant(), 2).await.unwrap();
+        assert!(vault.put("c", "s", &grant(), 2).await.is_err());
+        vault.put("a", "s", &grant(), 2).await.unwrap();
+        assert!(vault.forget("a", "s").await.unwrap() && !vault.forget("a", "s").await.unwrap());
+        vault.put("c", "s", &grant(), 2).await.unwrap();
+        let names: Vec<_> = vault.list().await.unwrap().into_iter().map(|row| row.caller).collect();
+        assert_eq!(names, ["b", "c"]);
+    }
+}

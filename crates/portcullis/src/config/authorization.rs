@@ -1,0 +1,89 @@
+//! Tokens for a server: the section as written, and what is wrong with it although it is well-formed.
+
+use url::Url;
+
+use super::{
+    decode::{Walk, choice, section},
+    server::Server,
+    values::Reference,
+    yaml::Node,
+};
+
+section! {
+    /// How the gateway gets tokens for a server that wants OAuth. Neither the token nor the key with which a caller comes
+    /// in is ever sent there.
+    AuthorizationSection {
+        /// Whose tokens they are.
+        mode: AuthorizationMode = AuthorizationMode::User;
+        /// The only authorization server that counts, by its issuer. Default: the one that the server names.
+        issuer: Option<String>;
+        /// The gateway as registered by hand at `issuer`. Default: the gateway names itself by the URL of a document, or
+        /// registers itself, as the authorization server allows.
+        client_id: Option<String>;
+        /// Secret of `client_id`: `env:NAME` or `file:PATH`.
+        client_secret: Option<Reference>;
+        /// Key of `client_id` for `private_key_jwt`: `env:NAME` or `file:PATH`, PKCS #8 in PEM; P-256, Ed25519 or RSA.
+        client_key: Option<Reference>;
+        /// What the authorization server calls the key.
+        client_key_id: Option<String>;
+        /// Where the gateway's client metadata document is, if not at `/connect/client.json` of `listen.public_url`.
+        client_metadata_url: Option<Url>;
+        /// Scopes to ask for where the server does not say which it needs. Default: all that it knows of.
+        scopes: Vec<String>;
+    }
+}
+
+choice! {
+    /// Whose tokens are sent to a server.
+    AuthorizationMode {
+        /// Each caller connects in a browser and has a token of its own.
+        User = "user",
+        /// The gateway has one, as itself.
+        ClientCredentials = "client_credentials",
+    }
+}
+
+impl AuthorizationSection {
+    /// Reports what cannot work or would show a secret to the wrong side.
+    pub(super) fn check(&self, node: &Node, walk: &mut Walk) {
+        let at = node.get("authorization").map_or(node, |(_, at)| at);
+        walk.key("authorization", |walk| {
+            let mut wrong = |key: &str, message: &str, hint: &str| {
+                let at = at.get(key).map_or(at, |(_, at)| at);
+                walk.key(key, |walk| walk.report(at, message, hint));
+            };
+            let secrets = [("client_secret", &self.client_secret), ("client_key", &self.client_key)];
+            for (key, value) in secrets {
+                if matches!(value, Some(Reference::Literal(_))) {
+                    wrong(
+                        key,
+                        "this is the place of a secret, and a configuration file is not",
+                        "write `env:NAME` or `file:PATH` and keep the secret there",
+                    );
+                }
+                if value.is_some() && self.client_id.is_none() {
+                    wrong(key, "has no meaning without `client_id`", "write the `client_id` that it belongs to");
+                }
+            }
+            if self.client_secret.is_some() && self.client_key.is_some() {
+                wrong("client_key", "has no meaning beside `client_secret`", "keep one of the two");
+            }
+            if self.client_id.is_some() && self.issuer.is_none() {
+                let hint = "write the issuer where the gateway is registered: another one must not see its credentials";
+                wrong("client_id", "has no meaning without `issuer`", hint);
+            }
+            if self.mode == AuthorizationMode::ClientCredentials && self.client_id.is_none() {
+                wrong("mode", "the gateway has to be registered by hand for this", "write `issuer` and `client_id`");
+            }
+            let parsed = self.issuer.as_deref().map(Url::parse);
+            if parsed.is_some_and(|url| !url.is_ok_and(|url| matches!(url.scheme(), "https" | "http"))) {
+                wrong("issuer", "is not the URL of an issuer", "write it as the authorization server's metadata does");
+            }
+        });
+    }
+
+    /// Whether each caller connects on its own.
+    pub(crate) fn of_users(server: &Server) -> bool {
+        server.authorization().is_some_and(|section| section.mode == AuthorizationMode::User)
+    }
+}

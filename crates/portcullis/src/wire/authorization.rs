@@ -1,0 +1,103 @@
+//! From the section `authorization` of a server to what asks for tokens.
+
+use std::sync::Arc;
+
+use portcullis_admin::{ConnectionBook, Pending, Revoked};
+use portcullis_authorize::{
+    Authorizer, ClientAuth, ClientSettings, Mode, Outgoing, Settings, is_signing_key,
+};
+use portcullis_core::{Digest, Secret};
+use portcullis_net::guard::EgressPolicy;
+use portcullis_proxy::settings::{ServerSettings, Transport};
+use portcullis_store::ConnectionRow;
+use url::Url;
+
+use super::{compile::World, start::Core};
+use crate::config::{AuthorizationMode, AuthorizationSection};
+
+/// What the section means for the server at `url`; `parts` collects what a reload compares.
+pub(super) fn settings(
+    section: &AuthorizationSection,
+    url: &Url,
+    egress: EgressPolicy,
+    parts: &mut Vec<String>,
+) -> Result<Settings, String> {
+    let mut own = vec![format!("{url} {section:?}")];
+    let auth = match (&section.client_secret, &section.client_key) {
+        (Some(secret), _) => ClientAuth::Secret(trimmed(&secret.resolve()?)),
+        (None, Some(key)) => {
+            let pem = key.resolve()?;
+            if !is_signing_key(&pem) {
+                return Err("`client_key` is no key of a known kind; write it as PKCS #8 in PEM".into());
+            }
+            ClientAuth::Key { pem, id: section.client_key_id.clone() }
+        }
+        (None, None) => ClientAuth::None,
+    };
+    if let ClientAuth::Secret(secret) | ClientAuth::Key { pem: secret, .. } = &auth {
+        own.push(secret.expose().clone());
+    }
+    let digest = Digest::of(own.join("\n").as_bytes());
+    parts.append(&mut own);
+    Ok(Settings {
+        mode: match section.mode {
+            AuthorizationMode::ClientCredentials => Mode::ClientCredentials,
+            AuthorizationMode::User => Mode::User,
+        },
+        url: url.clone(),
+        issuer: section.issuer.clone(),
+        client: section.client_id.clone().map(|id| ClientSettings { id, auth }),
+        metadata_url: section.client_metadata_url.clone(),
+        scopes: section.scopes.clone(),
+        egress,
+        digest,
+    })
+}
+
+fn trimmed(secret: &Secret<String>) -> Secret<String> {
+    Secret::new(secret.expose().trim().to_owned())
+}
+
+/// Where the tokens for a server come from.
+pub(super) fn outgoing(
+    name: &Arc<str>,
+    settings: &ServerSettings,
+    world: &World,
+    public_url: &str,
+) -> Option<Arc<Outgoing>> {
+    let Transport::Http { authorization: Some(authorization), .. } = &settings.transport else { return None };
+    // Without a listener there is no page that a browser could open.
+    let public = world.local.is_none().then(|| public_url.to_owned());
+    let authorizer: Arc<Authorizer> = Arc::clone(&world.authorizer);
+    Some(Arc::new(Outgoing::new(authorizer, Arc::clone(name), (**authorization).clone(), public)))
+}
+
+/// Who is connected to what, of a running gateway.
+#[derive(Debug)]
+pub(super) struct Book(pub(super) Arc<Core>);
+
+impl ConnectionBook for Book {
+    fn list(&self) -> Pending<Result<Vec<ConnectionRow>, String>> {
+        let authorizer = Arc::clone(&self.0.world.authorizer);
+        Box::pin(async move { authorizer.list().await.map_err(|failure| failure.to_string()) })
+    }
+
+    fn revoke(&self, caller: &str, server: &str, by: &str) -> Pending<Result<Revoked, String>> {
+        let rules = self.0.gateway.rules.load_full();
+        let authorizer = Arc::clone(&self.0.world.authorizer);
+        let (caller, server, by) = (caller.to_owned(), server.to_owned(), by.to_owned());
+        Box::pin(async move {
+            let outgoing = rules.servers.get(&server).and_then(|server| server.authorization.as_ref());
+            let revoked = match outgoing {
+                Some(outgoing) => outgoing.revoke(&caller, &by).await,
+                // The server is not declared any more: what is kept for it is forgotten all the same.
+                None => authorizer.forget(&caller, &server, &by).await,
+            };
+            Ok(match revoked.map_err(|failure| failure.to_string())? {
+                None => Revoked::Unknown,
+                Some(Ok(())) => Revoked::Everywhere,
+                Some(Err(failure)) => Revoked::Here(failure.to_string()),
+            })
+        })
+    }
+}
