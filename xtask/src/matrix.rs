@@ -78,7 +78,8 @@ fn page(clients: &Clients, conformance: &Conformance, counterparts: &str) -> Str
         "\n## Conformance\n\nThe official suite, scenarios that passed; none failed. In the server legs its client asks a \
          fixture server:\n`direct`, behind the gateway over HTTP and over stdio, one that speaks the asked revision alone \
          (`one-era`), and one\nthat speaks the other alone (`bridged`). In the client legs its servers answer an \
-         official client.\nScenarios that are not scored count where they ran. What cannot apply is named, with the reason, in\n\
+         official client;\nin the scenarios `auth/*` of these the gateway itself is the OAuth client that is judged. Its user \
+         is played by a\nprogram that opens links and says yes.\nScenarios that are not scored count where they ran. What cannot apply is named, with the reason, in\n\
          `tests/peers/conformance/not-applicable.json`.\n\n",
     );
     out.push_str(&legs(conformance));

@@ -4,6 +4,8 @@
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
+import { connect, link } from './person.mjs';
+
 const find = createRequire(`${process.env.PEER_MODULES}/`);
 const load = (name) => import(pathToFileURL(find.resolve(name)));
 const { Client, StreamableHTTPClientTransport } = await load('@modelcontextprotocol/client');
@@ -80,6 +82,38 @@ const plans = {
     await client.callTool({ name: 'json_schema_echo', arguments: { schema: focal.inputSchema } });
   },
 };
+
+/** What the client wants to do, again after its user connected, as often as the gateway asks for that. */
+async function authorized(action) {
+  for (let attempt = 0; ; attempt += 1) {
+    let told;
+    try {
+      const result = await action();
+      if (!result?.isError) {
+        return result;
+      }
+      told = JSON.stringify(result);
+    } catch (error) {
+      told = `${error?.stack} ${JSON.stringify(error)}`;
+    }
+    const where = link(told);
+    if (where === undefined || attempt === 5) {
+      throw new Error(`not authorized: ${told}`);
+    }
+    await connect(where, bearer);
+  }
+}
+
+// The gateway is the OAuth client of these scenarios; its own client only goes on until it is let in.
+if (scenario.startsWith('auth/')) {
+  const client = await authorized(() => open({}));
+  const { tools } = await authorized(() => client.listTools());
+  for (const tool of tools) {
+    await authorized(() => client.callTool({ name: tool.name, arguments: fitting(tool) }));
+  }
+  await client.close();
+  process.exit(0);
+}
 
 const plan = plans[scenario];
 if (plan === undefined) {
