@@ -164,7 +164,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Scan(options) => return scan::scan(&common, options, &output),
         Command::Wrap(options) => return wrap::wrap(&common, options, &output),
         Command::SampleServer => {
-            crate::sample_server::run().map_err(|error| Failure::refused(format!("{error:#}")))
+            portcullis_sample::run().map_err(|error| Failure::refused(format!("{error:#}")))
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

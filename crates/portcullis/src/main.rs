@@ -4,7 +4,6 @@ mod cli;
 mod config;
 mod logging;
 mod output;
-mod sample_server;
 mod wire;
 
 use std::process::ExitCode;

@@ -21,6 +21,7 @@ const ORDER: &[(&str, &[&str])] = &[
     ("policy", &["core"]),
     ("inspect", &["core"]),
     ("proof", &["core"]),
+    ("sample", &["core"]),
     ("sys", &[]),
     ("net", &["sys", "core"]),
     ("hosts", &["core"]),
@@ -49,6 +50,7 @@ const ORDER: &[(&str, &[&str])] = &[
     (
         "portcullis",
         &[
+            "sample",
             "hosts",
             "proxy",
             "authorize",

@@ -38,7 +38,10 @@ const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
 const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// Serves standard input until it ends.
-pub(crate) fn run() -> anyhow::Result<()> {
+///
+/// # Errors
+/// Standard input or output broke, or a line is too long.
+pub fn run() -> anyhow::Result<()> {
     let server = Server::new(std::io::stdout(), now);
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();
