@@ -7,7 +7,7 @@ use std::{
 };
 
 use portcullis_connect::seal::Sealer;
-use portcullis_core::{Clock, Code, Entropy, Event, Target};
+use portcullis_core::{Clock, Code, Entropy, Event, Target, Timestamp};
 use portcullis_proof::{Entry, entry::Actor};
 use portcullis_store::{ConnectionRow, Connections, Ledger};
 
@@ -72,6 +72,10 @@ pub(crate) struct Slot {
     pub(crate) grant: Option<Grant>,
     /// What the server said when it wanted a token: where its metadata is, and which scopes.
     pub(crate) said: Option<(Option<String>, Vec<String>)>,
+    /// What went wrong the last time, and when, so that those who waited for it do not all try the same.
+    pub(crate) failed: Option<(Timestamp, Failure)>,
+    /// When an operator ended the connection: what was begun before leads to none.
+    pub(crate) ended: Option<Timestamp>,
 }
 
 type Slots = HashMap<(Arc<str>, String), Arc<tokio::sync::Mutex<Slot>>>;
@@ -115,8 +119,7 @@ impl Authorizer {
         server: &str,
         by: &str,
     ) -> Result<Option<Result<(), Failure>>, Failure> {
-        let rows = self.vault.list().await?;
-        if !rows.iter().any(|row| row.caller == caller && row.server == server) {
+        if !self.vault.has(caller, server).await? {
             return Ok(None);
         }
         let why = "what is kept does not belong to the server as it is declared now";

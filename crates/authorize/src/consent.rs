@@ -126,6 +126,7 @@ impl Outgoing {
                 client,
                 consent: now,
                 fruitless: ticket.fruitless,
+                hint: ticket.hint.clone(),
             };
             let Authorizer { entropy, clock, .. } = &*self.authorizer;
             self.authorizer.flows().begin(begun, ticket, clock.now(), &**entropy)
@@ -166,23 +167,25 @@ impl Outgoing {
             ("code_verifier", flow.verifier.expose()),
             ("resource", &flow.consent.resource),
         ];
-        let granted = match desk.request(&form).await {
-            Err(Failure::Refused(code)) if code == "invalid_client" && client.own => {
-                // It was forgotten there: the next one begins with a new registration.
-                vault.forget_registered(&issuer.name, &flow.consent.redirect).await?;
-                return Err(Failure::Refused(code));
-            }
-            granted => granted?,
-        };
-        let mut grant = self.granted(&flow.discovered, granted, flow.consent.scopes.clone());
-        grant.fruitless = flow.fruitless;
+        // Held from here on, so that an end of the connection meanwhile is seen.
         let slot = self.authorizer.slot(&self.server, &flow.caller);
+        let granted = desk.request(&form).await;
+        self.registered_still(&granted, client, &issuer.name).await?;
+        let mut grant = self.granted(&flow.discovered, granted?, flow.consent.scopes.clone());
+        (grant.fruitless, grant.hint) = (flow.fruitless, flow.hint.clone());
         let mut slot = slot.lock().await;
+        if slot.ended.is_some_and(|ended| ended >= flow.begun) {
+            let (token, kind) = grant.revocable();
+            if let Err(failure) = desk.revoke(token, kind).await {
+                tracing::warn!(server = %self.server, %failure, "a token that nobody wants any more was not revoked");
+            }
+            return Err(Failure::Untrusted("the connection was ended meanwhile".into()));
+        }
         let scopes = grant.scopes.join(" ");
         let names = [("issuer", grant.issuer.as_str()), ("scopes", &scopes)];
         self.authorizer.record(Event::ConnectionGranted, (&flow.caller, &self.server), &names, None).await?;
         vault.put(&flow.caller, &self.server, &grant, CONNECTIONS_MAX).await?;
-        (slot.grant, slot.known) = (Some(grant), true);
+        (slot.grant, slot.known, slot.failed) = (Some(grant), true, None);
         Ok(())
     }
 
@@ -190,9 +193,14 @@ impl Outgoing {
     ///
     /// # Errors
     /// Why there are none.
-    pub async fn arrive(&self, taken: Taken, answer: &Answer) -> Result<(), Failure> {
-        let redeemed = self.redeem(&taken.0, answer).await;
-        self.noted(&taken.0.caller, redeemed).await
+    pub async fn arrive(&self, taken: Taken, answer: Answer) -> Result<(), Failure> {
+        let own = self.clone();
+        // To its end, whether or not the browser waits: a code counts once.
+        let arrived = tokio::spawn(async move {
+            let redeemed = own.redeem(&taken.0, &answer).await;
+            own.noted(&taken.0.caller, redeemed).await
+        });
+        arrived.await.unwrap_or_else(|error| Err(Failure::Ours(error.to_string())))
     }
 
     /// Ends the connection of a caller: tells the authorization server, where it wants to know, and forgets the tokens.
@@ -201,22 +209,28 @@ impl Outgoing {
     /// # Errors
     /// When the ledger or the store does not take it.
     pub async fn revoke(&self, caller: &str, by: &str) -> Result<Option<Result<(), Failure>>, Failure> {
+        let (own, caller, by) = (self.clone(), caller.to_owned(), by.to_owned());
+        // To its end, whether or not somebody waits: what is recorded takes effect.
+        let ended = tokio::spawn(async move { own.end(&caller, &by).await });
+        ended.await.unwrap_or_else(|error| Err(Failure::Ours(error.to_string())))
+    }
+
+    async fn end(&self, caller: &str, by: &str) -> Result<Option<Result<(), Failure>>, Failure> {
         let slot = self.authorizer.slot(&self.server, caller);
         let mut slot = slot.lock().await;
+        slot.ended = Some(self.now());
+        self.authorizer.flows().end(caller, &self.server);
         self.load(&mut slot, caller).await?;
         let Some(grant) = slot.grant.clone() else {
             // One that does not open, or is for another server now, is forgotten as well.
             return self.authorizer.forget(caller, &self.server, by).await;
         };
         let told = async {
-            let discovered = metadata::discover(&self.settings, None).await?;
+            let discovered = metadata::discover(&self.settings, grant.hint.as_deref()).await?;
             if discovered.issuer.name != grant.issuer {
                 return Err(Failure::Untrusted("the server has another authorization server now".into()));
             }
-            let (token, kind) = match &grant.refresh {
-                Some(refresh) => (refresh, "refresh_token"),
-                None => (&grant.access, "access_token"),
-            };
+            let (token, kind) = grant.revocable();
             self.desk(&discovered, async |desk| desk.revoke(token, kind).await).await
         };
         let told = told.await;

@@ -105,6 +105,8 @@ pub(crate) struct Flow {
     /// Digest of what the browser holds.
     browser: Digest,
     pub(crate) fruitless: u8,
+    pub(crate) hint: Option<String>,
+    pub(crate) begun: Timestamp,
     expires: Timestamp,
 }
 
@@ -117,6 +119,7 @@ pub(crate) struct Begun {
     pub(crate) client: Client,
     pub(crate) consent: Consent,
     pub(crate) fruitless: u8,
+    pub(crate) hint: Option<String>,
 }
 
 /// Where a browser is sent, and what it holds from then on.
@@ -174,6 +177,8 @@ impl Flows {
             verifier: Secret::new(verifier),
             browser: Digest::of(cookie.as_bytes()),
             fruitless: begun.fruitless,
+            hint: begun.hint,
+            begun: now,
             expires: now.plus_ms(LASTS_MS),
         };
         self.spent.insert(ticket.nonce.clone(), ticket.expires);
@@ -211,6 +216,11 @@ impl Flows {
             }
             Some(_) | None => Ok(flow),
         }
+    }
+
+    /// Forgets what `caller` began to connect to `server`.
+    pub(crate) fn end(&mut self, caller: &str, server: &str) {
+        self.waiting.retain(|_, flow| flow.caller != caller || flow.server != server);
     }
 
     /// Forgets what is over.

@@ -4,8 +4,10 @@ use portcullis_core::{Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// How long before its end a token is renewed.
+/// How long before its end a token is renewed, unless it lasts so shortly that this would be always.
 const EARLY_MS: u64 = 60_000;
+/// Which part of a short life is its end.
+const EARLY_PART: u64 = 4;
 
 /// Tokens for one server.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub(crate) struct Grant {
     pub(crate) refreshed: Option<Timestamp>,
     /// How often the user was asked again although nothing was left to ask for.
     pub(crate) fruitless: u8,
+    /// Where the server said that its metadata is; `None`: at its well-known place.
+    pub(crate) hint: Option<String>,
 }
 
 /// As it is sealed.
@@ -39,6 +43,8 @@ struct Written {
     granted: Timestamp,
     refreshed: Option<Timestamp>,
     fruitless: u8,
+    #[serde(default)]
+    hint: Option<String>,
 }
 
 impl Grant {
@@ -49,7 +55,19 @@ impl Grant {
 
     /// Whether it is time to renew it, where that can be done.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|expires| now.plus_ms(EARLY_MS) >= expires)
+        let since = self.refreshed.unwrap_or(self.granted);
+        self.expires.is_some_and(|expires| {
+            let life_ms = expires.0.saturating_sub(since.0);
+            now.plus_ms(EARLY_MS.min(life_ms / EARLY_PART)) >= expires
+        })
+    }
+
+    /// The token whose end is the end of all of them, and its kind (RFC 7009).
+    pub(crate) fn revocable(&self) -> (&Secret<String>, &'static str) {
+        match &self.refresh {
+            Some(refresh) => (refresh, "refresh_token"),
+            None => (&self.access, "access_token"),
+        }
     }
 
     pub(crate) fn to_bytes(&self) -> Option<Zeroizing<Vec<u8>>> {
@@ -63,6 +81,7 @@ impl Grant {
             granted: self.granted,
             refreshed: self.refreshed,
             fruitless: self.fruitless,
+            hint: self.hint.clone(),
         };
         serde_json::to_vec(&written).ok().map(Zeroizing::new)
     }
@@ -80,6 +99,7 @@ impl Grant {
             granted: written.granted,
             refreshed: written.refreshed,
             fruitless: written.fruitless,
+            hint: written.hint,
         })
     }
 }

@@ -5,9 +5,15 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::{
+    challenge,
     settings::Settings,
     web::{Failure, Web},
 };
+
+/// Bytes of the name of an issuer or a resource.
+const NAME_BYTES_MAX: usize = 2_048;
+/// Ways to prove to a token endpoint which client one is that are remembered; the known ones are fewer.
+const METHODS_MAX: usize = 16;
 
 /// Metadata of a protected resource.
 #[derive(Debug, Deserialize)]
@@ -78,6 +84,9 @@ pub(crate) async fn discover(settings: &Settings, hint: Option<&str>) -> Result<
         Some(issuer) => resource.authorization_servers.iter().find(|named| *named == issuer),
         None => resource.authorization_servers.first(),
     };
+    if named.is_some_and(|named| named.len() > NAME_BYTES_MAX) || resource.resource.len() > NAME_BYTES_MAX {
+        return Err(Failure::Untrusted("the metadata of the server has names of no sensible length".into()));
+    }
     let issuer = named.ok_or_else(|| {
         Failure::Untrusted(match &settings.issuer {
             Some(issuer) => format!("the server does not name `{issuer}` as its authorization server"),
@@ -85,7 +94,8 @@ pub(crate) async fn discover(settings: &Settings, hint: Option<&str>) -> Result<
         })
     })?;
     let issuer = of_issuer(&web, issuer).await?;
-    Ok(Discovered { resource: resource.resource, scopes: resource.scopes_supported, issuer })
+    let scopes = resource.scopes_supported.map(|scopes| challenge::scopes(&scopes.join(" ")));
+    Ok(Discovered { resource: resource.resource, scopes, issuer })
 }
 
 async fn resource(web: &Web, server: &Url, hint: Option<&str>) -> Result<Resource, Failure> {
@@ -169,13 +179,20 @@ fn judged(web: &Web, written: Written, name: &str) -> Result<Issuer, Failure> {
             .ok_or_else(|| Failure::Unavailable("the authorization server has no token endpoint".into()))?,
         registration: address("`registration_endpoint`", written.registration_endpoint.as_deref())?,
         revocation: address("`revocation_endpoint`", written.revocation_endpoint.as_deref())?,
-        auth_methods: written.token_endpoint_auth_methods_supported,
+        auth_methods: written.token_endpoint_auth_methods_supported.map(short),
         takes_documents: written.client_id_metadata_document_supported,
         names_itself: written.authorization_response_iss_parameter_supported,
         offline_access: written
             .scopes_supported
             .is_some_and(|scopes| scopes.iter().any(|scope| scope == "offline_access")),
     })
+}
+
+/// Those of a list that a well-meaning server would send, so that what is remembered stays small.
+fn short(mut list: Vec<String>) -> Vec<String> {
+    list.retain(|text| text.len() <= 64);
+    list.truncate(METHODS_MAX);
+    list
 }
 
 /// Whether a token for `resource` is one for `server`: the same origin, and its path or one above it.

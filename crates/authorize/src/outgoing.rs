@@ -5,12 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use portcullis_core::{Event, Refusal, Secret, Timestamp};
 use portcullis_upstream::{Tokens, Unauthorized};
+use tokio::sync::OwnedMutexGuard;
+use tracing::Instrument as _;
 
 use crate::{
     authorizer::{Authorizer, CONNECTIONS_MAX, Slot},
     challenge::Challenge,
     grant::Grant,
-    identity::{self, Place},
+    identity::{self, Client, Place},
     metadata::{self, Discovered},
     settings::{Mode, Settings},
     token::{Desk, Granted},
@@ -19,13 +21,19 @@ use crate::{
 
 /// Under which name the gateway's own tokens are held.
 const ITSELF: &str = "gateway";
+/// For how long a failure is the answer to whoever asks next: those who waited for one attempt do not make it again.
+const FAILED_MS: u64 = 1_000;
+/// The same where the old token still lasts, so that nobody waits for a new one on every call.
+const PATIENT_MS: u64 = 10_000;
+/// A token of the gateway that is refused so soon after it was granted is not asked for anew.
+const FRESH_MS: u64 = 10_000;
 
 /// Tokens for one server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Outgoing {
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) server: Arc<str>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
     /// Scheme and authority under which browsers reach the gateway, where they do.
     pub(crate) public: Option<String>,
 }
@@ -33,13 +41,13 @@ pub struct Outgoing {
 impl Outgoing {
     /// Tokens for `server`, which is declared as `settings` say.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         authorizer: Arc<Authorizer>,
         server: Arc<str>,
         settings: Settings,
         public: Option<String>,
     ) -> Self {
-        Self { authorizer, server, settings, public }
+        Self { authorizer, server, settings: Arc::new(settings), public }
     }
 
     pub(crate) fn redirect(&self) -> String {
@@ -50,19 +58,38 @@ impl Outgoing {
         self.authorizer.clock.now()
     }
 
-    /// What is known of the caller's grant, read once. One for another server or issuer than is declared now is none.
+    /// Works with the grant of `owner`, one at a time, to its end, whoever still waits for it: what an issuer hands out
+    /// once would be lost with a client that goes away.
+    pub(crate) async fn with<T: Send + 'static, F: Future<Output = Result<T, Refusal>> + Send + 'static>(
+        &self,
+        owner: &str,
+        work: impl FnOnce(Self, OwnedMutexGuard<Slot>) -> F,
+    ) -> Result<T, Refusal> {
+        let slot = self.authorizer.slot(&self.server, owner).lock_owned().await;
+        let task = tokio::spawn(work(self.clone(), slot).in_current_span());
+        task.await.unwrap_or_else(|error| Err(Failure::Ours(error.to_string()).into()))
+    }
+
+    /// What is known of the caller's grant, read once. One for another server or issuer than is declared now is none: a
+    /// name may have been given to another server since the grant was made or read.
     pub(crate) async fn load(&self, slot: &mut Slot, caller: &str) -> Result<(), Failure> {
+        let fits = |grant: &Grant| {
+            metadata::covers(&grant.resource, &self.settings.url)
+                && self.settings.issuer.as_ref().is_none_or(|issuer| *issuer == grant.issuer)
+        };
+        if slot.grant.as_ref().is_some_and(|grant| !fits(grant)) {
+            (slot.grant, slot.known, slot.failed, slot.said) = (None, false, None, None);
+        }
         if slot.known {
             return Ok(());
         }
-        if self.settings.mode == Mode::User {
-            let kept = self.authorizer.vault.get(caller, &self.server).await?;
-            slot.grant = kept.filter(|grant| {
-                metadata::covers(&grant.resource, &self.settings.url)
-                    && self.settings.issuer.as_ref().is_none_or(|issuer| *issuer == grant.issuer)
-            });
-        }
-        slot.known = true;
+        let kept = match self.settings.mode {
+            Mode::User => self.authorizer.vault.get(caller, &self.server).await?,
+            Mode::ClientCredentials => None,
+        };
+        // What does not fit is looked at again: the declaration may come back.
+        slot.known = kept.as_ref().is_none_or(fits);
+        slot.grant = kept.filter(fits);
         Ok(())
     }
 
@@ -84,7 +111,24 @@ impl Outgoing {
         let Authorizer { vault, entropy, .. } = &*self.authorizer;
         let client = identity::settle(&self.settings, &discovered.issuer, place, vault, self.now()).await?;
         let (web, issuer) = (Web::new(self.settings.egress), &discovered.issuer);
-        work(Desk { web, issuer, client: &client, entropy: &**entropy, now: self.now() }).await
+        let done = work(Desk { web, issuer, client: &client, entropy: &**entropy, now: self.now() }).await;
+        self.registered_still(&done, &client, &issuer.name).await?;
+        done
+    }
+
+    /// Where the gateway registered itself and is not known any more, the next attempt begins with a new registration.
+    pub(crate) async fn registered_still<T>(
+        &self,
+        done: &Result<T, Failure>,
+        client: &Client,
+        issuer: &str,
+    ) -> Result<(), Failure> {
+        match done {
+            Err(Failure::Refused(code)) if code == "invalid_client" && client.own => {
+                self.authorizer.vault.forget_registered(issuer, &self.redirect()).await
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn granted(&self, discovered: &Discovered, granted: Granted, requested: Vec<String>) -> Grant {
@@ -100,11 +144,43 @@ impl Outgoing {
             granted: now,
             refreshed: None,
             fruitless: 0,
+            hint: None,
         }
     }
 
-    /// Renews a grant. The new refresh token takes the place of the old one before the access token is used.
+    /// Renews a grant, unless another gateway on the same store has done so: its refresh token counts once.
     async fn refresh(&self, slot: &mut Slot, caller: &str, discovered: &Discovered) -> Result<(), Failure> {
+        if self.overtaken(slot, caller).await? {
+            return Ok(());
+        }
+        match self.refresh_here(slot, caller, discovered).await {
+            Err(Failure::Refused(_)) if self.overtaken(slot, caller).await? => Ok(()),
+            refreshed => refreshed,
+        }
+    }
+
+    /// Whether the store has a newer grant than the one that is held, or none any more, which is held from now on.
+    async fn overtaken(&self, slot: &mut Slot, caller: &str) -> Result<bool, Failure> {
+        let since = |grant: &Grant| grant.refreshed.unwrap_or(grant.granted);
+        let kept = self.authorizer.vault.get(caller, &self.server).await?;
+        let newer = match (&kept, &slot.grant) {
+            (Some(kept), Some(held)) => since(kept) > since(held) && kept.resource == held.resource,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        if newer {
+            slot.grant = kept;
+        }
+        Ok(newer)
+    }
+
+    /// The new refresh token takes the place of the old one before the access token is used.
+    async fn refresh_here(
+        &self,
+        slot: &mut Slot,
+        caller: &str,
+        discovered: &Discovered,
+    ) -> Result<(), Failure> {
         let Some(Grant { refresh: Some(refresh), .. }) = &slot.grant else {
             return Err(Failure::Refused("there is no refresh token".into()));
         };
@@ -120,10 +196,12 @@ impl Outgoing {
             })
             .await?;
         let Some(before) = slot.grant.take() else { return Ok(()) };
+        let granted = Granted { scopes: granted.scopes.or(Some(before.scopes)), ..granted };
         let mut grant = self.granted(discovered, granted, before.requested);
         if grant.refresh.is_none() {
             grant.refresh = before.refresh;
         }
+        grant.hint = before.hint;
         grant.granted = before.granted;
         grant.refreshed = Some(self.now());
         grant.fruitless = before.fruitless;
@@ -141,8 +219,11 @@ impl Outgoing {
         let now = self.now();
         let due = slot.grant.as_ref().filter(|grant| grant.is_due(now) && grant.refresh.is_some());
         let Some(grant) = due else { return Ok(()) };
-        let (issuer, lasts) = (grant.issuer.clone(), grant.lasts(now));
-        let renewed = match metadata::discover(&self.settings, None).await {
+        let (issuer, lasts, hint) = (grant.issuer.clone(), grant.lasts(now), grant.hint.clone());
+        if lasts && slot.failed.as_ref().is_some_and(|(at, _)| now < at.plus_ms(PATIENT_MS)) {
+            return Ok(());
+        }
+        let renewed = match metadata::discover(&self.settings, hint.as_deref()).await {
             Ok(discovered) if discovered.issuer.name == issuer => {
                 self.refresh(slot, caller, &discovered).await
             }
@@ -153,11 +234,30 @@ impl Outgoing {
             Err(Failure::Refused(why)) => self.forget(slot, caller, &why).await,
             Err(failure) if lasts => {
                 tracing::warn!(server = %self.server, caller, %failure, "a token could not be renewed yet");
+                slot.failed = Some((self.now(), failure));
                 Ok(())
             }
             // What lay at the server's side or ours passes; the server itself says whether the token still counts.
             Err(failure) => Err(failure),
             Ok(()) => Ok(()),
+        }
+    }
+
+    /// The same for the gateway's own token.
+    async fn renew_own(&self, slot: &mut Slot) -> Result<(), Failure> {
+        let now = self.now();
+        let Some(grant) = slot.grant.as_ref().filter(|grant| grant.is_due(now)) else { return Ok(()) };
+        let lasts = grant.lasts(now);
+        if lasts && slot.failed.as_ref().is_some_and(|(at, _)| now < at.plus_ms(PATIENT_MS)) {
+            return Ok(());
+        }
+        match self.own(slot).await {
+            Err(failure) if lasts => {
+                tracing::warn!(server = %self.server, %failure, "the gateway's token could not be renewed yet");
+                slot.failed = Some((self.now(), failure));
+                Ok(())
+            }
+            renewed => renewed,
         }
     }
 
@@ -171,7 +271,7 @@ impl Outgoing {
     /// The gateway's own token, asked for with what the server said that it wants.
     async fn own(&self, slot: &mut Slot) -> Result<(), Failure> {
         let Some((hint, scopes)) = slot.said.clone() else { return Ok(()) };
-        let again = slot.grant.take().map(|grant| grant.requested);
+        let again = slot.grant.as_ref().map(|grant| grant.requested.clone());
         let discovered = metadata::discover(&self.settings, hint.as_deref()).await?;
         let scopes = self.scopes(&discovered, &scopes, again.as_deref().unwrap_or_default(), false);
         let (text, resource) = (scopes.join(" "), discovered.resource.clone());
@@ -184,7 +284,8 @@ impl Outgoing {
                 desk.request(&form).await
             })
             .await?;
-        let grant = self.granted(&discovered, granted, scopes);
+        let mut grant = self.granted(&discovered, granted, scopes);
+        grant.hint = hint;
         let (event, granted) = match again {
             Some(_) => (Event::ConnectionRefreshed, grant.scopes.join(" ")),
             None => (Event::ConnectionGranted, grant.scopes.join(" ")),
@@ -222,18 +323,8 @@ impl Tokens for Outgoing {
     }
 
     async fn token(&self, caller: Option<&str>) -> Result<Option<Secret<String>>, Refusal> {
-        let Some(owner) = self.owner(caller) else { return Ok(None) };
-        let slot = self.authorizer.slot(&self.server, owner);
-        let mut slot = slot.lock().await;
-        self.load(&mut slot, owner).await?;
-        match self.settings.mode {
-            Mode::User => self.renew(&mut slot, owner).await?,
-            Mode::ClientCredentials if slot.grant.as_ref().is_some_and(|grant| grant.is_due(self.now())) => {
-                self.own(&mut slot).await?;
-            }
-            Mode::ClientCredentials => {}
-        }
-        Ok(slot.grant.as_ref().map(|grant| grant.access.clone()))
+        let Some(owner) = self.owner(caller).map(str::to_owned) else { return Ok(None) };
+        self.with(&owner.clone(), async move |own, mut slot| own.held(&mut slot, &owner).await).await
     }
 
     async fn refused(
@@ -241,58 +332,122 @@ impl Tokens for Outgoing {
         caller: Option<&str>,
         answer: Unauthorized<'_>,
     ) -> Result<Option<Secret<String>>, Refusal> {
-        let Some(owner) = self.owner(caller) else { return Ok(None) };
+        let Some(owner) = self.owner(caller).map(str::to_owned) else { return Ok(None) };
         let challenge = Challenge::of(answer.challenges.iter().copied());
         if answer.status == 403 && !challenge.wants_more_scope() {
             return Ok(None);
         }
-        let slot = self.authorizer.slot(&self.server, owner);
-        let mut slot = slot.lock().await;
-        self.load(&mut slot, owner).await?;
-        let held = slot.grant.as_ref().map(|grant| grant.access.expose().clone());
-        if !answer.again && held.is_some() && held.as_ref() != answer.token.map(Secret::expose) {
-            // Somebody else was faster.
-            return Ok(held.map(Secret::new));
-        }
-        match self.settings.mode {
-            Mode::ClientCredentials if answer.again => Ok(None),
-            Mode::ClientCredentials => {
-                slot.said = Some((challenge.resource_metadata, challenge.scopes));
-                self.own(&mut slot).await?;
-                Ok(slot.grant.as_ref().map(|grant| grant.access.clone()))
-            }
-            Mode::User => self.refused_user(&mut slot, owner, &answer, &challenge).await,
-        }
+        let said =
+            Said { token: answer.token.cloned(), more: answer.status == 403, again: answer.again, challenge };
+        self.with(&owner.clone(), async move |own, mut slot| own.another(&mut slot, &owner, said).await).await
     }
 }
 
+/// What a server answered to a request that it did not authorize.
+struct Said {
+    token: Option<Secret<String>>,
+    /// The token counts, and is not enough.
+    more: bool,
+    again: bool,
+    challenge: Challenge,
+}
+
 impl Outgoing {
+    /// The token that is held, renewed where it is time to.
+    async fn held(&self, slot: &mut Slot, owner: &str) -> Result<Option<Secret<String>>, Refusal> {
+        self.load(slot, owner).await?;
+        self.not_again(slot)?;
+        let kept = match self.settings.mode {
+            Mode::User => self.renew(slot, owner).await,
+            Mode::ClientCredentials => self.renew_own(slot).await,
+        };
+        self.remembered(slot, kept)?;
+        Ok(slot.grant.as_ref().map(|grant| grant.access.clone()))
+    }
+
+    /// The token in the place of one that the server did not take.
+    async fn another(
+        &self,
+        slot: &mut Slot,
+        owner: &str,
+        said: Said,
+    ) -> Result<Option<Secret<String>>, Refusal> {
+        self.load(slot, owner).await?;
+        let held = slot.grant.as_ref().map(|grant| &grant.access);
+        if held.is_some() && held.map(Secret::expose) != said.token.as_ref().map(Secret::expose) {
+            // Somebody else was faster.
+            return Ok(held.cloned().filter(|_| !said.again));
+        }
+        if self.settings.mode == Mode::User {
+            return self.refused_user(slot, owner, said).await;
+        }
+        if said.again || self.is_fruitless(slot, &said) {
+            return Ok(None);
+        }
+        self.not_again(slot)?;
+        slot.said = Some((said.challenge.resource_metadata, said.challenge.scopes));
+        let asked = self.own(slot).await;
+        self.remembered(slot, asked)?;
+        Ok(slot.grant.as_ref().map(|grant| grant.access.clone()))
+    }
+
+    /// Whether nothing would come of asking for a token of the gateway once more.
+    fn is_fruitless(&self, slot: &Slot, Said { more, challenge, .. }: &Said) -> bool {
+        slot.grant.as_ref().is_some_and(|grant| {
+            let asked = challenge.scopes.iter().all(|scope| grant.requested.contains(scope));
+            asked && (*more || self.now() < grant.granted.plus_ms(FRESH_MS))
+        })
+    }
+
+    /// What failed a moment ago has failed for whoever waited meanwhile, too.
+    fn not_again(&self, slot: &Slot) -> Result<(), Failure> {
+        let lasts = slot.grant.as_ref().is_some_and(|grant| grant.lasts(self.now()));
+        match &slot.failed {
+            Some((at, failure)) if !lasts && self.now() < at.plus_ms(FAILED_MS) => Err(failure.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn remembered<T>(&self, slot: &mut Slot, outcome: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(failure) = &outcome {
+            slot.failed = Some((self.now(), failure.clone()));
+        }
+        outcome
+    }
+
     async fn refused_user(
         &self,
         slot: &mut Slot,
         caller: &str,
-        answer: &Unauthorized<'_>,
-        challenge: &Challenge,
+        Said { more, again, challenge, .. }: Said,
     ) -> Result<Option<Secret<String>>, Refusal> {
-        if answer.status == 403 {
-            return Err(self.link(caller, challenge, slot.grant.as_ref()));
+        if more {
+            return Err(self.link(caller, &challenge, slot.grant.as_ref()));
         }
-        let renewable = slot.grant.as_ref().filter(|grant| !answer.again && grant.refresh.is_some());
+        let renewable = slot.grant.as_ref().filter(|grant| !again && grant.refresh.is_some());
         if let Some(issuer) = renewable.map(|grant| grant.issuer.clone()) {
+            if let Some((_, failure)) =
+                slot.failed.as_ref().filter(|(at, _)| self.now() < at.plus_ms(FAILED_MS))
+            {
+                return Err(failure.clone().into());
+            }
             // The server may have moved to another authorization server, which must not see what is for the old one.
-            let discovered =
-                metadata::discover(&self.settings, challenge.resource_metadata.as_deref()).await?;
+            let discovered = metadata::discover(&self.settings, challenge.resource_metadata.as_deref()).await;
+            let discovered = self.remembered(slot, discovered)?;
             if discovered.issuer.name == issuer {
                 match self.refresh(slot, caller, &discovered).await {
-                    Ok(()) => return Ok(slot.grant.as_ref().map(|grant| grant.access.clone())),
-                    Err(Failure::Refused(_)) => {}
-                    Err(failure) => return Err(failure.into()),
+                    Ok(()) if slot.grant.is_some() => {
+                        return Ok(slot.grant.as_ref().map(|grant| grant.access.clone()));
+                    }
+                    // Another gateway ended it, or the issuer did.
+                    Ok(()) | Err(Failure::Refused(_)) => {}
+                    failed @ Err(_) => self.remembered(slot, failed)?,
                 }
             }
         }
         if slot.grant.is_some() {
             self.forget(slot, caller, "the server does not take the token any more").await?;
         }
-        Err(self.link(caller, challenge, None))
+        Err(self.link(caller, &challenge, None))
     }
 }

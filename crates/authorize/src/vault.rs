@@ -80,6 +80,11 @@ impl Vault {
         self.store.forget_connection(caller, server).await.map_err(store)
     }
 
+    /// Whether there is a connection, whether or not it opens.
+    pub(crate) async fn has(&self, caller: &str, server: &str) -> Result<bool, Failure> {
+        Ok(self.store.connection(caller, server).await.map_err(store)?.is_some())
+    }
+
     pub(crate) async fn list(&self) -> Result<Vec<ConnectionRow>, Failure> {
         self.store.connections().await.map_err(store)
     }
@@ -150,6 +155,7 @@ mod tests {
             granted: Timestamp(1),
             refreshed: None,
             fruitless: 0,
+            hint: None,
         }
     }
 

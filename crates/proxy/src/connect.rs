@@ -18,7 +18,7 @@ use crate::{
     gateway::{self, Gateway},
     head::Head,
     rules::Rules,
-    stages::{accept, authenticate, record, throttle},
+    stages::{accept, alive, authenticate, record, throttle},
     trail::{Stage, Trail},
 };
 
@@ -83,7 +83,7 @@ async fn page_for(
             more: vec![("content-type", "application/json".into())],
             ..Shown::page(page::client_document(&rules.public_url))
         }),
-        (&Method::GET, "callback") => arrived(rules, parts, trail).await,
+        (&Method::GET, "callback") => arrived(gateway, rules, parts, trail).await,
         (&Method::GET, name) => {
             let text = parameter(parts.uri.query().unwrap_or_default().as_bytes(), "ticket");
             let (outgoing, ticket) = opened(rules, name, &text, trail)?;
@@ -189,6 +189,13 @@ async fn consented(
             "this link was made for another caller; whoever sent it to you would have used your account";
         return Err(Refusal::new(Code::RequestOrigin, "a link of another caller").saying(what));
     }
+    if !caller.actors.is_empty() {
+        // An agent could give the user an account of its own, and read there what the user writes.
+        let what =
+            "a token with which somebody acts for this caller connects nobody; use one of the caller's own";
+        return Err(Refusal::new(Code::RequestOrigin, "a link opened by somebody who acts for its caller")
+            .saying(what));
+    }
     let departure = outgoing.depart(&form.ticket, &consent).await.map_err(failed)?;
     let more = page::departure(&departure).into();
     // After a form this status, and no other, makes every browser ask without the form's content.
@@ -230,22 +237,37 @@ async fn who(
     })?;
     trail.caller = Some(Arc::clone(&caller));
     trail.keep(Stage::Throttle, throttle::caller(gateway, &caller, rules))?;
+    trail.keep(Stage::Authorize, going_on(gateway, &caller.id, server))?;
     Ok(caller)
 }
 
+/// Whether neither the caller nor the server was stopped by an operator: nobody connects to what is stopped.
+fn going_on(gateway: &Gateway, caller: &str, server: &str) -> Result<(), Refusal> {
+    if alive::reaches(gateway, caller, server) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Killed, "the caller or the server of a link was killed"))
+}
+
 /// The browser is back from the authorization server.
-async fn arrived(rules: &Rules, parts: &request::Parts, trail: &mut Trail) -> Result<Shown, Refusal> {
+async fn arrived(
+    gateway: &Gateway,
+    rules: &Rules,
+    parts: &request::Parts,
+    trail: &mut Trail,
+) -> Result<Shown, Refusal> {
     let any = rules.servers.values().find_map(|server| server.authorization.as_ref());
     let authorizer = any.map(|outgoing| outgoing.authorizer());
     let authorizer = authorizer.ok_or_else(|| Refusal::new(Code::RequestInvalid, "nothing to connect to"))?;
     let answer = Answer::of(parts.uri.query().unwrap_or_default())
         .ok_or_else(|| Refusal::new(Code::RequestInvalid, "a parameter of the answer is there twice"))?;
     let taken = authorizer.take(&answer, cookie(&parts.headers)).map_err(failed)?;
+    going_on(gateway, taken.caller(), taken.server())?;
     let gone = || Refusal::new(Code::ServerUnknown, "the server is not there any more");
     let server = rules.servers.get(taken.server()).ok_or_else(gone)?;
     trail.target = Some(Target { server: Arc::clone(&server.name), item: None, digest: None });
     let outgoing = server.authorization.as_ref().ok_or_else(gone)?;
-    outgoing.arrive(taken, &answer).await.map_err(failed)?;
+    outgoing.arrive(taken, answer).await.map_err(failed)?;
     let text = format!("You are connected to {}. Go back to your MCP client and try again.", server.name);
     let more = vec![("set-cookie", page::unset_cookie())];
     Ok(Shown { more, ..Shown::page(page::message("Connected", &text)) })

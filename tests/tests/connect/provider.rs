@@ -6,11 +6,12 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -18,12 +19,16 @@ use portcullis_testkit::Outcome;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
+use crate::desk::Desk;
+
 /// What a grant is worth.
 #[derive(Clone, Debug)]
 pub struct Access {
     pub login: String,
     pub scope: String,
     pub resource: String,
+    /// How often the token was shown.
+    pub uses: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +58,14 @@ pub struct Knobs {
     pub hint: Option<String>,
     /// Answers every token request with this status.
     pub token_status: Option<u16>,
+    /// Keeps back its answers to token requests for so long, after it has carried them out.
+    pub token_delay: Duration,
+    /// The server speaks 2025-11-25 alone.
+    pub legacy: bool,
+    /// Nothing that is received is kept.
+    pub quiet: bool,
+    /// The metadata of the resource is nowhere but where the challenge says.
+    pub hidden: bool,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +84,10 @@ pub struct State {
     /// `grant_type` of requests to the token endpoint.
     pub grants: Vec<String>,
     pub revoked: Vec<String>,
+    /// What the server keeps of its users.
+    pub desk: Desk,
+    /// Texts that must never come here.
+    pub forbidden: Vec<String>,
 }
 
 /// The provider.
@@ -123,15 +140,28 @@ impl Provider {
         change(&mut self.state().knobs);
     }
 
+    /// Access tokens that were shown so often stop counting.
+    pub fn expire_used(&self, uses: u32) {
+        self.state().tokens.retain(|_, access| access.uses < uses);
+    }
+
+    /// Every access token but the newest stops counting.
+    pub fn expire_all_but_newest(&self) {
+        let mut state = self.state();
+        let number = |token: &String| token.trim_start_matches("access-").parse::<u64>().unwrap_or(0);
+        let newest = state.tokens.keys().map(number).max();
+        state.tokens.retain(|token, _| Some(number(token)) == newest);
+    }
+
     /// Every access token stops counting, as when a session ends at the server.
     pub fn expire_all(&self) {
         self.state().tokens.clear();
     }
 }
 
-type Answered = Response<Full<Bytes>>;
+pub type Answered = Response<Full<Bytes>>;
 
-fn respond(status: u16, headers: &[(&str, &str)], body: &Value) -> Answered {
+pub fn respond(status: u16, headers: &[(&str, &str)], body: &Value) -> Answered {
     let mut response = Response::builder().status(status).header("content-type", "application/json");
     for (name, value) in headers {
         response = response.header(*name, *value);
@@ -185,14 +215,31 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let body = String::from_utf8_lossy(&body).into_owned();
+    let answered = judge(&parts, &body, address, &shared);
+    let delay = shared.lock().unwrap_or_else(PoisonError::into_inner).knobs.token_delay;
+    if parts.uri.path() == "/as/token" && !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    Ok(answered)
+}
+
+fn judge(parts: &request::Parts, body: &str, address: SocketAddr, shared: &Mutex<State>) -> Answered {
     let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    state.received.push(format!("{} {} {:?} {body}", parts.method, parts.uri, parts.headers));
+    let received = format!("{} {} {:?} {body}", parts.method, parts.uri, parts.headers);
+    if state.forbidden.iter().any(|text| received.contains(text)) {
+        state.desk.violations.push(received.clone());
+    }
+    if !state.knobs.quiet {
+        state.received.push(received);
+    }
     let header =
         |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let (base, query) = (format!("http://{address}"), pairs(parts.uri.query().unwrap_or_default()));
     let issuer = format!("{base}/as");
-    Ok(match parts.uri.path() {
-        "/.well-known/oauth-protected-resource/mcp" => {
+    let well_known = "/.well-known/oauth-protected-resource/mcp";
+    let metadata = if state.knobs.hidden { "/elsewhere/metadata" } else { well_known };
+    match parts.uri.path() {
+        path if path == metadata => {
             let document = json!({ "resource": format!("{base}/mcp"), "authorization_servers": [issuer] });
             respond(200, &[], &changed(document, &state.knobs.resource))
         }
@@ -215,23 +262,33 @@ async fn answer(
             respond(201, &[], &json!({ "client_id": id, "client_secret": secret }))
         }
         "/as/authorize" => state.authorize(&query, &header("x-login"), &issuer),
-        "/as/token" => state.token(&pairs(&body), &header("authorization")),
+        "/as/token" => state.token(&pairs(body), &header("authorization")),
         "/as/revoke" => {
-            let token = pairs(&body).remove("token").unwrap_or_default();
+            let token = pairs(body).remove("token").unwrap_or_default();
             state.refreshes.remove(&token);
             state.tokens.remove(&token);
             state.revoked.push(token);
             respond(200, &[], &Value::Null)
         }
         "/mcp" => {
-            let hint = format!("{base}/.well-known/oauth-protected-resource/mcp");
-            state.mcp(&body, &header("authorization"), &hint)
+            let hint = format!("{base}{metadata}");
+            state.mcp(body, (&header("authorization"), &header("mcp-session-id")), &hint)
         }
         _ => respond(404, &[], &Value::Null),
-    })
+    }
 }
 
 impl State {
+    /// A client that was registered by hand.
+    pub fn add_client(&mut self, id: &str, secret: &str) {
+        self.clients.insert(id.to_owned(), secret.to_owned());
+    }
+
+    /// Every client that registered itself is forgotten.
+    pub fn forget_clients(&mut self) {
+        self.clients.clear();
+    }
+
     /// Every refresh token is forgotten.
     pub fn forget_refreshes(&mut self) {
         self.refreshes.clear();
@@ -248,7 +305,8 @@ impl State {
         let code = format!("code-{}", self.next);
         let mut scope: Vec<String> = get("scope").split(' ').map(str::to_owned).collect();
         scope.retain(|scope| Some(scope) != self.knobs.withholds.as_ref());
-        let access = Access { login: login.to_owned(), scope: scope.join(" "), resource: get("resource") };
+        let access =
+            Access { login: login.to_owned(), scope: scope.join(" "), resource: get("resource"), uses: 0 };
         let (client, challenge) = (get("client_id"), get("code_challenge"));
         self.codes.insert(code.clone(), Code { access, client, redirect: redirect.clone(), challenge });
         let iss = self.knobs.iss.clone().unwrap_or_else(|| issuer.to_owned());
@@ -294,7 +352,7 @@ impl State {
         };
         self.next += 1;
         let (token, refresh) = (format!("access-{}", self.next), format!("refresh-{}", self.next));
-        self.tokens.insert(token.clone(), access.clone());
+        self.tokens.insert(token.clone(), Access { uses: 0, ..access.clone() });
         self.refreshes.insert(refresh.clone(), (access.clone(), client.to_owned()));
         let lasts = self.knobs.lasts_s.unwrap_or(3_600);
         let answer = json!({
@@ -304,10 +362,14 @@ impl State {
         respond(200, &[], &answer)
     }
 
-    fn mcp(&self, body: &str, authorization: &str, hint: &str) -> Answered {
+    fn mcp(&mut self, body: &str, (authorization, session): (&str, &str), hint: &str) -> Answered {
         let hint = self.knobs.hint.as_deref().unwrap_or(hint);
         let token = authorization.strip_prefix("Bearer ").unwrap_or_default();
-        let Some(access) = self.tokens.get(token) else {
+        let access = self.tokens.get_mut(token).map(|access| {
+            access.uses += 1;
+            access.clone()
+        });
+        let Some(access) = access else {
             let challenge = format!("Bearer resource_metadata=\"{hint}\", scope=\"tools\"");
             return respond(401, &[("www-authenticate", &challenge)], &json!({ "error": "invalid_token" }));
         };
@@ -324,28 +386,6 @@ impl State {
                 &json!({ "error": "insufficient_scope" }),
             );
         }
-        let result = match method {
-            "server/discover" => json!({
-                "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} },
-                "serverInfo": { "name": "provider", "version": "1" }, "ttlMs": 60_000, "cacheScope": "private",
-            }),
-            "tools/list" => json!({
-                "resultType": "complete", "ttlMs": 60_000, "cacheScope": "private",
-                "tools": [{ "name": "whoami", "inputSchema": { "type": "object" } }],
-            }),
-            "tools/call" => json!({
-                "resultType": "complete", "content": [{ "type": "text", "text": access.login }],
-            }),
-            _ => {
-                return respond(
-                    404,
-                    &[],
-                    &json!({
-                        "jsonrpc": "2.0", "id": message["id"], "error": { "code": -32601, "message": "no such method" },
-                    }),
-                );
-            }
-        };
-        respond(200, &[], &json!({ "jsonrpc": "2.0", "id": message["id"], "result": result }))
+        self.desk.answer(&message, &access.login, session, self.knobs.legacy)
     }
 }

@@ -38,7 +38,7 @@ pub fn call(gateway: &Gateway, permitted: Permitted) -> Result<Alive, Refusal> {
 }
 
 /// Whether calls of `caller` go to that server now, where the gateway itself turns to several.
-pub(super) fn reaches(gateway: &Gateway, caller: &str, server: &str) -> bool {
+pub(crate) fn reaches(gateway: &Gateway, caller: &str, server: &str) -> bool {
     let involved = Involved { caller, servers: [Some(server), None], ..Involved::default() };
     gateway.kills.kills().stops(&involved).is_none()
 }

@@ -16,13 +16,14 @@ const COLUMNS: &str = "caller, server, issuer, scopes, granted, refreshed, expir
 
 impl Worker {
     fn put_connection(&mut self, row: &ConnectionRow, max: u64) -> Result<(), StoreError> {
-        let others = "SELECT count(*) FROM connections WHERE NOT (caller = ?1 AND server = ?2)";
-        let others: i64 = self
-            .connection
-            .prepare_cached(others)?
-            .query_row((&row.caller, &row.server), |row| row.get(0))?;
-        if u64::try_from(others).unwrap_or(0) >= max {
-            return Err(StoreError::Busy(usize::try_from(max).unwrap_or(usize::MAX)));
+        // Nobody counts for a renewal, of which there are many.
+        let known = "SELECT 1 FROM connections WHERE caller = ?1 AND server = ?2";
+        if !self.connection.prepare_cached(known)?.exists((&row.caller, &row.server))? {
+            let all = "SELECT count(*) FROM connections";
+            let all: i64 = self.connection.prepare_cached(all)?.query_row((), |row| row.get(0))?;
+            if u64::try_from(all).unwrap_or(0) >= max {
+                return Err(StoreError::Busy(usize::try_from(max).unwrap_or(usize::MAX)));
+            }
         }
         let sql =
             format!("INSERT OR REPLACE INTO connections ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
