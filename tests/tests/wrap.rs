@@ -1,7 +1,14 @@
 //! `portcullis wrap` as a host sees it: what is answered, what is refused, what is left behind when it ends.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use portcullis_core::Timestamp;
+use portcullis_store::{Kill, KillSwitch, KillTarget, Revisions, Sqlite};
 use portcullis_testkit::{HostileServer, Outcome};
 use portcullis_tests::{
     host::{Home, Host, modern, settled},
@@ -476,6 +483,54 @@ async fn a_confined_command_works_and_reaches_only_what_is_opened_for_it() -> Ou
         assert!(host.close().await?.success(), "{}", host.errors());
         assert_eq!(mark.exists(), written, "{options:?}");
         let _gone = fs::remove_file(&mark);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_killed_in_the_store_of_a_wrapped_server_ends_within_a_second_and_goes_on_when_it_is_let()
+-> Outcome {
+    for new in [false, true] {
+        let home = Home::new()?;
+        let mut host = opened(&home, new, &[], &[CHILD]).await?;
+        // It has a store once it answers.
+        host.ask(1, "tools/list", fitted(new, json!({}))).await?;
+        let data = home.data(&[], &[CHILD]).await?;
+        let store: Arc<dyn Revisions> = Arc::new(Sqlite::open(data.join("portcullis.db"))?);
+        let switch = KillSwitch::open(store).await?;
+        let (target, at) = (KillTarget::read("everything", "")?, Timestamp(1_795_000_000_000));
+        let mut ids = 10..;
+        let mut echoes = async || -> Outcome<bool> {
+            let id = ids.next().unwrap_or_default();
+            let asked = fitted(new, call("echo", json!({"text": "x"})));
+            let answer = host.ask(id, "tools/call", asked).await?;
+            assert!(text(&answer) == "x" || code(&answer) == "killed", "{answer}");
+            Ok(code(&answer).is_empty())
+        };
+        // On a machine that does much else at once a process may get no turn for so long.
+        let mut fastest = Duration::MAX;
+        for _ in 0..5 {
+            assert!(echoes().await?, "{new}");
+            let kill =
+                Kill { target: target.clone(), by: "another".into(), at, reason: String::from("a test") };
+            assert!(switch.kill(kill).await?);
+            let begun = Instant::now();
+            while echoes().await? {
+                assert!(begun.elapsed() < SOON, "{new}: it goes on");
+            }
+            fastest = fastest.min(begun.elapsed());
+            assert!(switch.unkill(&target, "another", at).await?);
+            let begun = Instant::now();
+            while !echoes().await? {
+                assert!(begun.elapsed() < SOON, "{new}: it does not go on");
+            }
+            if fastest <= Duration::from_secs(1) {
+                break;
+            }
+        }
+        assert!(fastest <= Duration::from_secs(1), "{new}: it went on for {fastest:?}");
+        let entries = ends(&home, host, &[], &[CHILD]).await?;
+        assert!(entries.iter().any(|entry| entry["code"] == "killed"), "{entries:?}");
     }
     Ok(())
 }

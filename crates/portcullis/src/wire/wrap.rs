@@ -18,6 +18,7 @@ use tokio::sync::watch as channel;
 use super::{
     Ends, RunOptions, end, settle,
     start::{self, Base, Place},
+    watch,
 };
 use crate::config::Config;
 
@@ -58,6 +59,7 @@ pub(crate) async fn wrap(wrapped: Wrapped) -> anyhow::Result<()> {
     let (stop, stopped) = channel::channel(false);
     let pipes = (pipe(std::io::stdin())?, pipe(std::io::stdout())?);
     let grace = Duration::from_millis(limits.shutdown_grace_ms);
+    let killing = tokio::spawn(watch::follow_kills(Arc::clone(&core), stopped.clone()));
     let serving = front::serve(Arc::clone(&core.gateway), server, pipes, grace, stopped);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
@@ -67,6 +69,7 @@ pub(crate) async fn wrap(wrapped: Wrapped) -> anyhow::Result<()> {
             serving.await
         }
     };
+    killing.abort();
     tracing::info!(?ended, "stopping");
     core.gateway.stopping.store(true, Ordering::Relaxed);
     let cut = core.gateway.running.calls();
