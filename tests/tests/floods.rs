@@ -1,12 +1,23 @@
 //! Floods: a server that never stops talking, towards clients that read nothing or have gone, and one that says what
 //! nobody asked for. What is not read waits at the server, who does not read is cut off, and each end is in the ledger.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use portcullis_testkit::{Body, Era, Gateway, Hostile, McpClient, Outcome};
-use portcullis_tests::pair::{Pair, entries, new_key};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, client::conn::http2::SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use portcullis_testkit::{
+    Body, Era, Gateway, Hostile, HostileServer, McpClient, Outcome, free_ports, self_signed,
+};
+use portcullis_tests::pair::{Pair, entries, known, new_key};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{net::TcpStream, time::Instant};
 
 const CHILD: &str = env!("CARGO_BIN_EXE_scripted-child");
 
@@ -88,7 +99,7 @@ async fn a_flood_on_a_stream_waits_at_its_server_and_the_client_that_does_not_re
             let before = pair.gateway.rss_bytes()?;
             let stream = listen(&mut client).await?;
             let (entry, most) = ended(&pair.gateway, listening(era)).await?;
-            assert_eq!(entry["event"], "call.outcome", "{era:?}: {entry}");
+            assert_eq!(entry["code"], "request.unread", "{era:?}: {entry}");
             let (grown, taken) = (most.saturating_sub(before) / MIB, pair.server.flooded_bytes() / MIB);
             assert!(grown < 24, "{era:?}: {grown} MiB for one client that does not read");
             // Mostly what the kernel holds between server and gateway.
@@ -121,7 +132,7 @@ async fn a_call_towards_a_client_that_does_not_read_ends_in_its_time_and_gives_i
                 client.open("tools/call", json!({"name": "echo", "arguments": {"text": "x"}})).await?;
             let (entry, most) = ended(&pair.gateway, "tools/call").await?;
             let late = idle_ms > total_ms || era == Era::Legacy;
-            let expected = if late { json!("upstream.timeout") } else { Value::Null };
+            let expected = if late { "upstream.timeout" } else { "request.unread" };
             assert_eq!(entry["code"], expected, "{era:?}: {entry}");
             let took_ms = entry["latency_us"].as_u64().unwrap_or_default() / 1_000;
             assert!(took_ms >= if late { total_ms } else { idle_ms }, "{era:?}: {entry}");
@@ -278,6 +289,92 @@ async fn a_flood_of_a_shared_child_towards_one_that_does_not_read_holds_nobody_u
         let (entry, _) = ended(&gateway, "flood").await?;
         // Whether the client was found gone or its call given up is a race that it starts.
         assert!(entry["code"].is_null() || entry["code"] == "request.unread", "{era:?}: {entry}");
+    }
+    Ok(())
+}
+
+/// One connection of HTTP/2 whose streams take so many bytes that are not read.
+async fn shared(address: SocketAddr, root: &str, window_bytes: u32) -> Outcome<SendRequest<Full<Bytes>>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(root.as_bytes())?)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream =
+        connector.connect(ServerName::try_from("localhost")?, TcpStream::connect(address).await?).await?;
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    // All streams together may hold more, so that one that is not read leaves room for the others.
+    builder.initial_stream_window_size(window_bytes).initial_connection_window_size(16 * window_bytes);
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+/// One request over it.
+async fn send(
+    connection: &mut SendRequest<Full<Bytes>>,
+    client: &mut McpClient,
+    method: &str,
+    params: Value,
+) -> Outcome<Response<Incoming>> {
+    let (_, message) = client.message(method, params);
+    let mut request = Request::post(&client.url);
+    for (name, value) in client.headers(&message) {
+        request = request.header(name, value);
+    }
+    Ok(connection.send_request(request.body(Full::new(Bytes::from(message.to_string())))?).await?)
+}
+
+#[tokio::test]
+async fn one_stream_of_http_2_that_is_not_read_is_given_up_and_the_others_of_its_connection_go_on() -> Outcome
+{
+    let (server, own) = (HostileServer::start().await?, self_signed(&["localhost"])?);
+    let yaml = format!(
+        "listen:\n  address: 127.0.0.1:{}\n  tls:\n    certificate: own.crt\n    key: own.key\nservers:\n  s:\n    url: {}\n\
+         limits:\n  idle_timeout_ms: 1000\n  server_streams_max: 1\n  caller_streams_max: 1\n",
+        free_ports(1)?[0],
+        server.url()
+    );
+    let builder = Gateway::builder().config(&yaml).tls().file("own.crt", own.certificate_pem.as_str());
+    let gateway = builder.file("own.key", own.key_pem.as_str()).start().await?;
+    known(&gateway, PATIENCE).await?;
+    server.on("subscriptions/listen", Hostile::EndlessEvents(note(10_000)));
+    let mut connection = shared(gateway.address(), &own.certificate_pem, 65_535).await?;
+    let url = format!("https://localhost:{}/mcp/s", gateway.address().port());
+    let mut client = McpClient::new(&url, Some(gateway.key()?), Era::Modern);
+    let before = gateway.rss_bytes()?;
+    let listen = json!({"notifications": {"toolsListChanged": true}});
+    let unread = send(&mut connection, &mut client, "subscriptions/listen", listen.clone()).await?;
+    assert_eq!((unread.status(), unread.version()), (StatusCode::OK, Version::HTTP_2));
+    let call = json!({"name": "echo", "arguments": {"text": "through"}});
+    let (mut calls, due) = (0, Instant::now() + PATIENCE);
+    let refused = loop {
+        let answer = send(&mut connection, &mut client, "tools/call", call.clone()).await?;
+        let body = answer.into_body().collect().await?.to_bytes();
+        assert!(String::from_utf8_lossy(&body).contains("through"), "{body:?}");
+        calls += 1;
+        if let Some(refused) = entries(&gateway, "event=call.refused").await?.pop() {
+            break refused;
+        }
+        assert!(Instant::now() < due, "a stream that is not read never ends");
+        // The ledger is not to be filled with calls meanwhile.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(refused["code"], "request.unread", "{refused}");
+    assert_eq!(refused["method"], "subscriptions/listen", "{refused}");
+    assert!(calls > 3, "the connection was shared all the time");
+    let grown = gateway.rss_bytes()?.saturating_sub(before) / MIB;
+    assert!(grown < 24, "{grown} MiB for one stream that is not read");
+    server.wait_until(PATIENCE, |server| server.hung_up() == 1).await?;
+    drop(unread);
+    // Its place is free, on the same connection.
+    server.on("subscriptions/listen", Hostile::HangInStream);
+    let due = Instant::now() + PATIENCE;
+    while send(&mut connection, &mut client, "subscriptions/listen", listen.clone()).await?.status() != 200 {
+        assert!(Instant::now() < due, "the place was not given back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use portcullis_testkit::{Body, Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
-use portcullis_tests::pair::{Pair, SOON, code_of, entries, refusals, soon, verdict};
+use portcullis_testkit::{Body, Era, Gateway, Hostile, HostileServer, McpClient, Outcome, RawConnection};
+use portcullis_tests::pair::{Pair, SOON, code_of, entries, known, refusals, soon, verdict};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -343,4 +343,153 @@ async fn a_request_of_a_server_in_the_stateless_revision_ends_the_call() -> Outc
     assert_eq!(verdict(&answer), (200, "answer.invalid".into()));
     assert!(!answer.reply.text().contains("elicitation"));
     soon("its connection is closed or done", || true).await
+}
+
+#[tokio::test]
+async fn a_notification_of_another_subscription_reaches_no_stream_on_any_route() -> Outcome {
+    let note = |name: &str, id: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/{name}/list_changed","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}}}"#
+        )
+    };
+    let server = HostileServer::start().await?;
+    let ids = ["2", "3", "\"2\"", "\"3\"", "2.0", "3.0", "null", "[2]"];
+    let mut events: Vec<_> = ids.iter().map(|id| note("tools", id)).collect();
+    // Read to its end: what stands before it has come, or never will.
+    events.push(note("prompts", "$ID"));
+    server.on("subscriptions/listen", Hostile::Events(events.clone()));
+    let result = r#"{"jsonrpc":"2.0","id":$ID,"result":{"resultType":"complete","content":[]}}"#;
+    events.push(result.to_owned());
+    server.on("tools/call", Hostile::Events(events));
+    let yaml = format!("aggregate:\n  enabled: true\nservers:\n  s:\n    url: {}\n", server.url());
+    let gateway = Gateway::start(&yaml).await?;
+    known(&gateway, SOON).await?;
+    let mut streams = 0;
+    for (url, tool) in [(gateway.url("s"), "echo"), (format!("{}/mcp", gateway.base()), "s__echo")] {
+        for (method, params) in [
+            ("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})),
+            ("tools/call", json!({"name": tool, "arguments": {"text": "x"}})),
+        ] {
+            for own in [2, 3] {
+                let mut client = McpClient::connect(&url, Some(gateway.key()?), Era::Modern).await?;
+                if own == 3 {
+                    client.request("server/discover", json!({})).await?;
+                }
+                let mut stream = client.open(method, params.clone()).await?;
+                let seen = until(&mut stream, "prompts/list_changed").await?;
+                let data = seen.lines().filter_map(|line| line.strip_prefix("data: "));
+                let notes: Vec<Value> = data.map(serde_json::from_str).collect::<Result<_, _>>()?;
+                let changed: Vec<_> = notes
+                    .iter()
+                    .filter(|note| note["method"].as_str().is_some_and(|name| name.ends_with("list_changed")))
+                    .collect();
+                assert_eq!(changed.len(), 2, "{url} {method} {own}: {seen}");
+                for note in changed {
+                    let id = note.pointer("/params/_meta/io.modelcontextprotocol~1subscriptionId");
+                    assert_eq!(id, Some(&json!(own)), "{url} {method}: {note}");
+                }
+                streams += 1;
+            }
+        }
+    }
+    // Each stream says once that its server strays.
+    let recorded = entries(&gateway, "event=server.request").await?;
+    assert_eq!(recorded.len(), streams, "{recorded:?}");
+    assert!(recorded.iter().all(|entry| entry["code"] == "answer.invalid"), "{recorded:?}");
+    Ok(())
+}
+
+/// How a client leaves in the middle.
+#[derive(Clone, Copy, Debug)]
+enum Leaves {
+    Closing,
+    Resetting,
+}
+
+impl Leaves {
+    const BOTH: [Self; 2] = [Self::Closing, Self::Resetting];
+
+    fn leave(self, connection: RawConnection) -> Outcome {
+        match self {
+            Self::Closing => {
+                drop(connection);
+                Ok(())
+            }
+            Self::Resetting => connection.reset(),
+        }
+    }
+}
+
+/// A request as bytes, whose head says that the body is longer by `more`.
+fn request(client: &mut McpClient, method: &str, params: Value, more: usize) -> String {
+    let (_, message) = client.message(method, params);
+    let body = message.to_string();
+    let mut text =
+        format!("POST /mcp/s HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len() + more);
+    for (name, value) in client.headers(&message) {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    format!("{text}\r\n{body}")
+}
+
+#[tokio::test]
+async fn how_a_client_left_stands_in_the_outcome_of_its_call() -> Outcome {
+    let call = json!({"name": "echo", "arguments": {"text": "x"}});
+    let listen = json!({"notifications": {"toolsListChanged": true}});
+    for leaves in Leaves::BOTH {
+        for (method, params, behaviour) in [
+            ("tools/call", &call, Hostile::HangBeforeHeaders),
+            ("tools/call", &call, Hostile::HangInStream),
+            ("subscriptions/listen", &listen, Hostile::HangInStream),
+        ] {
+            let pair = Pair::start(&[]).await?;
+            pair.server.on(method, behaviour.clone());
+            let mut client = pair.modern()?;
+            let mut connection = RawConnection::open(pair.gateway.address()).await?;
+            connection.write(request(&mut client, method, params.clone(), 0).as_bytes()).await?;
+            pair.server.wait_until(SOON, |server| server.count(method) == 1).await?;
+            if behaviour == Hostile::HangInStream {
+                // Whoever closes with bytes unread resets.
+                let end = |bytes: &[u8]| bytes.ends_with(b"\n\n\r\n");
+                let read = connection.read_until(SOON, end).await;
+                assert!(end(&read), "{}", String::from_utf8_lossy(&read));
+            }
+            leaves.leave(connection)?;
+            let due = Instant::now() + SOON;
+            let outcome = loop {
+                if let Some(outcome) = entries(&pair.gateway, "event=call.outcome").await?.pop() {
+                    break outcome;
+                }
+                assert!(Instant::now() < due, "no outcome");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            };
+            let expected = match leaves {
+                Leaves::Closing => "the client closed its connection",
+                Leaves::Resetting => "the connection of the client was reset",
+            };
+            assert_eq!(outcome["detail"], expected, "{method} {behaviour:?}: {outcome}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_off_is_refused_in_the_ledger_which_says_how_it_ended() -> Outcome {
+    let mut told = Vec::new();
+    for leaves in Leaves::BOTH {
+        let pair = Pair::start(&[]).await?;
+        let mut client = pair.modern()?;
+        let mut connection = RawConnection::open(pair.gateway.address()).await?;
+        let params = json!({"name": "echo", "arguments": {"text": "x"}});
+        connection.write(request(&mut client, "tools/call", params, 7).as_bytes()).await?;
+        // A kernel that resets drops what the other side has not read yet, and nothing tells when it has read it.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        leaves.leave(connection)?;
+        let refused = refusals(&pair.gateway, "request.invalid", 1).await?;
+        told.push(refused[0]["detail"].as_str().unwrap_or_default().to_owned());
+        assert_eq!(pair.server.count("tools/call"), 0, "{leaves:?}");
+        assert!(refused[0]["actor"]["id"].is_string(), "{}", refused[0]);
+    }
+    assert_ne!(told[0], told[1], "{told:?}");
+    Ok(())
 }

@@ -13,7 +13,7 @@ use crate::BoxError;
 #[derive(Debug, Error)]
 pub enum BodyError {
     /// The connection failed or the framing is broken.
-    #[error("the body broke off: {0}")]
+    #[error("the body broke off: {0}{cause}", cause = cause(.0))]
     Broken(BoxError),
     /// It did not arrive in time.
     #[error("the body did not arrive in time")]
@@ -21,6 +21,11 @@ pub enum BodyError {
     /// It has more bytes than allowed. Nothing beyond the limit was kept.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+}
+
+/// What the error itself does not say: whether the connection was closed or reset.
+fn cause(error: &BoxError) -> String {
+    error.source().map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
 /// Reads all of `body`: at most `bytes_max`, within `timeout`. A declared length beyond the limit is refused before

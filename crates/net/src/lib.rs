@@ -4,6 +4,7 @@
 pub mod body;
 pub mod certificate;
 pub mod client;
+pub mod departure;
 pub mod descriptors;
 pub mod egress;
 pub mod guard;

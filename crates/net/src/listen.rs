@@ -33,6 +33,7 @@ pub use self::lasting::Lasting;
 use self::lasting::{Answer, Handover};
 use crate::{
     BoxError,
+    departure::Departure,
     stall::StallGuard,
     tls::{PeerCertificate, ServerTls},
 };
@@ -252,10 +253,11 @@ impl Connection {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let stream = StallGuard::new(stream, self.options.write_stall_timeout);
-        let waiting = stream.waiting();
+        let (waiting, departure) = (stream.waiting(), stream.departure());
         let mut service = Checked {
             inner: service,
             certificate: None,
+            departure,
             peer: PeerInfo { addr: self.addr, tls: self.options.tls.is_some() },
             headers_max: self.options.headers_max,
             header_bytes_max: self.options.header_bytes_max,
@@ -372,6 +374,7 @@ struct Checked<S, B> {
     inner: S,
     peer: PeerInfo,
     certificate: Option<PeerCertificate>,
+    departure: Departure,
     headers_max: usize,
     header_bytes_max: usize,
     /// Where lasting answers go, unless the connection is shared with others.
@@ -400,6 +403,7 @@ where
         }
         let handover = self.handover.clone().filter(|_| lasting::allowed(&request));
         request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.departure.clone());
         if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(certificate.clone());
         }

@@ -18,19 +18,22 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use crate::departure::{Departure, Left};
+
 /// A stream whose writes fail once none of them made progress for a time.
 #[derive(Debug)]
 pub(crate) struct StallGuard<T> {
     inner: T,
     patience: Duration,
     waiting: Arc<AtomicBool>,
+    departure: Departure,
     // Armed only while a write waits; most never do.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> StallGuard<T> {
     pub(crate) fn new(inner: T, patience: Duration) -> Self {
-        Self { inner, patience, waiting: Arc::default(), stalled: None }
+        Self { inner, patience, waiting: Arc::default(), departure: Departure::default(), stalled: None }
     }
 
     /// Whether a write waits for the peer to take bytes.
@@ -38,10 +41,18 @@ impl<T> StallGuard<T> {
         Arc::clone(&self.waiting)
     }
 
+    /// Tells how the peer left.
+    pub(crate) fn departure(&self) -> Departure {
+        self.departure.clone()
+    }
+
     fn judge<R>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if outcome.is_ready() {
             if self.stalled.take().is_some() {
                 self.waiting.store(false, Ordering::Relaxed);
+            }
+            if matches!(outcome, Poll::Ready(Err(_))) {
+                self.departure.note(Left::Reset);
             }
             return outcome;
         }
@@ -51,6 +62,7 @@ impl<T> StallGuard<T> {
         match timer.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
+                self.departure.note(Left::Unread);
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no bytes")))
             }
         }
@@ -63,7 +75,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for StallGuard<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let (room, before) = (buf.remaining(), buf.filled().len());
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        match &read {
+            Poll::Ready(Ok(())) if room > 0 && buf.filled().len() == before => {
+                self.departure.note(Left::Closed);
+            }
+            Poll::Ready(Err(_)) => self.departure.note(Left::Reset),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        read
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_core::Refusal;
+use portcullis_net::departure::{Departure, Left};
 
 use crate::{
     gateway::{self, Gateway, Held},
@@ -25,13 +26,30 @@ pub(crate) struct Pending {
     run: Option<Run>,
     /// What the outcome says beside the answer.
     detail: Option<&'static str>,
+    departure: Departure,
 }
 
 impl Pending {
-    pub(crate) fn new(gateway: &Arc<Gateway>, armed: &Armed, trail: Trail, held: Held) -> Self {
+    pub(crate) fn new(
+        gateway: &Arc<Gateway>,
+        armed: &Armed,
+        trail: Trail,
+        held: Held,
+        departure: Departure,
+    ) -> Self {
         let (gateway, intent) = (Arc::clone(gateway), armed.index());
         let run = Some(gateway.running.begin());
-        Self { gateway, intent, trail: Box::new(trail), held, run, detail: None }
+        Self { gateway, intent, trail: Box::new(trail), held, run, detail: None, departure }
+    }
+
+    /// How the client left, once its connection has ended.
+    pub(crate) fn left(&self) -> Option<Left> {
+        self.departure.left()
+    }
+
+    /// What the outcome says beside the answer.
+    fn detail(&self) -> Option<&'static str> {
+        self.detail.or_else(|| self.left().map(words))
     }
 
     /// The server was not asked: the answer was kept from an earlier call.
@@ -54,7 +72,7 @@ impl Pending {
     ) -> Result<(), Refusal> {
         let Some(Open { mut trail, held, run }) = self.settle() else { return Ok(()) };
         held.answered(output);
-        let outcome = Outcome { intent: self.intent, status, output, error, detail: self.detail };
+        let outcome = Outcome { intent: self.intent, status, output, error, detail: self.detail() };
         let gateway = Arc::clone(&self.gateway);
         let recording = async move {
             let recorded = record::outcome(&gateway, outcome, &trail).await;
@@ -95,14 +113,22 @@ struct Open {
     run: Run,
 }
 
+/// How a client left, for an outcome.
+const fn words(left: Left) -> &'static str {
+    match left {
+        Left::Closed => "the client closed its connection",
+        Left::Reset => "the connection of the client was reset",
+        Left::Unread => "the client took no bytes and was cut off",
+    }
+}
+
 impl Drop for Pending {
     fn drop(&mut self) {
         let Some(Open { trail, held, run }) = self.settle() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (gateway, intent) = (Arc::clone(&self.gateway), self.intent);
+        let (gateway, intent, detail) = (Arc::clone(&self.gateway), self.intent, self.left().map(words));
         runtime.spawn(async move {
-            let outcome =
-                Outcome { intent, status: 499, output: None, error: Some("cancelled"), detail: None };
+            let outcome = Outcome { intent, status: 499, output: None, error: Some("cancelled"), detail };
             if let Err(refusal) = record::outcome(&gateway, outcome, &trail).await {
                 tracing::error!(intent, %refusal, "the outcome of a cancelled call could not be recorded");
             }

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use http::{Response, request};
 use portcullis_connect::auth::Route;
 use portcullis_core::{Code, Refusal, Target};
-use portcullis_net::{listen::PeerInfo, tls::PeerCertificate};
+use portcullis_net::{departure::Departure, listen::PeerInfo, tls::PeerCertificate};
 
 use crate::{
     body::{Body, Inbound},
@@ -48,6 +48,7 @@ impl Gateway {
         let dpop = authenticate::Scheme::of(&head.headers) == Some(authenticate::Scheme::Dpop);
         let mut asked = Asked { route: Some(Arc::clone(&route)), dpop, ..Asked::default() };
         let mut held = Held::default();
+        let departure = head.extensions.get::<Departure>().cloned().unwrap_or_default();
         let admitted = AssertUnwindSafe(
             self.admit(&rules, server, &route, head, body, &mut trail, &mut asked, &mut held),
         )
@@ -58,7 +59,7 @@ impl Gateway {
                 self.refuse(&refusal, &asked, &mut trail).await
             }
             Ok(armed) => {
-                let pending = Pending::new(&self, &armed, trail, held);
+                let pending = Pending::new(&self, &armed, trail, held, departure);
                 let gateway = Arc::clone(&self);
                 self.relay(Relay { gateway, rules, armed, asked, pending, unfit: false, ticket: None }).await
             }

@@ -351,6 +351,7 @@ impl Relay {
             answered: false,
             resumable: false,
             untold: false,
+            astray: false,
             allowance: Allowance::new(Instant::now()),
             unread: 0,
         };

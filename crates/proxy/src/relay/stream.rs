@@ -8,7 +8,7 @@ use portcullis_core::{Code, Refusal};
 use portcullis_inspect::Window;
 use portcullis_mcp::{
     elicitation,
-    jsonrpc::{Message, Shape},
+    jsonrpc::{Id, Message, Shape},
     method,
     revision::Era,
     sse,
@@ -25,8 +25,11 @@ use crate::{
     session::Backend,
     stages::{alive::Watch, forward, record, redact},
 };
-use portcullis_net::queue::offer;
+use portcullis_net::{departure::Left, queue::offer};
 use portcullis_upstream::{Events, Upstream, Verb};
+
+/// Which subscription a notification is of (2026-07-28, subscriptions).
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// How long a client that does not read is waited for when its call ends without an answer.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -49,6 +52,8 @@ pub(super) struct Stream {
     pub(super) resumable: bool,
     /// Whether a notification that the specification does not know was recorded.
     pub(super) untold: bool,
+    /// Whether one of another subscription was.
+    pub(super) astray: bool,
     /// What the server may still cause to be recorded.
     pub(super) allowance: Allowance,
     /// Bytes of events that came after the client had left.
@@ -111,7 +116,7 @@ impl Stream {
             let rules = Arc::clone(&self.relay.rules);
             let event = tokio::select! {
                 stopped = watch.stopped() => return Err(stopped),
-                () = self.to.closed(), if stops_with_client => return Ok(()),
+                () = self.to.closed(), if stops_with_client => return self.left(),
                 () = tokio::time::sleep_until(deadline), if !endless => return Err(too_long()),
                 () = tokio::time::sleep_until(due), if endless => {
                     self.relay.judge_again().await?;
@@ -145,6 +150,14 @@ impl Stream {
             if handled? {
                 return Ok(());
             }
+        }
+    }
+
+    /// What a client that has left makes of its stream: over, or refused where it had to be cut off.
+    fn left(&self) -> Result<(), Refusal> {
+        match self.relay.pending.left() {
+            Some(Left::Unread) => Err(unread()),
+            Some(Left::Closed | Left::Reset) | None => Ok(()),
         }
     }
 
@@ -216,6 +229,9 @@ impl Stream {
                 }
                 // By the server's own names, and whether or not it passes: what it says changed has changed.
                 self.relay.gateway.noticed(self.relay.armed.server(), &message);
+                if self.strays(&message).await? {
+                    return Ok(false);
+                }
                 let Some(message) = self.relay.exchange(message)? else { return Ok(false) };
                 let masked = self.relay.mask(&message, Some(&mut self.window))?;
                 if let Err(refusal) = self.relay.questions_inside(&masked) {
@@ -277,6 +293,22 @@ impl Stream {
             self.unheard(message, Code::MethodUnknown).await?;
         }
         Ok(false)
+    }
+
+    /// Whether a notification is of another subscription than the one that this stream is for: its client could take it for
+    /// the word of another server, on another of its streams. The first is recorded.
+    async fn strays(&mut self, message: &Message) -> Result<bool, Refusal> {
+        let said = message.params().and_then(|params| params.path(&["_meta", SUBSCRIPTION]));
+        let Some(said) = said.filter(|_| self.relay.armed.era() == Era::Modern) else { return Ok(false) };
+        let said = Id::from_json(Bytes::copy_from_slice(said.raw()));
+        let own = self.relay.armed.message().and_then(Message::id);
+        if said.is_some() && said == own {
+            return Ok(false);
+        }
+        if !std::mem::replace(&mut self.astray, true) {
+            self.unheard(message, Code::AnswerInvalid).await?;
+        }
+        Ok(true)
     }
 
     /// Records a message of the server that is not passed on.
