@@ -3,6 +3,8 @@
 
 use std::{process::Output, time::Duration};
 
+use portcullis_core::{Digest, TargetKind};
+use portcullis_proof::manifest::definition_digest;
 use portcullis_testkit::{Client, Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
 use portcullis_tests::pair::{Pair, SOON, code_of, entries, known, new_key, refusals};
 use serde_json::{Value, json};
@@ -564,5 +566,72 @@ async fn a_name_with_line_breaks_makes_no_line_of_its_own_in_the_log() -> Outcom
     }
     let output = pair.gateway.output();
     assert!(!output.lines().any(|line| line.starts_with("forged")), "{output}");
+    Ok(())
+}
+
+/// The digest over changes, as the reference of events says it is made.
+fn digest_of(changes: &[(&Value, &str)]) -> Outcome<String> {
+    let mut rows = Vec::new();
+    for (tool, event) in changes {
+        let digest = definition_digest(TargetKind::Tool, tool.to_string().as_bytes())?;
+        rows.push(json!(["tool", tool["name"], event, digest.to_string()]));
+    }
+    rows.sort_by_key(|row| row[1].as_str().map(str::to_owned));
+    Ok(Digest::of(Value::Array(rows).to_string().as_bytes()).to_string())
+}
+
+#[tokio::test]
+async fn a_server_that_changes_everything_each_time_causes_so_many_entries_and_one_more_for_each_listing()
+-> Outcome {
+    const PINNED: usize = 15;
+    const ALL: usize = 300;
+    const MOST: usize = 20;
+    let version = |number: usize, count: usize| -> Vec<Value> {
+        let words = format!("version {number}");
+        (0..count)
+            .map(|tool_number| tool(&format!("t{tool_number}"), |tool| tool["description"] = json!(words)))
+            .collect()
+    };
+    let server = HostileServer::start().await?;
+    server.set_tools(version(0, PINNED));
+    let limits = [("definition_entries_max", MOST as u64), ("catalog_refresh_ms", 100)];
+    let pair = Pair::with(server, "", &limits).await?;
+    let known = entries(&pair.gateway, "event=definition.pinned").await?;
+    assert_eq!(known.len(), PINNED);
+    for number in 1..=3 {
+        let all = version(number, ALL);
+        pair.server.set_tools(all.clone());
+        let due = Instant::now() + 2 * SOON;
+        let together = loop {
+            let found = entries(&pair.gateway, "event=definitions.changed").await?;
+            if found.len() == number {
+                break found[number - 1].clone();
+            }
+            assert!(Instant::now() < due, "listing {number} was never seen: {found:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(together["target"]["server"], "s", "{together}");
+        // What was in use and changed is named before what is new, for as long as there are entries left.
+        let alone = if number == 1 { MOST - PINNED } else { 0 };
+        let (changed, observed) = (PINNED - alone, ALL - PINNED);
+        let counts = json!({"definition.changed": changed, "definition.observed": observed});
+        assert_eq!(together["data"]["changes"], counts, "{together}");
+        if number > 1 {
+            let event =
+                |index: usize| if index < PINNED { "definition.changed" } else { "definition.observed" };
+            let changes: Vec<_> = all.iter().enumerate().map(|(index, tool)| (tool, event(index))).collect();
+            assert_eq!(together["data"]["digest"], digest_of(&changes)?, "{together}");
+        }
+    }
+    let named = entries(&pair.gateway, "event=definition.*").await?;
+    assert_eq!(named.len(), MOST, "{named:?}");
+    let changed = entries(&pair.gateway, "event=definition.changed").await?;
+    assert_eq!(changed.len(), MOST - PINNED);
+    assert!(pair.gateway.output().contains("limits.definition_entries_max"), "the log says so");
+    assert!(!pair.gateway.output().contains("t299"), "and names them as little as the ledger does");
+    // Each is held back all the same.
+    let mut client = pair.client(Era::Modern).await?;
+    assert_eq!(code_of(&client.call("t14", json!({})).await?), "definition.changed");
+    assert_eq!(code_of(&client.call("t299", json!({})).await?), "definition.unreviewed");
     Ok(())
 }

@@ -112,6 +112,11 @@ const WHERE: &[(&str, &str, &str)] = &[
         "tests/tests/definitions.rs",
         "versions_that_nobody_judged_are_forgotten_and_what_was_approved_stays_approved",
     ),
+    (
+        "definition_entries_max",
+        "tests/tests/definitions.rs",
+        "a_server_that_changes_everything_each_time_causes_so_many_entries_and_one_more_for_each_listing",
+    ),
     ("list_pages_max", "tests/tests/limits_time.rs", "a_catalogue_beyond_its_limits_is_refused_whole"),
     ("catalog_refresh_ms", "tests/tests/limits_time.rs", "a_catalogue_is_fetched_again_when_it_is_old"),
     ("schema_bytes_max", "tests/tests/limits_time.rs", "a_tool_with_too_large_a_schema_cannot_be_called"),

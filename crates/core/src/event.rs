@@ -74,6 +74,9 @@ events! {
     DefinitionChanged = "definition.changed",
     /// A definition vanished upstream.
     DefinitionVanished = "definition.vanished",
+    /// A server changed more definitions than are recorded one by one; `data` has how many of each event, and the digest of
+    /// the canonical JSON of all as `[kind, name, event, digest]`, in the order of kinds and names.
+    DefinitionsChanged = "definitions.changed",
     /// A person approved a definition.
     DefinitionApproved = "definition.approved",
     /// A person rejected a definition.

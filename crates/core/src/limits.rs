@@ -114,6 +114,9 @@ limits! {
     /// Versions of definitions of one kind from one server that it showed and shows no more, and that nobody judged. Beyond:
     /// the oldest are forgotten; the ledger keeps their digests.
     unjudged_definitions_max: 100 in 0 ..= 1_000_000,
+    /// Entries in the ledger about what one server changed in its definitions, one for each, in an hour. Beyond: one entry for
+    /// each listing, with their numbers and one digest.
+    definition_entries_max: 1_000 in 10 ..= 1_000_000,
     /// Pages of one list from one server. Beyond: the server's catalogue is refused.
     list_pages_max: 1_000 in 1 ..= 100_000,
     /// A catalogue older than this is fetched again.

@@ -2,6 +2,7 @@
 //! with them, and what changed is quarantined until a person decides (promise 10; `definitions.rs` of the store
 //! holds the convention that the admin API shares).
 
+mod entries;
 mod fresh;
 mod lists;
 mod refresh;
@@ -26,7 +27,7 @@ pub use portcullis_store::definitions::Standing;
 use portcullis_store::{Ledger, Revisions, StoreError, definitions};
 
 pub use self::lists::{Judges, List, Made};
-use self::{fresh::Fresh, lists::Lists, shown::Shown};
+use self::{entries::Allowance, fresh::Fresh, lists::Lists, shown::Shown};
 use crate::settings::Trust;
 
 /// One definition.
@@ -205,6 +206,8 @@ pub struct Catalog {
     offered: ArcSwap<Vec<String>>,
     capabilities: ArcSwap<Bytes>,
     fresh: Fresh,
+    /// What was recorded of its changes.
+    entries: std::sync::Mutex<Allowance>,
     /// What of its resources was read, where it says that this may be kept.
     pub(crate) reads: Results,
     /// Answers to lists of its route.
@@ -229,6 +232,7 @@ impl Catalog {
             offered: ArcSwap::default(),
             capabilities: ArcSwap::new(Arc::new(Bytes::from_static(b"{}"))),
             fresh: Fresh::default(),
+            entries: std::sync::Mutex::default(),
             reads: Results::default(),
             lists: Lists::default(),
         }

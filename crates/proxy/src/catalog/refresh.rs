@@ -6,16 +6,12 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::try_join_all;
-use portcullis_core::{Code, Digest, Event, Limits, Refusal, Target, TargetKind};
+use portcullis_core::{Code, Digest, Event, Limits, Refusal, TargetKind};
 use portcullis_mcp::{answer, json::View, revision::ParamHeader};
-use portcullis_proof::{
-    entry::Entry,
-    manifest::{self, ManifestError},
-};
+use portcullis_proof::manifest::{self, ManifestError};
 use portcullis_store::{Batch, Move, NewRevision, definitions};
 
-use super::{Catalog, lock};
+use super::{Catalog, entries::Change, lock};
 use crate::settings::Trust;
 use portcullis_upstream::{Upstream, own::Offer};
 
@@ -27,16 +23,6 @@ struct Observed {
     name: Arc<str>,
     raw: Vec<u8>,
     digest: Digest,
-}
-
-/// One change, for the ledger.
-struct Change {
-    event: Event,
-    kind: TargetKind,
-    name: Arc<str>,
-    digest: Option<Digest>,
-    /// Why it cannot be pinned.
-    why: Option<Arc<str>>,
 }
 
 /// One complete listing.
@@ -179,7 +165,7 @@ impl Catalog {
             lock(&self.order).insert(*kind, order);
             lock(&self.held).insert(*kind, listing.held);
         }
-        self.record(&plan.events).await?;
+        self.record(plan.events, limits.definition_entries_max).await?;
         // Heads only move from where the comparison saw them; if a person was faster, the next refresh looks again.
         let new = !plan.batch.puts.is_empty();
         let moved = self.parts.revisions.apply(plan.batch).await.map_err(store_refusal)?;
@@ -331,46 +317,6 @@ impl Catalog {
             by: OBSERVER.to_owned(),
             at: self.parts.clock.now(),
         });
-    }
-
-    /// Whether nothing of the kind was ever seen.
-    fn first(&self, kind: TargetKind) -> bool {
-        !self.state().known(kind)
-    }
-
-    /// Every change is in the ledger before it takes effect.
-    async fn record(&self, events: &[Change]) -> Result<(), Refusal> {
-        let entries = events.iter().map(|change| {
-            let item = Some((change.kind, Arc::clone(&change.name)));
-            let target = Target { server: Arc::clone(&self.server), item, digest: change.digest };
-            // As a text it is quoted: a name may hold line breaks.
-            let named = target.to_string();
-            match (change.event, self.first(change.kind)) {
-                _ if change.why.is_some() => tracing::warn!(
-                    target = named,
-                    why = change.why.as_deref(),
-                    "the server offers this in a form that cannot be pinned; it is held back"
-                ),
-                (Event::DefinitionChanged, _) => tracing::warn!(
-                    target = named,
-                    "the server changed this since it was approved; it is held back until a person looks at it"
-                ),
-                (Event::DefinitionObserved, false) => tracing::warn!(
-                    target = named,
-                    "the server offers this only now; it is held back until a person approves it"
-                ),
-                (event, _) => tracing::info!(target = named, event = event.name(), "the catalogue changed"),
-            }
-            let mut entry = Entry::new(change.event, self.parts.clock.now(), &self.parts.instance);
-            entry.target = Some(&target);
-            entry.detail = change.why.as_deref();
-            entry.code = change.why.as_ref().map(|_| Code::DefinitionUnusable);
-            self.parts.ledger.append(entry.to_jcs())
-        });
-        try_join_all(entries)
-            .await
-            .map(|_| ())
-            .map_err(|error| Refusal::new(Code::LedgerUnavailable, error.to_string()))
     }
 }
 
