@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use http::Method;
 use portcullis_admin::ENDPOINTS;
 use portcullis_mcp::method::{Form, TABLE};
-use portcullis_testkit::{Client, Era, Gateway, Hostile, HostileServer, McpClient, Outcome, Reply};
+use portcullis_testkit::{
+    Client, Era, Gateway, Hostile, HostileServer, McpClient, Outcome, Reply, free_ports,
+};
 use portcullis_tests::pair::{SOON, entries, known, new_key};
 use serde_json::{Value, json};
 
@@ -133,9 +135,10 @@ async fn world() -> Outcome<(HostileServer, Gateway)> {
         server.on(method, Hostile::Answer(json!({"resultType": "complete"})));
     }
     let yaml = format!(
-        "servers:\n  s:\n    url: {url}\nroles:\n  visitor:\n    allow:\n      - actions: [connect]\n  stranger:\n    description: may do nothing\n\
+        "listen:\n  address: 127.0.0.1:{port}\n  origins: [https://app.example]\nservers:\n  s:\n    url: {url}\nroles:\n  visitor:\n    allow:\n      - actions: [connect]\n  stranger:\n    description: may do nothing\n\
          limits:\n  source_rate_per_s: 1000000\n  source_burst_max: 1000000\n  caller_rate_per_s: 1000000\n  caller_burst_max: 1000000\n",
-        url = server.url()
+        url = server.url(),
+        port = free_ports(1)?[0],
     );
     let gateway = Gateway::start(&yaml).await?;
     known(&gateway, SOON).await?;
@@ -334,6 +337,8 @@ async fn a_forged_host_or_origin_is_refused_before_the_credential_is_looked_at()
     let (port, bearer) = (gateway.address().port(), format!("Bearer {}", gateway.key()?));
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
     let own = format!("127.0.0.1:{port}");
+    let (named, numbered) = (format!("http://localhost:{port}"), format!("http://127.0.0.1:{port}"));
+    let secure = format!("https://localhost:{port}");
     let cases = [
         ("evil.example".to_owned(), None, "403 request.host"),
         (format!("127.0.0.1.evil.example:{port}"), None, "403 request.host"),
@@ -344,7 +349,18 @@ async fn a_forged_host_or_origin_is_refused_before_the_credential_is_looked_at()
         (own.clone(), Some("file://"), "403 request.origin"),
         (own.clone(), Some("http://localhost.evil.example"), "403 request.origin"),
         (own.clone(), Some("http://localhost@evil.example"), "403 request.origin"),
-        (format!("localhost:{port}"), Some("http://localhost:9"), "ok"),
+        // A page on another port or scheme of this machine is another's. After DNS rebinding a page keeps its own origin,
+        // and mostly its own name.
+        (format!("evil.example:{port}"), Some("http://evil.example"), "403 request.host"),
+        (own.clone(), Some("http://evil.example"), "403 request.origin"),
+        (format!("localhost:{port}"), Some("http://localhost:9"), "403 request.origin"),
+        (format!("localhost:{port}"), Some("http://localhost"), "403 request.origin"),
+        (format!("localhost:{port}"), Some(&*secure), "403 request.origin"),
+        (own.clone(), Some(&*named), "403 request.origin"),
+        (format!("localhost:{port}"), Some(&*named), "ok"),
+        (own.clone(), Some(&*numbered), "ok"),
+        (own.clone(), Some("https://app.example"), "ok"),
+        (own.clone(), Some("https://app.example:8443"), "403 request.origin"),
         (own, None, "ok"),
     ];
     for (host, origin, expected) in cases {

@@ -32,11 +32,11 @@ pub struct Rules {
     pub request: JsonLimits,
     /// Limits of JSON from servers.
     pub answer: JsonLimits,
-    /// Host names that are served, without ports, lower case.
+    /// Host names that are served, without ports unless only one is, lower case.
     pub hosts: BTreeSet<String>,
     /// Listening on every address: any of them may stand in the Host header, since DNS rebinding needs a name.
     pub any_address: bool,
-    /// Origins that browsers may come from, besides the hosts themselves.
+    /// Origins that browsers may come from, beside our own.
     pub origins: BTreeSet<String>,
     /// Scheme and authority under which clients reach us, without a trailing slash.
     pub public_url: String,

@@ -77,9 +77,10 @@ section! {
         address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7300));
         /// Certificate and key; reloaded when the files change.
         tls: Option<Tls>;
-        /// Host names that clients may use in the Host header, beside the address itself (and `localhost` on loopback).
+        /// Host names that clients may use in the Host header, with any port unless one is given, beside the address itself (and
+        /// `localhost` on loopback).
         hosts: Vec<Host>;
-        /// Web origins whose pages may call the gateway; `*` is not accepted.
+        /// Web origins whose pages may call the gateway, beside its own; `*` is not accepted.
         origins: Vec<Origin>;
         /// The URL under which clients reach the gateway, where a proxy stands in front. Tokens must name it as audience.
         public_url: Option<Url>;

@@ -23,7 +23,7 @@ pub fn head(
 ) -> Result<Head, Refusal> {
     size(&headers, rules)?;
     host(uri, &headers, rules)?;
-    origin(&headers, rules)?;
+    origin(uri, &headers, rules)?;
     let verb = Verb::of(method)
         .ok_or_else(|| Refusal::new(Code::MethodNotAllowed, format!("HTTP method {method}")))?;
     let head = Head { verb, server: server.to_owned(), source, headers, certificate: None };
@@ -66,7 +66,9 @@ fn host(uri: &Uri, headers: &HeaderMap, rules: &Rules) -> Result<(), Refusal> {
     for given in [authority, from_header].into_iter().flatten() {
         let name = host_of(given).unwrap_or_default().to_ascii_lowercase();
         let address = rules.any_address && name.parse::<IpAddr>().is_ok();
-        if !address && !rules.hosts.contains(&name) {
+        // One that was configured with a port is served with it alone.
+        let known = || rules.hosts.contains(&name) || rules.hosts.contains(&given.to_ascii_lowercase());
+        if !address && !known() {
             return Err(Refusal::new(Code::RequestHost, format!("host `{given}`")));
         }
     }
@@ -84,18 +86,27 @@ fn host_of(authority: &str) -> Option<&str> {
     authority.split(':').next()
 }
 
-fn origin(headers: &HeaderMap, rules: &Rules) -> Result<(), Refusal> {
+/// A page may call us that came from us: same scheme, host and port. Any other is one that the operator listed.
+fn origin(uri: &Uri, headers: &HeaderMap, rules: &Rules) -> Result<(), Refusal> {
     let mut values = headers.get_all(header::ORIGIN).iter();
     let Some(value) = values.next() else { return Ok(()) };
     let text = value.to_str().unwrap_or_default();
-    let known = values.next().is_none()
-        && (rules.origins.contains(text)
-            || text
-                .strip_prefix("https://")
-                .or_else(|| text.strip_prefix("http://"))
-                .and_then(host_of)
-                .is_some_and(|host| rules.hosts.contains(&host.to_ascii_lowercase())));
+    // Judged before: there is one, and it is ours.
+    let from_header = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let served = uri.authority().map(http::uri::Authority::as_str).or_else(from_header).unwrap_or_default();
+    let known =
+        values.next().is_none() && (rules.origins.contains(text) || is_own(text, served, &rules.public_url));
     if known { Ok(()) } else { Err(Refusal::new(Code::RequestOrigin, format!("origin `{text}`"))) }
+}
+
+/// Whether `origin` is that of the URL under which clients reach us, or has its scheme and the authority that was asked.
+fn is_own(origin: &str, served: &str, public_url: &str) -> bool {
+    let Some((scheme, from)) = origin.split_once("://") else { return false };
+    let Some((public_scheme, rest)) = public_url.split_once("://") else { return false };
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    let bare = |authority: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
+    let public = rest.split('/').next().unwrap_or_default();
+    scheme == public_scheme && !from.is_empty() && [served, public].iter().any(|own| bare(own) == bare(from))
 }
 
 fn media_type(head: &Head) -> Result<(), Refusal> {
@@ -137,7 +148,7 @@ fn accepted(head: &Head) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use super::{host_of, utf8_or_no_charset};
+    use super::{host_of, is_own, utf8_or_no_charset};
 
     #[test]
     fn json_that_claims_another_encoding_than_utf_8_is_not_read() {
@@ -170,5 +181,36 @@ mod tests {
             assert_eq!(host_of(authority), Some(host));
         }
         assert_eq!(host_of("[::1"), None);
+    }
+
+    #[test]
+    fn a_page_is_ours_where_scheme_host_and_port_are_those_that_were_asked_for() {
+        let (plain, proxied) = ("http://127.0.0.1:7300", "https://gateway.example/under");
+        for (origin, served, public_url, own) in [
+            ("http://localhost:7300", "localhost:7300", plain, true),
+            ("http://LOCALHOST:7300", "localhost:7300", plain, true),
+            ("http://[::1]:7300", "[::1]:7300", plain, true),
+            ("http://127.0.0.1:7300", "localhost:7300", plain, true),
+            ("http://localhost:7300", "127.0.0.1:7300", plain, false),
+            ("http://localhost:9", "localhost:7300", plain, false),
+            ("http://localhost", "localhost:7300", plain, false),
+            ("https://localhost:7300", "localhost:7300", plain, false),
+            ("http://localhost:7300/", "localhost:7300", plain, false),
+            ("http://localhost:7300.evil.example", "localhost:7300", plain, false),
+            ("http://localhost:7300@evil.example", "localhost:7300", plain, false),
+            ("http://localhost", "localhost:80", "http://127.0.0.1:80", true),
+            ("https://gateway.example", "inner:7300", proxied, true),
+            ("https://gateway.example", "gateway.example:443", proxied, true),
+            ("https://gateway.example:443", "gateway.example", proxied, true),
+            ("https://gateway.example:80", "gateway.example", proxied, false),
+            ("http://gateway.example", "gateway.example", proxied, false),
+            ("https://evil.example", "gateway.example", proxied, false),
+            ("null", "localhost:7300", plain, false),
+            ("", "", plain, false),
+            ("http://", "", plain, false),
+            ("file://", "", plain, false),
+        ] {
+            assert_eq!(is_own(origin, served, public_url), own, "`{origin}` at `{served}`");
+        }
     }
 }
