@@ -111,6 +111,14 @@ pub const SUITES: &[Suite] = &[
         needs: &[Need::Go],
         steps: verifier,
     },
+    Suite {
+        name: "interleaved",
+        doc: "a hundred thousand calls of two users of one server, who must never see anything of each other",
+        place: Where::Beside,
+        slow: true,
+        needs: &[],
+        steps: interleaved,
+    },
 ];
 
 /// What the suites beside cargo need when `unit` does not run.
@@ -179,6 +187,16 @@ fn tools() -> Step {
     let mut command = Command::new("sh");
     command.args(["-c", script]).env("DEBIAN_FRONTEND", "noninteractive");
     Step { command, format: Format::Preparation, deadline: minutes(5) }
+}
+
+/// The test that `unit` runs for a moment, as long as the promise asks for. The whole workspace is named, or cargo would
+/// build dependencies anew with fewer features.
+fn interleaved(root: &Path, _: &Cache) -> Result<Vec<Step>> {
+    let name = "interleaved::two_users_on_one_server_never_see_anything_of_each_other";
+    let mut command =
+        cargo(root, &["test", "--locked", "--workspace", "--test", "connect", "--", "--exact", name]);
+    command.env("PORTCULLIS_INTERLEAVED_CALLS", "100000");
+    Ok(vec![Step { command, format: Format::Libtest, deadline: minutes(25) }])
 }
 
 fn doc(root: &Path, _: &Cache) -> Result<Vec<Step>> {
