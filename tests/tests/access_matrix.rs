@@ -290,6 +290,10 @@ const ROUTES: &[(&str, [u16; 7], [u16; 7])] = &[
     ("/mcp//s", [404; 7], [404; 7]),
     ("/mcp/%73", [404; 7], [404; 7]),
     ("/MCP/s", [404; 7], [404; 7]),
+    // Where no server has accounts of its users there are no pages to connect to one.
+    ("/connect/s", [404; 7], [404; 7]),
+    ("/connect/callback", [404; 7], [404; 7]),
+    ("/connect/client.json", [404; 7], [404; 7]),
     ("/", [404; 7], [404; 7]),
     ("/metrics", [404; 7], [404; 7]),
     ("/v1/status", [404; 7], [404; 7]),
