@@ -164,14 +164,29 @@ impl Writer {
                 self.shared.set_sick(None);
                 tracing::info!(next = self.next, "the ledger can be written again");
             }
-            Err(error) => tracing::debug!(%error, "the ledger still cannot be written"),
+            Err(error) => {
+                tracing::debug!(%error, "the ledger still cannot be written");
+                let reason = error.to_string();
+                let queued = self.shared.set_sick(Some(reason.clone()));
+                refuse(queued.into_iter().map(|waiting| waiting.done), &reason);
+            }
         }
     }
 
     /// Cuts what was not acknowledged off the segment, checks what was, and starts another segment.
     fn recover(&mut self) -> io::Result<()> {
-        let path = self.dir.segment(self.first);
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        match OpenOptions::new().read(true).write(true).open(self.dir.segment(self.first)) {
+            Ok(file) => self.check(&file)?,
+            // A new segment that was begun and failed lets the integrator take this one for done with, once a
+            // checkpoint covers all of it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.shared.signed().0 >= self.next => {}
+            Err(error) => return Err(error),
+        }
+        self.dir.probe(PROBE_BYTES)?;
+        self.start_segment()
+    }
+
+    fn check(&self, file: &File) -> io::Result<()> {
         file.set_len(self.len)?;
         file.sync_all()?;
         let mut bytes = vec![0; usize::try_from(self.len).map_err(io::Error::other)?];
@@ -184,8 +199,7 @@ impl Writer {
         if end != self.next {
             return Err(io::Error::other("the segment does not hold what was acknowledged"));
         }
-        self.dir.probe(PROBE_BYTES)?;
-        self.start_segment()
+        Ok(())
     }
 
     fn rotate(&mut self) {

@@ -84,7 +84,7 @@ fn make_room(mount: &Path, round: u64) {
 }
 
 async fn recovered(ledger: &FileLedger) {
-    for _ in 0..100 {
+    for _ in 0..400 {
         if ledger.status().healthy && ledger.append(b"back".to_vec()).await.is_ok() {
             return;
         }
