@@ -207,7 +207,7 @@ fn quick(bytes: Bytes) -> Result<Box<dyn FnMut()>> {
     };
     ensure!(clean, "the bench's text is not clean");
     Ok(Box::new(move || {
-        black_box(inspector.quick(black_box(&bytes), false));
+        black_box(inspector.quick(Direction::Outward, black_box(&bytes), false));
     }))
 }
 

@@ -66,11 +66,11 @@ pub fn inspect(data: &[u8]) {
         if !found.is_empty() {
             let escapes = quoted.contains("\\u");
             assert!(
-                INSPECTOR.quick(quoted.as_bytes(), escapes),
+                INSPECTOR.quick(direction, quoted.as_bytes(), escapes),
                 "{:?} was overlooked",
                 found[0].finding.kind
             );
-            assert!(INSPECTOR.quick(format!("\"{escaped}\"").as_bytes(), true), "overlooked when escaped");
+            assert!(INSPECTOR.quick(direction, format!("\"{escaped}\"").as_bytes(), true), "overlooked when escaped");
         }
         for one in &found {
             assert!(

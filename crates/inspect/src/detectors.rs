@@ -5,19 +5,29 @@ use core::{fmt, ops::Range};
 
 use portcullis_core::{Severity, catalog, kind::Kind};
 
-use crate::{DetectorSettings, raw::Raw};
+use crate::{DetectorSettings, Role, Subject, raw::Raw};
 
 /// Looks for one kind of thing. It only reports; the verdict decides.
 pub trait Detector: fmt::Debug + Send + Sync {
     /// What is done about its finds unless configuration says otherwise.
     fn defaults(&self) -> DetectorSettings;
 
+    /// Words of which one occurs, in whatever case, in every text in which something is found. None: any text may.
+    fn anchors(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The least confidence that is reported in a text of that role; none where it does not look at all.
+    fn threshold(&self, _role: Role) -> Option<u16> {
+        Some(Sighting::CERTAIN)
+    }
+
     /// Whether the raw JSON text may hold something that [`Self::find`] would report in one of its strings, decoded.
-    /// False is certain.
+    /// False is certain. Asked only where one of the anchors occurs.
     fn may_match(&self, raw: &Raw<'_>) -> bool;
 
-    /// Appends what it sees in a decoded string, in order and without overlap.
-    fn find(&self, text: &str, found: &mut Vec<Sighting>);
+    /// Appends what it sees in a decoded text, in order and without overlap, whatever the confidence.
+    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>);
 }
 
 /// What a detector saw.
@@ -27,12 +37,29 @@ pub struct Sighting {
     pub range: Range<usize>,
     /// How bad it is.
     pub severity: Severity,
+    /// How sure, of 1,000.
+    pub confidence: u16,
     /// Whether masking takes it out without a trace (what nobody sees needs no placeholder).
     pub vanishes: bool,
+}
+
+impl Sighting {
+    /// The confidence where nothing is guessed.
+    pub const CERTAIN: u16 = 1_000;
+
+    /// A piece of text that a placeholder replaces when it is masked, seen for certain.
+    pub(crate) const fn visible(range: Range<usize>, severity: Severity) -> Self {
+        Self { range, severity, confidence: Self::CERTAIN, vanishes: false }
+    }
+
+    /// A piece of text that nobody sees, and that leaves no trace when it is masked.
+    pub(crate) const fn unseen(range: Range<usize>, severity: Severity) -> Self {
+        Self { range, severity, confidence: Self::CERTAIN, vanishes: true }
+    }
 }
 
 catalog! {
     /// Every detector.
     pub CATALOG: [Kind<Box<dyn Detector>>] =
-        bidi_controls, control_characters, credentials, email, payment_card, tag_characters
+        bidi_controls, control_characters, credentials, email, generic_secrets, payment_card, tag_characters
 }

@@ -6,7 +6,8 @@ use core::ops::Range;
 use portcullis_core::{Digest, Direction, Finding};
 
 use crate::{
-    CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Window, detectors::Sighting, raw::Raw,
+    CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Window,
+    anchors::Anchors, detectors::Sighting, raw::Raw,
 };
 
 /// One sighting in a text: what, where, and what to put in its place.
@@ -14,6 +15,8 @@ use crate::{
 pub struct Match {
     /// What was seen; its treatment is the configured one until [`crate::verdict`] raises it.
     pub finding: Finding,
+    /// How sure, of 1,000.
+    pub confidence: u16,
     /// Bytes of the scanned text.
     pub range: Range<usize>,
     /// What masking puts in their place: `[masked:email]`, or nothing for what nobody sees.
@@ -31,6 +34,7 @@ struct Active {
 #[derive(Debug)]
 pub struct Inspector {
     active: Vec<Active>,
+    anchors: Anchors,
 }
 
 impl Inspector {
@@ -57,7 +61,8 @@ impl Inspector {
                 active.push(Active { name: kind.name, settings, detector });
             }
         }
-        Ok(Self { active })
+        let anchors = Anchors::new(active.iter().map(|one: &Active| one.detector.anchors()))?;
+        Ok(Self { active, anchors })
     }
 
     /// Whether the JSON text `raw` may hold something to find. False is certain: no string in it (member names and
@@ -66,25 +71,63 @@ impl Inspector {
     ///
     /// It says nothing about patterns cut across two messages: for streams, scan what a [`Window`] must remember.
     #[must_use]
-    pub fn quick(&self, raw: &[u8], unicode_escapes: bool) -> bool {
+    pub fn quick(&self, direction: Direction, raw: &[u8], unicode_escapes: bool) -> bool {
         let raw = Raw::new(raw, unicode_escapes);
-        self.active.iter().any(|one| one.detector.may_match(&raw))
+        let seen = if raw.is_disguised() { u64::MAX } else { self.anchors.seen(raw.bytes()) };
+        self.awake(seen).any(|one| one.looks(direction) && one.detector.may_match(&raw))
+    }
+
+    /// The detectors whose anchors were seen, and those that have none.
+    fn awake(&self, seen: u64) -> impl Iterator<Item = &Active> {
+        let active = self.active.iter().enumerate();
+        active
+            .filter(move |(index, one)| seen >> index & 1 == 1 || one.detector.anchors().is_empty())
+            .map(|(_, one)| one)
     }
 
     /// Appends what the detectors see in `text`, a decoded string at `place` (a JSON pointer), detector by detector,
     /// each in order of position.
     pub fn scan(&self, direction: Direction, place: &str, text: &str, out: &mut Vec<Match>) {
+        self.scan_subject(&Subject { role: Role::of(direction, place), place, text }, out);
+    }
+
+    /// As [`Self::scan`], where the caller knows what the text is for.
+    pub fn scan_subject(&self, subject: &Subject<'_>, out: &mut Vec<Match>) {
         let mut found = Vec::new();
-        for one in &self.active {
+        self.sight(subject, |one, threshold, sightings| {
             found.clear();
-            one.detector.find(text, &mut found);
+            found.extend(sightings.iter().filter(|one| one.confidence >= threshold).cloned());
             bound(&mut found);
-            out.extend(found.iter().map(|sighting| one.report(direction, place, text, sighting)));
+            out.extend(found.iter().map(|sighting| one.report(subject, sighting)));
+        });
+    }
+
+    /// The greatest confidence of each detector that saw anything, reported or not: what evaluations order texts by.
+    #[must_use]
+    pub fn scores(&self, subject: &Subject<'_>) -> Vec<(&'static str, u16)> {
+        let mut scores = Vec::new();
+        self.sight(subject, |one, _, sightings| {
+            scores.extend(sightings.iter().map(|one| one.confidence).max().map(|score| (one.name, score)));
+        });
+        scores
+    }
+
+    fn sight(&self, subject: &Subject<'_>, mut tell: impl FnMut(&Active, u16, &[Sighting])) {
+        let mut sightings = Vec::new();
+        // Under a name that says what it is, a text needs no word of it.
+        let seen = self.anchors.seen(subject.text.as_bytes()) | self.anchors.seen(subject.key().as_bytes());
+        for one in self.awake(seen) {
+            let Some(threshold) = one.detector.threshold(subject.role) else { continue };
+            sightings.clear();
+            one.detector.find(subject, &mut sightings);
+            if !sightings.is_empty() {
+                tell(one, threshold, &sightings);
+            }
         }
     }
 
-    /// As [`Self::scan`], for one event of a stream: what began at the end of the text before at the same place is
-    /// seen too, with the range of the part that lies in `text`.
+    /// As [`Self::scan`], for one event of a stream: what began at the end of the text before at the same place, or is
+    /// known by what stands there, is seen too, with the range of the part that lies in `text`.
     pub fn scan_event(
         &self,
         direction: Direction,
@@ -93,16 +136,22 @@ impl Inspector {
         window: &mut Window,
         out: &mut Vec<Match>,
     ) {
+        let before = out.len();
         self.scan(direction, place, text, out);
         let tail = window.tail(place);
         if !tail.is_empty() {
-            let cut = tail.len();
-            let joined = format!("{tail}{}", window.start_of(text));
+            let (cut, start) = (tail.len(), window.start_of(text));
+            let joined = format!("{tail}{start}");
             let mut both = Vec::new();
             self.scan(direction, place, &joined, &mut both);
-            for mut found in both {
-                if found.range.start < cut && cut < found.range.end {
-                    found.range = 0..found.range.end - cut;
+            for mut found in both.into_iter().filter(|found| found.range.end > cut) {
+                // What begins in this text was seen already, unless only what stands before it says what it is. What
+                // ends where the look ends may be the half of something.
+                let half = found.range.end == joined.len() && start.len() < text.len();
+                let inside = found.range.start >= cut;
+                found.range = found.range.start.saturating_sub(cut)..found.range.end - cut;
+                let known = || out.iter().skip(before).any(|one| is_same(one, &found));
+                if !inside || !(half || known()) {
                     out.push(found);
                 }
             }
@@ -112,20 +161,34 @@ impl Inspector {
 }
 
 impl Active {
-    fn report(&self, direction: Direction, place: &str, text: &str, sighting: &Sighting) -> Match {
-        let seen = text.get(sighting.range.clone()).unwrap_or_default();
+    fn looks(&self, direction: Direction) -> bool {
+        [Role::Argument, Role::Answer, Role::Definition]
+            .into_iter()
+            .any(|role| role.direction() == direction && self.detector.threshold(role).is_some())
+    }
+
+    fn report(&self, subject: &Subject<'_>, sighting: &Sighting) -> Match {
+        let seen = subject.text.get(sighting.range.clone()).unwrap_or_default();
         Match {
             finding: Finding {
                 kind: self.name,
                 severity: sighting.severity,
-                place: start_of(place).into(),
+                place: start_of(subject.place).into(),
                 evidence: Digest::of(seen.as_bytes()),
-                treatment: self.settings.treatment(direction),
+                treatment: self.settings.treatment(subject.role.direction()),
             },
+            confidence: sighting.confidence,
             range: sighting.range.clone(),
             replacement: if sighting.vanishes { String::new() } else { format!("[masked:{}]", self.name) },
         }
     }
+}
+
+/// Whether two sightings of the same detector overlap.
+fn is_same(one: &Match, other: &Match) -> bool {
+    one.finding.kind == other.finding.kind
+        && one.range.start < other.range.end
+        && other.range.start < one.range.end
 }
 
 /// As much of a place as a finding keeps. Member names are a server's own and may be as long as a message.

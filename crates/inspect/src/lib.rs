@@ -6,10 +6,13 @@
 
 extern crate alloc;
 
+mod anchors;
+mod chance;
 mod detectors;
 mod inspector;
 mod raw;
 mod settings;
+mod subject;
 #[cfg(test)]
 mod testing;
 mod verdict;
@@ -19,5 +22,6 @@ pub use detectors::{CATALOG, Detector, Sighting};
 pub use inspector::{Inspector, Match};
 pub use raw::Raw;
 pub use settings::{DetectorSettings, InspectError, InspectSettings};
+pub use subject::{Role, Subject};
 pub use verdict::{Verdict, mask, verdict};
 pub use window::Window;

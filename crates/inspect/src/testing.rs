@@ -28,10 +28,10 @@ pub(crate) fn found(detector: &str, text: &str, expected: &str) {
     if !matches.is_empty() {
         for raw in writings(text) {
             assert!(
-                inspector.quick(raw.as_bytes(), raw.contains("\\u")),
+                inspector.quick(Direction::Outward, raw.as_bytes(), raw.contains("\\u")),
                 "the quick look misses it in {raw}"
             );
-            assert!(inspector.quick(raw.as_bytes(), true), "the quick look misses it in {raw}");
+            assert!(inspector.quick(Direction::Outward, raw.as_bytes(), true), "the quick look misses it in {raw}");
         }
     }
 }

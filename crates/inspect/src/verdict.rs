@@ -21,7 +21,7 @@ pub enum Verdict {
 pub fn verdict(direction: Direction, matches: &mut [Match], obligations: &Obligations) -> Verdict {
     let Obligations { answers } = obligations;
     let mut greatest = Treatment::Pass;
-    for Match { finding, range: _, replacement: _ } in matches {
+    for Match { finding, confidence: _, range: _, replacement: _ } in matches {
         if direction == Direction::Outward
             && let Some(least) = answers.get(finding.kind)
         {

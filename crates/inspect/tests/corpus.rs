@@ -20,7 +20,10 @@ fn scan(inspector: &Inspector, text: &str) -> Vec<Match> {
     inspector.scan(Direction::Outward, "", text, &mut out);
     if !out.is_empty() {
         let raw = serde_json::to_string(text).unwrap();
-        assert!(inspector.quick(raw.as_bytes(), raw.contains("\\u")), "the quick look misses {text:?}");
+        assert!(
+            inspector.quick(Direction::Outward, raw.as_bytes(), raw.contains("\\u")),
+            "the quick look misses {text:?}"
+        );
     }
     out
 }
@@ -74,7 +77,8 @@ fn credentials_keep_their_recall_and_false_positives() {
         let category = row["category"].as_str().unwrap();
         let matches = scan(&inspector, text);
         if row["label"] == "secret" {
-            let found = covers(&matches, "credentials", bytes(text, &row));
+            let at = bytes(text, &row);
+            let found = covers(&matches, "credentials", at) || covers(&matches, "generic_secrets", at);
             let known = PREFIXED.contains(&category);
             all += 1;
             hit += u32::from(found);
@@ -85,7 +89,7 @@ fn credentials_keep_their_recall_and_false_positives() {
             }
         } else {
             benign += 1;
-            if matches.iter().any(|one| one.finding.kind == "credentials") {
+            if matches.iter().any(|one| matches!(one.finding.kind, "credentials" | "generic_secrets")) {
                 wrong += 1;
                 println!("wrong: {text}");
             }
@@ -94,9 +98,9 @@ fn credentials_keep_their_recall_and_false_positives() {
     println!("recall {hit}/{all}, of prefixed providers {prefixed_hit}/{prefixed}, wrong {wrong}/{benign}");
     println!("missed {missed:?}");
     assert_eq!((all, benign), (956, 1554));
-    assert!(hit >= 458, "recall fell: {hit}");
+    assert!(hit >= 910, "recall fell: {hit}");
     assert!(prefixed_hit >= 236, "recall of prefixed providers fell: {prefixed_hit}");
-    assert!(wrong <= 25, "false positives rose: {wrong}");
+    assert!(wrong <= 34, "false positives rose: {wrong}");
 }
 
 #[test]
@@ -164,6 +168,7 @@ fn ordinary_documents_and_arguments_are_left_alone() {
         ("control_characters", 2),
         ("credentials", 0),
         ("email", 124),
+        ("generic_secrets", 9),
         ("payment_card", 1),
         ("tag_characters", 0),
     ] {

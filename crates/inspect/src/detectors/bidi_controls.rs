@@ -9,7 +9,7 @@ use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
 use crate::{
-    DetectorSettings,
+    DetectorSettings, Subject,
     raw::{Raw, unseen_bytes},
 };
 
@@ -31,7 +31,8 @@ impl Detector for BidiControls {
         raw.has_unseen()
     }
 
-    fn find(&self, text: &str, found: &mut Vec<Sighting>) {
+    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>) {
+        let text = subject.text;
         if text.is_ascii() || !unseen_bytes(text.as_bytes()) {
             return;
         }
@@ -39,7 +40,7 @@ impl Detector for BidiControls {
             let end = start + c.len_utf8();
             match found.last_mut() {
                 Some(last) if last.range.end == start => last.range.end = end,
-                _ => found.push(Sighting { range: start..end, severity: Severity::High, vanishes: true }),
+                _ => found.push(Sighting::unseen(start..end, Severity::High)),
             }
         }
     }

@@ -8,7 +8,7 @@ use alloc::{boxed::Box, vec::Vec};
 use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, raw::Raw};
+use crate::{DetectorSettings, Subject, raw::Raw};
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "control_characters",
@@ -31,7 +31,8 @@ impl Detector for ControlCharacters {
         raw.has_unseen()
     }
 
-    fn find(&self, text: &str, found: &mut Vec<Sighting>) {
+    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>) {
+        let text = subject.text;
         // By pieces without a branch inside, so that the compiler makes vectors of it.
         let suspect = |byte: &u8| (matches!(byte, 0x00..=0x1f | 0x7f | 0xc2)) & !is_layout(*byte);
         if !text.as_bytes().chunks(64).any(|piece| piece.iter().fold(false, |any, byte| any | suspect(byte)))
@@ -49,7 +50,7 @@ impl Detector for ControlCharacters {
                 Some(last) if last.vanishes && last.range.end == start && done == start => {
                     last.range.end = end
                 }
-                _ => found.push(Sighting { range: start..end, severity: Severity::Medium, vanishes: true }),
+                _ => found.push(Sighting::unseen(start..end, Severity::Medium)),
             }
             done = end;
         }

@@ -6,7 +6,7 @@
 use alloc::{boxed::Box, format, vec::Vec};
 use core::{cmp::Reverse, ops::Range};
 
-use aho_corasick::{AhoCorasick, Match, MatchKind, packed};
+use aho_corasick::{AhoCorasick, Match};
 use memchr::memmem;
 use portcullis_core::{
     Severity, Treatment,
@@ -14,7 +14,10 @@ use portcullis_core::{
 };
 
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, raw::Raw};
+use formats::{FORMATS, Format, JWT, Letters, OPENAI, PEM};
+use crate::{DetectorSettings, Role, Subject, chance::Made, raw::Raw};
+
+mod formats;
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "credentials",
@@ -22,166 +25,8 @@ pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     build: |_| Ok(Box::new(Credentials::new()?)),
 };
 
-/// What the body of a token is written with.
-#[derive(Clone, Copy, Debug)]
-enum Letters {
-    /// `A-Z0-9`.
-    Capital,
-    /// `0-9a-fA-F`.
-    Hex,
-    /// `A-Za-z0-9`.
-    Plain,
-    /// `A-Za-z0-9_-`.
-    Url,
-    /// `A-Za-z0-9_-+/=.`.
-    Wide,
-}
-
-impl Letters {
-    const fn has(self, byte: u8) -> bool {
-        match self {
-            Self::Capital => byte.is_ascii_uppercase() || byte.is_ascii_digit(),
-            Self::Hex => byte.is_ascii_hexdigit(),
-            Self::Plain => byte.is_ascii_alphanumeric(),
-            Self::Url => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
-            Self::Wide => {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/' | b'=' | b'.')
-            }
-        }
-    }
-}
-
-/// One published format: how it starts, what follows, and how long that is.
-struct Format(&'static str, Letters, usize, usize);
-
-/// Tokens longer than any format are cut off there for the search.
-const LONG: usize = 512;
-
-// Groups of at most 32 prefixes, all but the last of four bytes and more: such groups are searched on vectors of bytes
-// (Teddy) instead of an automaton, and rarely stop in ordinary text.
-const GROUPS: &[&[Format]] = &[
-    &[
-        Format(PEM, Letters::Url, 0, 0),
-        Format(JWT, Letters::Wide, 24, 8192),
-        Format("AKIA", Letters::Capital, 16, 16),
-        Format("ASIA", Letters::Capital, 16, 16),
-        Format("ABIA", Letters::Capital, 16, 16),
-        Format("ACCA", Letters::Capital, 16, 16),
-        Format("ABSKQmVkcm9ja0FQSUtleS", Letters::Wide, 80, LONG),
-        Format("AIza", Letters::Url, 35, 35),
-        Format("AGE-SECRET-KEY-1", Letters::Capital, 58, 58),
-        Format("ATATT3", Letters::Wide, 100, LONG),
-        Format("CLOJARS_", Letters::Plain, 60, 60),
-        Format("EZAK", Letters::Plain, 54, 54),
-        Format("EZTK", Letters::Plain, 54, 54),
-        Format("FLWSECK_TEST-", Letters::Url, 12, 64),
-        Format("GR1348941", Letters::Url, 20, 20),
-        Format("HRKU-AA", Letters::Url, 58, 58),
-        Format("NRAK-", Letters::Plain, 27, 27),
-        Format("NRII-", Letters::Url, 32, 32),
-        Format("NRJS-", Letters::Hex, 19, 19),
-        Format("PMAK-", Letters::Url, 59, 59),
-        Format(OPENAI, Letters::Plain, 20, 20),
-        Format("dt0c01.", Letters::Wide, 89, 89),
-        Format("eyJrIjoi", Letters::Wide, 60, LONG),
-        Format("xapp-", Letters::Url, 20, LONG),
-        Format("xoxa-", Letters::Url, 16, LONG),
-        Format("xoxb-", Letters::Url, 16, LONG),
-        Format("xoxe", Letters::Wide, 16, LONG),
-        Format("xoxp-", Letters::Url, 16, LONG),
-        Format("xoxr-", Letters::Url, 16, LONG),
-        Format("xoxs-", Letters::Url, 16, LONG),
-        Format("hooks.slack.com", Letters::Wide, 30, LONG),
-    ],
-    &[
-        Format("ghp_", Letters::Plain, 36, 251),
-        Format("gho_", Letters::Plain, 36, 251),
-        Format("ghu_", Letters::Plain, 36, 251),
-        Format("ghs_", Letters::Plain, 36, 251),
-        Format("ghr_", Letters::Plain, 36, 251),
-        Format("github_pat_", Letters::Url, 22, 251),
-        Format("glpat-", Letters::Wide, 20, LONG),
-        Format("gldt-", Letters::Url, 20, 64),
-        Format("glimt-", Letters::Url, 20, 64),
-        Format("glagent-", Letters::Url, 50, 64),
-        Format("glcbt-", Letters::Url, 20, 64),
-        Format("glffct-", Letters::Url, 20, 64),
-        Format("glft-", Letters::Url, 20, 64),
-        Format("glptt-", Letters::Url, 20, 64),
-        Format("glrt-", Letters::Wide, 20, 64),
-        Format("glsoat-", Letters::Url, 20, 64),
-        Format("glsa_", Letters::Url, 40, 48),
-        Format("glc_", Letters::Wide, 32, LONG),
-        Format("sk_live_", Letters::Plain, 10, 128),
-        Format("sk_test_", Letters::Plain, 10, 128),
-        Format("sk_prod_", Letters::Plain, 10, 128),
-        Format("rk_live_", Letters::Plain, 10, 128),
-        Format("rk_prod_", Letters::Plain, 10, 128),
-        Format("sk-ant-", Letters::Url, 36, LONG),
-        Format("sk-proj-", Letters::Url, 36, LONG),
-        Format("sk-svcacct-", Letters::Url, 36, LONG),
-        Format("sk-admin-", Letters::Url, 36, LONG),
-        Format("sk-or-v1-", Letters::Hex, 64, 64),
-        Format("sm_aat_", Letters::Plain, 16, 16),
-        Format("sm_pat_", Letters::Plain, 16, 16),
-        Format("sm_sat_", Letters::Plain, 16, 16),
-    ],
-    &[
-        Format("api_org_", Letters::Plain, 34, 34),
-        Format("dapi", Letters::Hex, 32, 32),
-        Format("dop_v1_", Letters::Hex, 64, 64),
-        Format("doo_v1_", Letters::Hex, 64, 64),
-        Format("dor_v1_", Letters::Hex, 64, 64),
-        Format("dp.pt.", Letters::Plain, 40, 48),
-        Format("duffel_", Letters::Wide, 40, 64),
-        Format("fm1a_", Letters::Wide, 60, LONG),
-        Format("fm1r_", Letters::Wide, 60, LONG),
-        Format("fm2_", Letters::Wide, 60, LONG),
-        Format("hvb.", Letters::Url, 100, 256),
-        Format("hvs.", Letters::Url, 24, 256),
-        Format("lin_api_", Letters::Plain, 40, 40),
-        Format("npm_", Letters::Plain, 36, 36),
-        Format("ops_eyJ", Letters::Wide, 100, 8192),
-        Format("pnu_", Letters::Plain, 36, 36),
-        Format("pplx-", Letters::Plain, 48, 48),
-        Format("pscale_", Letters::Wide, 32, 96),
-        Format("pul-", Letters::Hex, 40, 40),
-        Format("pypi-AgEIcHlwaS5vcmc", Letters::Url, 50, LONG),
-        Format("rdme_", Letters::Plain, 70, 70),
-        Format("rubygems_", Letters::Hex, 48, 48),
-        Format("sha256~", Letters::Url, 43, 43),
-        Format("shippo_", Letters::Url, 45, 45),
-        Format("shpat_", Letters::Hex, 32, 32),
-        Format("shpca_", Letters::Hex, 32, 32),
-        Format("shppa_", Letters::Hex, 32, 32),
-        Format("shpss_", Letters::Hex, 32, 32),
-        Format("sntry", Letters::Wide, 60, LONG),
-        Format("sq0atp-", Letters::Url, 22, 60),
-        Format("sq0csp-", Letters::Url, 40, 60),
-        Format("xkeysib-", Letters::Url, 81, 81),
-    ],
-    &[Format("SG.", Letters::Wide, 60, 80), Format("hf_", Letters::Plain, 34, 34)],
-];
-
-/// The border of header and payload, since a payload is a JSON object too.
-const JWT: &str = ".eyJ";
-
-/// In the middle of the older keys: `OpenAI` in Base64.
-const OPENAI: &str = "T3BlbkFJ";
-
-/// What makes a PEM block a private key; it follows `-----BEGIN`, which many other things begin with.
-const PEM: &str = "PRIVATE KEY";
-
 struct Credentials {
-    searches: Vec<(&'static [Format], Search)>,
-}
-
-/// The search for prefixes.
-enum Search {
-    /// On vectors of bytes, where the processor can.
-    Vectors(packed::Searcher),
-    /// Anywhere else.
-    Automaton(AhoCorasick),
+    prefixes: AhoCorasick,
 }
 
 impl core::fmt::Debug for Credentials {
@@ -190,44 +35,22 @@ impl core::fmt::Debug for Credentials {
     }
 }
 
-impl Search {
-    fn new(group: &[Format]) -> Result<Self, KindError> {
-        let vectors = packed::Config::new()
-            .match_kind(packed::MatchKind::LeftmostLongest)
-            .builder()
-            .extend(group.iter().map(|format| format.0))
-            .build();
-        match vectors {
-            Some(search) => Ok(Self::Vectors(search)),
-            None => automaton(group.iter().map(|format| format.0)).map(Self::Automaton),
-        }
-    }
-
-    fn hits<'a>(&'a self, bytes: &'a [u8]) -> Box<dyn Iterator<Item = Match> + 'a> {
-        match self {
-            Self::Vectors(search) => Box::new(search.find_iter(bytes)),
-            Self::Automaton(search) => Box::new(search.find_iter(bytes)),
-        }
-    }
-}
-
 impl Credentials {
     fn new() -> Result<Self, KindError> {
-        let searches = GROUPS.iter().map(|group| Ok((*group, Search::new(group)?)));
-        Ok(Self { searches: searches.collect::<Result<_, KindError>>()? })
+        let prefixes = AhoCorasick::builder()
+            .build(FORMATS.iter().map(|format| format.0))
+            .map_err(|error| KindError { name: KIND.name, reason: format!("{error}") })?;
+        Ok(Self { prefixes })
     }
-}
-
-fn automaton<'a>(prefixes: impl Iterator<Item = &'a str>) -> Result<AhoCorasick, KindError> {
-    AhoCorasick::builder()
-        .match_kind(MatchKind::LeftmostLongest)
-        .build(prefixes)
-        .map_err(|error| KindError { name: KIND.name, reason: format!("{error}") })
 }
 
 impl Detector for Credentials {
     fn defaults(&self) -> DetectorSettings {
         DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Mask }
+    }
+
+    fn threshold(&self, _role: Role) -> Option<u16> {
+        Some(UNPROVEN)
     }
 
     // A prefix alone is enough to look closer: escapes (`\n` before a token) make boundaries unclear here. Only the
@@ -241,43 +64,67 @@ impl Detector for Credentials {
             body.iter().take(format.2).take_while(letters).count() >= format.2
         };
         raw.is_disguised()
-            || self.searches.iter().any(|(group, search)| {
-                search
-                    .hits(bytes)
-                    .any(|hit| group.get(hit.pattern().as_usize()).is_some_and(|format| may(format, hit)))
-            })
+            || self
+                .prefixes
+                .find_overlapping_iter(bytes)
+                .any(|hit| FORMATS.get(hit.pattern().as_usize()).is_some_and(|format| may(format, hit)))
     }
 
-    fn find(&self, text: &str, found: &mut Vec<Sighting>) {
-        let bytes = text.as_bytes();
+    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>) {
+        let bytes = subject.text.as_bytes();
         let mut ranges = Vec::new();
-        for (group, search) in &self.searches {
-            // Nothing before this is looked at again, whether it was a credential or not: the search stays linear.
-            let mut done = 0;
-            for hit in search.hits(bytes) {
-                let Some(format) = group.get(hit.pattern().as_usize()) else { continue };
-                if hit.start() < done {
-                    continue;
-                }
-                let seen = match format.0 {
-                    PEM => pem(bytes, hit.start()),
-                    JWT => jwt(bytes, &hit),
-                    OPENAI => openai(bytes, &hit),
-                    _ => token(format, bytes, &hit),
-                };
-                done = seen.done;
-                ranges.extend(seen.credential);
+        // What a format looked at before this is not looked at again for the same format, whether it was a credential
+        // or not: the search stays linear.
+        let mut done = [0_usize; FORMATS.len()];
+        for hit in self.prefixes.find_overlapping_iter(bytes) {
+            let index = hit.pattern().as_usize();
+            let (Some(format), Some(done)) = (FORMATS.get(index), done.get_mut(index)) else { continue };
+            if hit.start() < *done {
+                continue;
             }
+            let seen = match format.0 {
+                PEM => pem(bytes, hit.start()),
+                JWT => jwt(bytes, &hit),
+                OPENAI => openai(bytes, &hit),
+                _ => token(format, bytes, &hit),
+            };
+            *done = seen.done;
+            ranges.extend(seen.credential.map(|range| (range, checksum(format.0, bytes, &hit))));
         }
-        ranges.sort_by_key(|range| (range.start, Reverse(range.end)));
+        ranges.sort_by_key(|(range, _)| (range.start, Reverse(range.end)));
         let mut done = 0;
-        for range in ranges {
+        for (range, proven) in ranges {
             if range.start >= done {
                 done = range.end;
-                found.push(Sighting { range, severity: Severity::High, vanishes: false });
+                let confidence = if proven { Sighting::CERTAIN } else { UNPROVEN };
+                found.push(Sighting { confidence, ..Sighting::visible(range, Severity::High) });
             }
         }
     }
+}
+
+/// The confidence in a token of the right form without a check digit that holds.
+const UNPROVEN: u16 = 900;
+
+/// Whether the token carries the checksum that its provider puts into it: the CRC-32 (IEEE) of what stands between
+/// prefix and checksum, in base 62 (GitHub since 2021, npm).
+fn checksum(prefix: &str, bytes: &[u8], hit: &Match) -> bool {
+    if !matches!(prefix, "ghp_" | "gho_" | "ghu_" | "ghs_" | "ghr_" | "npm_") {
+        return false;
+    }
+    let Some((body, sum)) = bytes.get(hit.end()..hit.end() + 36).and_then(|token| token.split_at_checked(30)) else {
+        return false;
+    };
+    let digit = |byte: &u8| match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'A'..=b'Z' => byte - b'A' + 10,
+        _ => byte.wrapping_sub(b'a').wrapping_add(36),
+    };
+    let written = sum.iter().fold(0_u64, |sum, byte| sum * 62 + u64::from(digit(byte)));
+    let crc = body.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    });
+    written == u64::from(!crc)
 }
 
 /// What came of a closer look.
@@ -294,7 +141,7 @@ fn is_joined(byte: &u8) -> bool {
 fn token(format: &Format, bytes: &[u8], hit: &Match) -> Seen {
     let Format(prefix, letters, min, max) = format;
     let before = hit.start().checked_sub(1).and_then(|at| bytes.get(at));
-    if before.is_some_and(is_joined) {
+    if before.is_some_and(is_joined) && !prefix.starts_with('.') {
         return Seen { done: hit.start(), credential: None };
     }
     let rest = bytes.get(hit.end()..).unwrap_or_default();
@@ -365,7 +212,15 @@ fn proves(prefix: &str, body: &[u8]) -> bool {
 
 /// Placeholders such as `ghp_xxxx…` and `AKIA…EXAMPLE` are no credentials.
 fn is_varied(token: &[u8]) -> bool {
-    if memmem::find(token, b"EXAMPLE").is_some() {
+    let examples: [&[u8]; 5] = [
+        b"EXAMPLE",
+        b"abc123",
+        b"abcdefgh",
+        // Keys that providers print in their documents.
+        b"4eC39HqLyjWDarjtT1zdp7dc",
+        b"BQokikJOvBiI2HlWgH4olfQ2",
+    ];
+    if examples.iter().any(|one| memmem::find(token, one).is_some()) || Made::of(token).steps * 2 > token.len() {
         return false;
     }
     let mut seen = [false; 256];
@@ -418,9 +273,8 @@ fn pem(bytes: &[u8], at: usize) -> Seen {
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use std::{format, vec::Vec};
+    use std::format;
 
-    use super::{GROUPS, Search, automaton};
     use crate::testing::{found, nothing};
 
     // Put together here, so that no scanner of a code host takes the source for a leak.
@@ -428,27 +282,8 @@ mod tests {
     const TWENTY: &str = "A1b2C3d4E5f6G7h8I9j0";
 
     #[test]
-    fn the_groups_suit_a_search_on_vectors() {
-        for group in GROUPS {
-            assert!(group.len() <= 32);
-            assert!(group.iter().all(|format| format.0.len() >= if group.len() > 2 { 4 } else { 3 }));
-        }
-    }
-
-    #[test]
-    fn both_searches_find_the_same() {
-        for group in GROUPS {
-            let text = group.iter().map(|format| format.0).collect::<Vec<_>>().join(" ghp sk- -----BEGIN x");
-            let slow = Search::Automaton(automaton(group.iter().map(|format| format.0)).unwrap());
-            let spans = |one: &Search| one.hits(text.as_bytes()).map(|hit| hit.span()).collect::<Vec<_>>();
-            assert!(spans(&slow).len() >= group.len());
-            assert_eq!(spans(&Search::new(group).unwrap()), spans(&slow));
-        }
-    }
-
-    #[test]
     fn catches_published_formats_wherever_they_stand() {
-        let hex = "0123456789abcdef0123456789abcdef";
+        let hex = "0a72c4e9681bf35d94c07e2a5f18d36b";
         for token in [
             format!("ghp_{PLAIN}"),
             format!("github_pat_{PLAIN}_{PLAIN}"),

@@ -9,7 +9,7 @@ use core::ops::Range;
 use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, raw::Raw};
+use crate::{DetectorSettings, Subject, raw::Raw};
 
 pub(super) const KIND: Kind<Box<dyn Detector>> =
     Kind { name: "email", doc: "E-mail addresses.", build: |_| Ok(Box::new(Email)) };
@@ -31,11 +31,12 @@ impl Detector for Email {
         raw.is_disguised() || memchr::memchr_iter(b'@', bytes).any(|at| domain_end(bytes, at).is_some())
     }
 
-    fn find(&self, text: &str, found: &mut Vec<Sighting>) {
+    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>) {
+        let text = subject.text;
         let bytes = text.as_bytes();
         for at in memchr::memchr_iter(b'@', bytes) {
             if let Some(range) = address(bytes, at) {
-                found.push(Sighting { range, severity: Severity::Low, vanishes: false });
+                found.push(Sighting::visible(range, Severity::Low));
             }
         }
     }
@@ -60,7 +61,10 @@ fn domain_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
     let after = bytes.get(at + 1..)?;
     let run = after.iter().take(DOMAIN_BYTES_MAX).take_while(|byte| is_domain(**byte)).count();
-    let mut domain = after.get(..run)?;
+    let domain = after.get(..run)?;
+    // Dashes in a row are a line, not part of a name.
+    let mut domain =
+        memchr::memmem::find(domain, b"---").map_or(domain, |line| domain.get(..line).unwrap_or_default());
     while let [rest @ .., b'.' | b'-'] = domain {
         domain = rest;
     }

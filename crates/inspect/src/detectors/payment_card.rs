@@ -9,7 +9,7 @@ use core::ops::Range;
 use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, raw::Raw};
+use crate::{DetectorSettings, Subject, raw::Raw};
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "payment_card",
@@ -40,7 +40,8 @@ impl Detector for PaymentCard {
             })
     }
 
-    fn find(&self, text: &str, found: &mut Vec<Sighting>) {
+    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>) {
+        let text = subject.text;
         let bytes = text.as_bytes();
         for run in runs(bytes) {
             let mut done = run.start;
@@ -51,7 +52,7 @@ impl Detector for PaymentCard {
                 let alone = !letter(before) && !letter(bytes.get(range.end)) && !is_part(bytes, &range);
                 if range.start >= done && alone {
                     done = range.end;
-                    found.push(Sighting { range, severity: Severity::High, vanishes: false });
+                    found.push(Sighting::visible(range, Severity::High));
                 }
             }
         }

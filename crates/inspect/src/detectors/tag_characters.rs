@@ -10,7 +10,7 @@ use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
 use crate::{
-    DetectorSettings,
+    DetectorSettings, Subject,
     raw::{Raw, is_invisible, unseen_bytes},
 };
 
@@ -35,7 +35,8 @@ impl Detector for TagCharacters {
         raw.has_unseen()
     }
 
-    fn find(&self, text: &str, found: &mut Vec<Sighting>) {
+    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>) {
+        let text = subject.text;
         if text.is_ascii() || !unseen_bytes(text.as_bytes()) {
             return;
         }
@@ -84,7 +85,7 @@ impl Run {
             return;
         }
         let severity = if self.tags > 0 { Severity::High } else { Severity::Medium };
-        found.push(Sighting { range: self.start..self.end, severity, vanishes: true });
+        found.push(Sighting::unseen(self.start..self.end, severity));
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) fn look(
     findings: &mut Vec<Finding>,
 ) -> Seen {
     let clean = Seen { verdict: Verdict::Pass, masked: None };
-    if window.is_none() && !inspector.quick(message.bytes(), message.stats().unicode_escapes) {
+    if window.is_none() && !inspector.quick(direction, message.bytes(), message.stats().unicode_escapes) {
         return clean;
     }
     let mut search = Search {

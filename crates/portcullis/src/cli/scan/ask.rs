@@ -3,8 +3,8 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use portcullis_core::{Direction, Limits, Refusal, TargetKind};
-use portcullis_inspect::{InspectSettings, Inspector, Match};
+use portcullis_core::{Limits, Refusal, TargetKind};
+use portcullis_inspect::{InspectSettings, Inspector, Match, Role, Subject};
 use portcullis_mcp::{
     answer,
     json::View,
@@ -205,7 +205,8 @@ fn definition(
         if let Some(text) = text.as_str()
             && found.len() < FINDINGS_MAX
         {
-            inspector.scan(Direction::Outward, pointer, &text, &mut found);
+            let subject = Subject { role: Role::Definition, place: pointer, text: &text };
+            inspector.scan_subject(&subject, &mut found);
         }
     });
     let mut told = BTreeSet::new();
