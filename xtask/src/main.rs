@@ -4,6 +4,7 @@
 mod bench;
 mod conformance;
 mod count;
+mod eval;
 mod generate;
 mod install;
 mod matrix;
@@ -30,6 +31,7 @@ Tasks:
   matrix                                     take over the last results and write the compatibility page
   generate [--check]                         write docs/reference and the configuration schema
   bench [ARGUMENTS]                          measure speed beside a bare proxy
+  eval [ARGUMENTS]                           measure what the detectors find of labelled texts
   install [--fast]                           install the counterparts of the tests
 
 Examples:
@@ -62,6 +64,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "matrix" => matrix::run(&root, rest),
         "generate" => generate::run(&root, rest),
         "bench" => bench::run(&root, rest),
+        "eval" => eval::run(&root, rest),
         "install" => install::run(&root, rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

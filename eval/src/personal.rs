@@ -1,0 +1,67 @@
+//! Structured personal data: found where it stands and called what it is, and digits that only look like it left alone.
+
+use std::collections::BTreeMap;
+
+use portcullis_inspect::{Inspector, Role, Subject};
+
+use crate::{
+    corpus::Row,
+    report::Report,
+    stats::{Share, mean},
+    summary::Aim,
+};
+
+/// Each detector of personal data and the type that corpora call it by.
+const TYPES: &[(&str, &str)] = &[("email", "EMAIL"), ("payment_card", "CREDIT_CARD")];
+
+/// Types that have no form of their own: only a dictionary or a model of language finds them.
+const UNSTRUCTURED: &[&str] = &["PERSON", "ADDRESS", "ORGANIZATION", "LOCATION", "AGE", "TITLE"];
+
+/// Whether a detector looks for personal data.
+pub fn is_personal(detector: &str) -> bool {
+    TYPES.iter().any(|(known, _)| *known == detector)
+}
+
+/// Runs the detectors of personal data over the rows of that kind.
+pub fn run(inspector: &Inspector, rows: &[Row], show: bool, report: &mut Report) -> Vec<Aim> {
+    let mut types: BTreeMap<String, Share> = BTreeMap::new();
+    let mut sources: BTreeMap<String, Share> = BTreeMap::new();
+    let mut alike: BTreeMap<String, Share> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.kind == "pii") {
+        let mut found = Vec::new();
+        inspector.scan_subject(&Subject { role: Role::Answer, place: "", text: &row.text }, &mut found);
+        found.retain(|one| is_personal(one.finding.kind));
+        if row.is_benign() {
+            alike.entry(row.category.clone()).or_default().count(!found.is_empty());
+            continue;
+        }
+        for span in row.spans.iter().filter(|span| !UNSTRUCTURED.contains(&&*span.kind)) {
+            let (start, end) = row.bytes(span.start, span.end);
+            let half = end.saturating_sub(start).div_ceil(2).max(1);
+            let hit = found.iter().any(|one| {
+                let right = TYPES.contains(&(one.finding.kind, &*span.kind));
+                right && one.range.end.min(end).saturating_sub(one.range.start.max(start)) >= half
+            });
+            if show && !hit {
+                println!("MISSED {} {:?} in {:?}", span.kind, row.text.get(start..end), row.text);
+            }
+            types.entry(span.kind.clone()).or_default().count(hit);
+            sources.entry(row.source.clone()).or_default().count(hit);
+        }
+    }
+    let all = Share::sum(types.values());
+    report.say("## Structured personal data");
+    report.say("Nothing is trained. A value counts as found when half of it lies in a finding of the right type. Names and addresses are not counted: they have no form of their own.");
+    report.shares("type", "found", &types);
+    report.shares("source", "found", &sources);
+    report.misses(&types);
+    report.say("Texts without personal data flagged (hard negatives):");
+    report.shares("category", "flagged", &alike);
+    let lookalikes =
+        Share::sum(alike.iter().filter(|(name, _)| name.starts_with("lookalike")).map(|(_, share)| share));
+    vec![
+        Aim::at_least("personal data, right type, micro", all.value(), 0.95),
+        Aim::at_least("personal data, right type, macro", mean(types.values()), 0.90),
+        Aim::at_most("look-alike digits flagged", lookalikes.value(), 0.05),
+    ]
+}
