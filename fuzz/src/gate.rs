@@ -70,7 +70,10 @@ pub fn inspect(data: &[u8]) {
                 "{:?} was overlooked",
                 found[0].finding.kind
             );
-            assert!(INSPECTOR.quick(direction, format!("\"{escaped}\"").as_bytes(), true), "overlooked when escaped");
+            assert!(
+                INSPECTOR.quick(direction, format!("\"{escaped}\"").as_bytes(), true),
+                "overlooked when escaped"
+            );
         }
         for one in &found {
             assert!(

@@ -32,7 +32,7 @@ fn test_names(text: &str) -> BTreeSet<String> {
 
 fn functions() -> BTreeSet<String> {
     let mut sources = Vec::new();
-    for folder in ["crates", "tests/tests", "tests/src", "xtask/src", "fuzz/src"] {
+    for folder in ["crates", "tests/tests", "tests/src", "xtask/src", "fuzz/src", "eval/src"] {
         files(&root().join(folder), "rs", &mut sources);
     }
     let mut names = BTreeSet::new();
@@ -51,6 +51,8 @@ fn every_test_that_a_document_names_exists() {
     let mut documents =
         vec![root().join("ARCHITECTURE.md"), root().join("SECURITY.md"), root().join("CONTRIBUTING.md")];
     files(&root().join("docs"), "md", &mut documents);
+    // Its classes have the names that the corpora give them.
+    documents.retain(|document| !document.ends_with("docs/reference/detection.md"));
     let (mut named, mut missing) = (0, Vec::new());
     for document in documents {
         for name in test_names(&fs::read_to_string(&document).unwrap()) {

@@ -31,7 +31,10 @@ pub(crate) fn found(detector: &str, text: &str, expected: &str) {
                 inspector.quick(Direction::Outward, raw.as_bytes(), raw.contains("\\u")),
                 "the quick look misses it in {raw}"
             );
-            assert!(inspector.quick(Direction::Outward, raw.as_bytes(), true), "the quick look misses it in {raw}");
+            assert!(
+                inspector.quick(Direction::Outward, raw.as_bytes(), true),
+                "the quick look misses it in {raw}"
+            );
         }
     }
 }

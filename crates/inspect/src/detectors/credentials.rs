@@ -14,8 +14,8 @@ use portcullis_core::{
 };
 
 use super::{Detector, Sighting};
-use formats::{FORMATS, Format, JWT, Letters, OPENAI, PEM};
 use crate::{DetectorSettings, Role, Subject, chance::Made, raw::Raw};
+use formats::{FORMATS, Format, JWT, Letters, OPENAI, PEM};
 
 mod formats;
 
@@ -112,7 +112,8 @@ fn checksum(prefix: &str, bytes: &[u8], hit: &Match) -> bool {
     if !matches!(prefix, "ghp_" | "gho_" | "ghu_" | "ghs_" | "ghr_" | "npm_") {
         return false;
     }
-    let Some((body, sum)) = bytes.get(hit.end()..hit.end() + 36).and_then(|token| token.split_at_checked(30)) else {
+    let Some((body, sum)) = bytes.get(hit.end()..hit.end() + 36).and_then(|token| token.split_at_checked(30))
+    else {
         return false;
     };
     let digit = |byte: &u8| match byte {
@@ -220,7 +221,9 @@ fn is_varied(token: &[u8]) -> bool {
         b"4eC39HqLyjWDarjtT1zdp7dc",
         b"BQokikJOvBiI2HlWgH4olfQ2",
     ];
-    if examples.iter().any(|one| memmem::find(token, one).is_some()) || Made::of(token).steps * 2 > token.len() {
+    if examples.iter().any(|one| memmem::find(token, one).is_some())
+        || Made::of(token).steps * 2 > token.len()
+    {
         return false;
     }
     let mut seen = [false; 256];

@@ -276,6 +276,8 @@ mod tests {
             "api_key = ${API_KEY_2}",
             "access_token: Token2::new(x),",
             "\"nextPageToken\": \"e+y6SemASMBKxNxwGhxz3m576P1e17WOkTXjF8ikJGiR\"",
+            "\"progressToken\":9007199254740993,",
+            "syncToken: CPDAlvWDx70CEPDAlvWDx70CGAU=",
             "primary_key = user_id_2024",
             "max_tokens: 4096",
             "key_id: 29f63271-dc2f-4734-8221-5b31b5169bac",
