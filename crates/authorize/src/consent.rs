@@ -7,7 +7,8 @@ use serde_json::json;
 use crate::{
     authorizer::{Authorizer, CONNECTIONS_MAX, Taken},
     challenge::Challenge,
-    flow::{Answer, Begun, Consent, Departure, Flow, LASTS_MS, Ticket, random},
+    chance::random,
+    flow::{Answer, Begun, Consent, Departure, Flow, LASTS_MS, Ticket},
     grant::Grant,
     identity::{self, Place},
     metadata::{self, Discovered},
@@ -184,7 +185,7 @@ impl Outgoing {
         let scopes = grant.scopes.join(" ");
         let names = [("issuer", grant.issuer.as_str()), ("scopes", &scopes)];
         self.authorizer.record(Event::ConnectionGranted, (&flow.caller, &self.server), &names, None).await?;
-        vault.put(&flow.caller, &self.server, &grant, CONNECTIONS_MAX).await?;
+        vault.put(&flow.caller, &self.server, &mut grant, CONNECTIONS_MAX).await?;
         (slot.grant, slot.known, slot.failed) = (Some(grant), true, None);
         Ok(())
     }
@@ -221,6 +222,8 @@ impl Outgoing {
         slot.ended = Some(self.now());
         self.authorizer.flows().end(caller, &self.server);
         self.load(&mut slot, caller).await?;
+        // What another gateway renewed is what the authorization server has to know of.
+        self.overtaken(&mut slot, caller).await?;
         let Some(grant) = slot.grant.clone() else {
             // One that does not open, or is for another server now, is forgotten as well.
             return self.authorizer.forget(caller, &self.server, by).await;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use url::Url;
 
-use crate::{identity::Client, metadata::Discovered, web::Failure};
+use crate::{chance::random, identity::Client, metadata::Discovered, web::Failure};
 
 /// How long a link opens, and how long the user may take at the authorization server.
 pub(crate) const LASTS_MS: u64 = 600_000;
@@ -255,11 +255,4 @@ fn question(begun: &Begun, state: &str, verifier: &str) -> Result<Url, Failure> 
     }
     drop(query);
     Ok(url)
-}
-
-/// 256 unpredictable bits as text.
-pub(crate) fn random(entropy: &dyn Entropy) -> String {
-    let mut bytes = [0; 32];
-    entropy.fill(&mut bytes);
-    URL_SAFE_NO_PAD.encode(bytes)
 }

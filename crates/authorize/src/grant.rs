@@ -29,6 +29,8 @@ pub(crate) struct Grant {
     pub(crate) fruitless: u8,
     /// Where the server said that its metadata is; `None`: at its well-known place.
     pub(crate) hint: Option<String>,
+    /// Names this state of it in the store; empty before it is kept.
+    pub(crate) revision: String,
 }
 
 /// As it is sealed.
@@ -86,10 +88,11 @@ impl Grant {
         serde_json::to_vec(&written).ok().map(Zeroizing::new)
     }
 
-    pub(crate) fn of_bytes(issuer: &str, bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn of_bytes((issuer, revision): (&str, &str), bytes: &[u8]) -> Option<Self> {
         let written: Written = serde_json::from_slice(bytes).ok()?;
         Some(Self {
             issuer: issuer.to_owned(),
+            revision: revision.to_owned(),
             resource: written.resource,
             access: Secret::new(written.access),
             refresh: written.refresh.map(Secret::new),

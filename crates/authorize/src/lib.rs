@@ -3,6 +3,7 @@
 
 mod authorizer;
 mod challenge;
+mod chance;
 mod consent;
 mod flow;
 mod grant;
@@ -11,6 +12,7 @@ mod metadata;
 mod outgoing;
 pub mod page;
 mod registered;
+mod renewal;
 mod settings;
 mod token;
 mod vault;

@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 use tracing::Instrument as _;
 
 use crate::{
-    authorizer::{Authorizer, CONNECTIONS_MAX, Slot},
+    authorizer::{Authorizer, Slot},
     challenge::Challenge,
     grant::Grant,
     identity::{self, Client, Place},
@@ -73,14 +73,12 @@ impl Outgoing {
     /// What is known of the caller's grant, read once. One for another server or issuer than is declared now is none: a
     /// name may have been given to another server since the grant was made or read.
     pub(crate) async fn load(&self, slot: &mut Slot, caller: &str) -> Result<(), Failure> {
-        let fits = |grant: &Grant| {
-            metadata::covers(&grant.resource, &self.settings.url)
-                && self.settings.issuer.as_ref().is_none_or(|issuer| *issuer == grant.issuer)
-        };
+        let fits = |grant: &Grant| self.fits(grant);
         if slot.grant.as_ref().is_some_and(|grant| !fits(grant)) {
             (slot.grant, slot.known, slot.failed, slot.said) = (None, false, None, None);
         }
-        if slot.known {
+        // Where nothing was kept, another gateway on the same store may keep something since.
+        if slot.known && (slot.grant.is_some() || self.settings.mode != Mode::User) {
             return Ok(());
         }
         let kept = match self.settings.mode {
@@ -91,6 +89,12 @@ impl Outgoing {
         slot.known = kept.as_ref().is_none_or(fits);
         slot.grant = kept.filter(fits);
         Ok(())
+    }
+
+    /// Whether a grant is for the server and from the issuer that are declared now.
+    pub(crate) fn fits(&self, grant: &Grant) -> bool {
+        metadata::covers(&grant.resource, &self.settings.url)
+            && self.settings.issuer.as_ref().is_none_or(|issuer| *issuer == grant.issuer)
     }
 
     /// Whose grant a request needs.
@@ -145,73 +149,8 @@ impl Outgoing {
             refreshed: None,
             fruitless: 0,
             hint: None,
+            revision: String::new(),
         }
-    }
-
-    /// Renews a grant, unless another gateway on the same store has done so: its refresh token counts once.
-    async fn refresh(&self, slot: &mut Slot, caller: &str, discovered: &Discovered) -> Result<(), Failure> {
-        if self.overtaken(slot, caller).await? {
-            return Ok(());
-        }
-        match self.refresh_here(slot, caller, discovered).await {
-            Err(Failure::Refused(_)) if self.overtaken(slot, caller).await? => Ok(()),
-            refreshed => refreshed,
-        }
-    }
-
-    /// Whether the store has a newer grant than the one that is held, or none any more, which is held from now on.
-    async fn overtaken(&self, slot: &mut Slot, caller: &str) -> Result<bool, Failure> {
-        let since = |grant: &Grant| grant.refreshed.unwrap_or(grant.granted);
-        let kept = self.authorizer.vault.get(caller, &self.server).await?;
-        let newer = match (&kept, &slot.grant) {
-            (Some(kept), Some(held)) => since(kept) > since(held) && kept.resource == held.resource,
-            (None, Some(_)) => true,
-            (_, None) => false,
-        };
-        if newer {
-            slot.grant = kept;
-        }
-        Ok(newer)
-    }
-
-    /// The new refresh token takes the place of the old one before the access token is used.
-    async fn refresh_here(
-        &self,
-        slot: &mut Slot,
-        caller: &str,
-        discovered: &Discovered,
-    ) -> Result<(), Failure> {
-        let Some(Grant { refresh: Some(refresh), .. }) = &slot.grant else {
-            return Err(Failure::Refused("there is no refresh token".into()));
-        };
-        let (old, resource) = (refresh.clone(), discovered.resource.clone());
-        let granted = self
-            .desk(discovered, async |desk| {
-                let form = [
-                    ("grant_type", "refresh_token"),
-                    ("refresh_token", old.expose()),
-                    ("resource", &resource),
-                ];
-                desk.request(&form).await
-            })
-            .await?;
-        let Some(before) = slot.grant.take() else { return Ok(()) };
-        let granted = Granted { scopes: granted.scopes.or(Some(before.scopes)), ..granted };
-        let mut grant = self.granted(discovered, granted, before.requested);
-        if grant.refresh.is_none() {
-            grant.refresh = before.refresh;
-        }
-        grant.hint = before.hint;
-        grant.granted = before.granted;
-        grant.refreshed = Some(self.now());
-        grant.fruitless = before.fruitless;
-        // The old one is used up at the issuer already: the new one is kept before anything can fail.
-        let issuer = grant.issuer.clone();
-        let kept = self.authorizer.vault.put(caller, &self.server, &grant, CONNECTIONS_MAX).await;
-        slot.grant = Some(grant);
-        kept?;
-        let names = [("issuer", issuer.as_str())];
-        self.authorizer.record(Event::ConnectionRefreshed, (caller, &self.server), &names, None).await
     }
 
     /// Renews a grant that is about to end. One that cannot be renewed now is used for as long as it lasts.
@@ -225,7 +164,7 @@ impl Outgoing {
         }
         let renewed = match metadata::discover(&self.settings, hint.as_deref()).await {
             Ok(discovered) if discovered.issuer.name == issuer => {
-                self.refresh(slot, caller, &discovered).await
+                self.refresh(slot, caller, (&discovered, !lasts)).await
             }
             Ok(_) => Err(Failure::Refused("the server has another authorization server now".into())),
             Err(failure) => Err(failure),
@@ -262,10 +201,14 @@ impl Outgoing {
     }
 
     async fn forget(&self, slot: &mut Slot, caller: &str, why: &str) -> Result<(), Failure> {
+        // What another gateway has stored meanwhile is not what failed.
+        if self.overtaken(slot, caller).await? {
+            return Ok(());
+        }
         let Some(grant) = slot.grant.take() else { return Ok(()) };
         let names = [("issuer", grant.issuer.as_str())];
         self.authorizer.record(Event::ConnectionFailed, (caller, &self.server), &names, Some(why)).await?;
-        self.authorizer.vault.forget(caller, &self.server).await.map(drop)
+        self.authorizer.vault.forget_seen(self.seen(caller, &grant)).await.map(drop)
     }
 
     /// The gateway's own token, asked for with what the server said that it wants.
@@ -435,7 +378,7 @@ impl Outgoing {
             let discovered = metadata::discover(&self.settings, challenge.resource_metadata.as_deref()).await;
             let discovered = self.remembered(slot, discovered)?;
             if discovered.issuer.name == issuer {
-                match self.refresh(slot, caller, &discovered).await {
+                match self.refresh(slot, caller, (&discovered, true)).await {
                     Ok(()) if slot.grant.is_some() => {
                         return Ok(slot.grant.as_ref().map(|grant| grant.access.clone()));
                     }
@@ -447,6 +390,9 @@ impl Outgoing {
         }
         if slot.grant.is_some() {
             self.forget(slot, caller, "the server does not take the token any more").await?;
+        }
+        if let Some(grant) = slot.grant.as_ref().filter(|_| !again) {
+            return Ok(Some(grant.access.clone()));
         }
         Err(self.link(caller, &challenge, None))
     }

@@ -4,11 +4,11 @@
 use std::{fmt, sync::Arc};
 
 use portcullis_connect::seal::Sealer;
-use portcullis_core::Entropy;
-use portcullis_store::{ConnectionRow, Connections};
+use portcullis_core::{Entropy, Timestamp};
+use portcullis_store::{Claim, ConnectionRow, Connections, Seen};
 use zeroize::Zeroizing;
 
-use crate::{grant::Grant, registered::Registered, web::Failure};
+use crate::{chance::random, grant::Grant, registered::Registered, web::Failure};
 
 /// Bytes of a sealed grant.
 const SEALED_BYTES_MAX: usize = 262_144;
@@ -41,17 +41,57 @@ impl Vault {
         Self { store, sealer, entropy }
     }
 
+    /// Keeps a grant in the place of whatever was kept.
     pub(crate) async fn put(
         &self,
         caller: &str,
         server: &str,
-        grant: &Grant,
+        grant: &mut Grant,
         max: u64,
     ) -> Result<(), Failure> {
+        let row = self.row(caller, server, grant)?;
+        let revision = row.revision.clone();
+        self.store.put_connection(row, max).await.map_err(store)?;
+        grant.revision = revision;
+        Ok(())
+    }
+
+    /// Keeps a grant in the place of the state that it was renewed from; false when the store has another one by now.
+    pub(crate) async fn replace(
+        &self,
+        caller: &str,
+        server: &str,
+        grant: &mut Grant,
+    ) -> Result<bool, Failure> {
+        let row = self.row(caller, server, grant)?;
+        let revision = row.revision.clone();
+        let replaced = self.store.replace_connection(row, &grant.revision).await.map_err(store)?;
+        if replaced {
+            grant.revision = revision;
+        }
+        Ok(replaced)
+    }
+
+    /// Claims the renewal of a state of a grant.
+    pub(crate) async fn claim(
+        &self,
+        seen: Seen,
+        holder: &str,
+        (now, until): (Timestamp, Timestamp),
+    ) -> Result<Claim, Failure> {
+        self.store.claim_connection(seen, holder, now, until).await.map_err(store)
+    }
+
+    /// Gives a claim back.
+    pub(crate) async fn release(&self, seen: Seen, holder: &str) -> Result<(), Failure> {
+        self.store.release_connection(seen, holder).await.map_err(store)
+    }
+
+    fn row(&self, caller: &str, server: &str, grant: &Grant) -> Result<ConnectionRow, Failure> {
         let bytes = grant.to_bytes().ok_or_else(unsealed)?;
         let bound = [caller, server, &grant.issuer];
         let sealed = self.sealer.seal(CONNECTION, &bound, &bytes, &*self.entropy).ok_or_else(unsealed)?;
-        let row = ConnectionRow {
+        Ok(ConnectionRow {
             caller: caller.to_owned(),
             server: server.to_owned(),
             issuer: grant.issuer.clone(),
@@ -60,8 +100,8 @@ impl Vault {
             refreshed: grant.refreshed,
             expires: grant.expires,
             sealed,
-        };
-        self.store.put_connection(row, max).await.map_err(store)
+            revision: random(&*self.entropy),
+        })
     }
 
     /// What was kept; nothing where it does not open, as after the key was lost.
@@ -69,7 +109,9 @@ impl Vault {
         let Some(row) = self.store.connection(caller, server).await.map_err(store)? else { return Ok(None) };
         let bound = [&*row.caller, &*row.server, &*row.issuer];
         let opened = self.sealer.open_within(CONNECTION, &bound, &row.sealed, SEALED_BYTES_MAX);
-        let grant = opened.map(Zeroizing::new).and_then(|bytes| Grant::of_bytes(&row.issuer, &bytes));
+        let grant = opened
+            .map(Zeroizing::new)
+            .and_then(|bytes| Grant::of_bytes((&row.issuer, &row.revision), &bytes));
         if grant.is_none() {
             tracing::warn!(caller, server, "a stored connection does not open and is not used");
         }
@@ -78,6 +120,11 @@ impl Vault {
 
     pub(crate) async fn forget(&self, caller: &str, server: &str) -> Result<bool, Failure> {
         self.store.forget_connection(caller, server).await.map_err(store)
+    }
+
+    /// Forgets that state of a grant, and no other.
+    pub(crate) async fn forget_seen(&self, seen: Seen) -> Result<bool, Failure> {
+        self.store.forget_seen(seen).await.map_err(store)
     }
 
     /// Whether there is a connection, whether or not it opens.
@@ -129,7 +176,7 @@ impl Vault {
 mod tests {
     use std::sync::atomic::{AtomicU8, Ordering};
 
-    use portcullis_core::{Secret, Timestamp};
+    use portcullis_core::Secret;
     use portcullis_store::Sqlite;
 
     use super::*;
@@ -156,6 +203,7 @@ mod tests {
             refreshed: None,
             fruitless: 0,
             hint: None,
+            revision: String::new(),
         }
     }
 
@@ -167,7 +215,7 @@ mod tests {
             Vault::new(Arc::clone(&store) as _, Sealer::new(key).unwrap(), Arc::new(Counting::default()))
         };
         let ours = vault(b"key");
-        ours.put("alice", "s", &grant(), 2).await.unwrap();
+        ours.put("alice", "s", &mut grant(), 2).await.unwrap();
         let back = ours.get("alice", "s").await.unwrap().unwrap();
         assert_eq!(back.access.expose(), "the access token");
         assert_eq!(back.refresh.unwrap().expose(), "the refresh token");
@@ -192,12 +240,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Sqlite::open(folder.path().join("s.db")).unwrap());
         let vault = Vault::new(store, Sealer::new(b"key").unwrap(), Arc::new(Counting::default()));
-        vault.put("a", "s", &grant(), 2).await.unwrap();
-        vault.put("b", "s", &grant(), 2).await.unwrap();
-        assert!(vault.put("c", "s", &grant(), 2).await.is_err());
-        vault.put("a", "s", &grant(), 2).await.unwrap();
+        vault.put("a", "s", &mut grant(), 2).await.unwrap();
+        vault.put("b", "s", &mut grant(), 2).await.unwrap();
+        assert!(vault.put("c", "s", &mut grant(), 2).await.is_err());
+        vault.put("a", "s", &mut grant(), 2).await.unwrap();
         assert!(vault.forget("a", "s").await.unwrap() && !vault.forget("a", "s").await.unwrap());
-        vault.put("c", "s", &grant(), 2).await.unwrap();
+        vault.put("c", "s", &mut grant(), 2).await.unwrap();
         let names: Vec<_> = vault.list().await.unwrap().into_iter().map(|row| row.caller).collect();
         assert_eq!(names, ["b", "c"]);
     }

@@ -27,6 +27,30 @@ pub struct ConnectionRow {
     pub expires: Option<Timestamp>,
     /// The tokens, sealed for the three names above.
     pub sealed: String,
+    /// Names this state of it; no other has the same.
+    pub revision: String,
+}
+
+/// A connection as somebody has seen it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Whose it is.
+    pub caller: String,
+    /// What it is to.
+    pub server: String,
+    /// Its state.
+    pub revision: String,
+}
+
+/// Who may renew a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Whoever asked.
+    Ours,
+    /// Another gateway, which has claimed it.
+    Theirs,
+    /// Nobody: it is not any more what was seen.
+    Changed,
 }
 
 /// Keeps connections. There is at most one for each caller and server.
@@ -44,6 +68,32 @@ pub trait Connections: Send + Sync + fmt::Debug {
     /// What the store reports.
     async fn connection(&self, caller: &str, server: &str) -> Result<Option<ConnectionRow>, StoreError>;
 
+    /// Claims the renewal of a connection for `holder` from `now` until `until`, if it still is what was seen. A claim of
+    /// another counts until it ends; one that ends later than `until` was made by a clock that has been put back.
+    ///
+    /// # Errors
+    /// What the store reports.
+    async fn claim_connection(
+        &self,
+        seen: Seen,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Claim, StoreError>;
+
+    /// Gives a claim back.
+    ///
+    /// # Errors
+    /// What the store reports.
+    async fn release_connection(&self, seen: Seen, holder: &str) -> Result<(), StoreError>;
+
+    /// Stores a connection in the place of the one that was seen, and nothing if it is not any more what it was; then
+    /// false.
+    ///
+    /// # Errors
+    /// What the store reports.
+    async fn replace_connection(&self, row: ConnectionRow, revision: &str) -> Result<bool, StoreError>;
+
     /// Every connection, by server and caller.
     ///
     /// # Errors
@@ -55,6 +105,12 @@ pub trait Connections: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the store reports.
     async fn forget_connection(&self, caller: &str, server: &str) -> Result<bool, StoreError>;
+
+    /// Forgets a connection if it still is what was seen; false when it is not.
+    ///
+    /// # Errors
+    /// What the store reports.
+    async fn forget_seen(&self, seen: Seen) -> Result<bool, StoreError>;
 
     /// Stores the gateway's registration at an issuer for one redirect URI.
     ///

@@ -13,7 +13,7 @@ mod ledger;
 mod revisions;
 mod sqlite;
 
-pub use connections::{ConnectionRow, Connections};
+pub use connections::{Claim, ConnectionRow, Connections, Seen};
 pub use data_dir::{DataDir, DataDirError, read_secret};
 pub use error::StoreError;
 pub use grants::{GrantRow, Grants, NewGrant, QuotaRow, Quotas};

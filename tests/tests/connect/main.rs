@@ -7,6 +7,7 @@ mod desk;
 mod interleaved;
 mod provider;
 mod races;
+mod renewal;
 
 use std::time::{Duration, Instant};
 

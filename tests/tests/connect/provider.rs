@@ -60,6 +60,10 @@ pub struct Knobs {
     pub token_status: Option<u16>,
     /// Keeps back its answers to token requests for so long, after it has carried them out.
     pub token_delay: Duration,
+    /// Holds requests to the token endpoint for so long before it carries them out.
+    pub token_hold: Duration,
+    /// Keeps back its answers to refreshes for as long as this is set, after it has carried them out.
+    pub refreshes_gated: bool,
     /// The server speaks 2025-11-25 alone.
     pub legacy: bool,
     /// Nothing that is received is kept.
@@ -75,6 +79,10 @@ pub struct State {
     /// Access tokens that count.
     pub tokens: BTreeMap<String, Access>,
     refreshes: BTreeMap<String, (Access, String)>,
+    /// Refresh tokens that were used, and whose they are.
+    used: BTreeMap<String, String>,
+    /// Refresh tokens that were used again, each of which cost its user every grant (RFC 9700 section 4.14.2).
+    pub reused: Vec<String>,
     clients: BTreeMap<String, String>,
     next: u64,
     /// Method, target, headers and body of everything received.
@@ -84,6 +92,8 @@ pub struct State {
     /// `grant_type` of requests to the token endpoint.
     pub grants: Vec<String>,
     pub revoked: Vec<String>,
+    /// Requests to the token endpoint that were held.
+    pub held: u32,
     /// What the server keeps of its users.
     pub desk: Desk,
     /// Texts that must never come here.
@@ -215,8 +225,17 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let body = String::from_utf8_lossy(&body).into_owned();
+    let look = || shared.lock().unwrap_or_else(PoisonError::into_inner).knobs.clone();
+    let Knobs { token_hold: hold, token_delay: delay, refreshes_gated: gated, .. } = look();
+    if parts.uri.path() == "/as/token" && !hold.is_zero() {
+        shared.lock().unwrap_or_else(PoisonError::into_inner).held += 1;
+        tokio::time::sleep(hold).await;
+    }
     let answered = judge(&parts, &body, address, &shared);
-    let delay = shared.lock().unwrap_or_else(PoisonError::into_inner).knobs.token_delay;
+    let gated = gated && body.contains("grant_type=refresh_token");
+    while gated && look().refreshes_gated {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     if parts.uri.path() == "/as/token" && !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
@@ -344,9 +363,9 @@ impl State {
                 }
                 code.access
             }
-            "refresh_token" => match self.refreshes.remove(&get("refresh_token")) {
-                Some((access, owner)) if owner == client => access,
-                _ => return refused("invalid_grant"),
+            "refresh_token" => match self.refresh(&get("refresh_token"), client) {
+                Some(access) => access,
+                None => return refused("invalid_grant"),
             },
             _ => return refused("unsupported_grant_type"),
         };
@@ -360,6 +379,19 @@ impl State {
             "scope": access.scope,
         });
         respond(200, &[], &answer)
+    }
+
+    /// What a refresh token is worth, once. Shown again, it was stolen, and nothing counts any more that came of it.
+    fn refresh(&mut self, token: &str, client: &str) -> Option<Access> {
+        if let Some(login) = self.used.get(token).cloned() {
+            self.reused.push(token.to_owned());
+            self.refreshes.retain(|_, (access, _)| access.login != login);
+            self.tokens.retain(|_, access| access.login != login);
+            return None;
+        }
+        let (access, owner) = self.refreshes.remove(token)?;
+        self.used.insert(token.to_owned(), access.login.clone());
+        (owner == client).then_some(access)
     }
 
     fn mcp(&mut self, body: &str, (authorization, session): (&str, &str), hint: &str) -> Answered {

@@ -13,6 +13,7 @@ const MIGRATIONS: &[(u32, &str, &str)] = &[
     (2, "grants_and_quotas", include_str!("../migrations/0002_grants_and_quotas.sql")),
     (3, "judged", include_str!("../migrations/0003_judged.sql")),
     (4, "connections", include_str!("../migrations/0004_connections.sql")),
+    (5, "renewals", include_str!("../migrations/0005_renewals.sql")),
 ];
 
 /// Refuses a database that another program made.
