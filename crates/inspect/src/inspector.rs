@@ -1,13 +1,13 @@
 //! Runs every detector that is switched on.
 
-use alloc::{boxed::Box, format, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, format, string::String, vec::Vec};
 use core::ops::Range;
 
 use portcullis_core::{Digest, Direction, Finding};
 
 use crate::{
     CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Window,
-    anchors::Anchors, detectors::Sighting, raw::Raw,
+    anchors::Anchors, decode, detectors::Sighting, raw::Raw,
 };
 
 /// One sighting in a text: what, where, and what to put in its place.
@@ -73,6 +73,9 @@ impl Inspector {
     #[must_use]
     pub fn quick(&self, direction: Direction, raw: &[u8], unicode_escapes: bool) -> bool {
         let raw = Raw::new(raw, unicode_escapes);
+        if decode::may_hide(&raw) && self.active.iter().any(|one| one.looks(direction)) {
+            return true;
+        }
         let seen = if raw.is_disguised() { u64::MAX } else { self.anchors.seen(raw.bytes()) };
         self.awake(seen).any(|one| one.looks(direction) && one.detector.may_match(&raw))
     }
@@ -93,23 +96,45 @@ impl Inspector {
 
     /// As [`Self::scan`], where the caller knows what the text is for.
     pub fn scan_subject(&self, subject: &Subject<'_>, out: &mut Vec<Match>) {
+        let before = out.len();
+        self.look(subject, |found| out.push(found));
+        let hidden = decode::unwrap(subject.text);
+        for (index, layer) in hidden.iter().enumerate() {
+            let inside = Subject { text: &layer.text, ..*subject };
+            self.look(&inside, |mut found| {
+                found.range = decode::origin(&hidden, index, found.range);
+                // What nobody would see can be seen as long as it is written like this.
+                let visible = !found.replacement.is_empty();
+                let known = out.iter().skip(before).any(|other| is_same(other, &found));
+                if visible && !known {
+                    out.push(found);
+                }
+            });
+        }
+    }
+
+    fn look(&self, subject: &Subject<'_>, mut tell: impl FnMut(Match)) {
         let mut found = Vec::new();
         self.sight(subject, |one, threshold, sightings| {
             found.clear();
             found.extend(sightings.iter().filter(|one| one.confidence >= threshold).cloned());
             bound(&mut found);
-            out.extend(found.iter().map(|sighting| one.report(subject, sighting)));
+            found.iter().for_each(|sighting| tell(one.report(subject, sighting)));
         });
     }
 
     /// The greatest confidence of each detector that saw anything, reported or not: what evaluations order texts by.
     #[must_use]
     pub fn scores(&self, subject: &Subject<'_>) -> Vec<(&'static str, u16)> {
-        let mut scores = Vec::new();
-        self.sight(subject, |one, _, sightings| {
-            scores.extend(sightings.iter().map(|one| one.confidence).max().map(|score| (one.name, score)));
-        });
-        scores
+        let mut scores = BTreeMap::new();
+        let hidden = decode::unwrap(subject.text);
+        for text in core::iter::once(subject.text).chain(hidden.iter().map(|layer| layer.text.as_str())) {
+            self.sight(&Subject { text, ..*subject }, |one, _, sightings| {
+                let score: &mut u16 = scores.entry(one.name).or_default();
+                *score = sightings.iter().map(|one| one.confidence).fold(*score, u16::max);
+            });
+        }
+        scores.into_iter().collect()
     }
 
     fn sight(&self, subject: &Subject<'_>, mut tell: impl FnMut(&Active, u16, &[Sighting])) {

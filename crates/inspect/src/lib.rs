@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod anchors;
 mod chance;
+mod decode;
 mod detectors;
 mod inspector;
 mod raw;

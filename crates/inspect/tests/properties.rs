@@ -3,6 +3,10 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD as STANDARD, BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD},
+};
 use portcullis_core::{Direction, Obligations, Treatment};
 use portcullis_inspect::{
     CATALOG, DetectorSettings, InspectError, InspectSettings, Inspector, Match, Verdict, Window, mask,
@@ -63,7 +67,26 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 fn text() -> impl Strategy<Value = String> {
-    proptest::collection::vec(piece(), 0..8).prop_map(|pieces| pieces.concat())
+    proptest::collection::vec(prop_oneof![8 => piece(), 1 => wrapped(piece())], 0..8)
+        .prop_map(|pieces| pieces.concat())
+}
+
+/// A text in one of the encodings that are unwrapped.
+fn wrapped(text: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+    (text, 0..6_u8).prop_map(|(text, form)| wrap(&text, form))
+}
+
+fn wrap(text: &str, form: u8) -> String {
+    let bytes = |each: &dyn Fn(u8) -> String| text.bytes().map(each).collect::<String>();
+    let chars = |each: &dyn Fn(u32) -> String| text.chars().map(|c| each(u32::from(c))).collect::<String>();
+    match form {
+        0 => STANDARD.encode(text),
+        1 => URL_SAFE_NO_PAD.encode(text),
+        2 => bytes(&|byte| format!("{byte:02x}")),
+        3 => bytes(&|byte| format!("%{byte:02X}")),
+        4 => chars(&|c| format!("&#{c};")),
+        _ => chars(&|c| format!("\\u{{{c:x}}}")),
+    }
 }
 
 /// Writes a JSON string, escaping the characters that `choose` says.
@@ -141,6 +164,25 @@ proptest! {
         prop_assert!(out.len() > seen || seen > 0, "{:?} | {:?}", first, second);
         for one in &out[seen..] {
             prop_assert!(one.range.end <= second.len() + 7);
+        }
+    }
+}
+
+#[test]
+fn what_is_masked_is_not_there_in_any_encoding_that_is_unwrapped() {
+    let inspector = masking();
+    let secret = format!("the token is ghp_{TOKEN} and nothing else");
+    for outer in 0..6 {
+        for inner in 0..6 {
+            for text in [wrap(&secret, outer), wrap(&wrap(&secret, inner), outer)] {
+                for text in [format!("see ({text}) there"), format!("https://example.com/a/{text}"), text] {
+                    let masked = mask(&text, &scan(inspector, &text));
+                    assert!(masked.contains("[masked:credentials]"), "{outer} {inner}: {text} {masked}");
+                    assert_eq!(scan(inspector, &masked), [], "{outer} {inner}: {masked}");
+                    let raw = serde_json::to_string(&text).unwrap();
+                    assert!(inspector.quick(Direction::Outward, raw.as_bytes(), false), "{raw}");
+                }
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod doctor;
 mod export;
 mod grants;
 mod import;
+mod inspect;
 mod keys;
 mod kills;
 mod policy;
@@ -116,6 +117,9 @@ pub(crate) enum Command {
     /// Take servers over from the configurations of MCP clients
     #[command(after_help = import::AFTER_HELP)]
     Import(import::Import),
+    /// Detectors: what they find in a text, and what they cost
+    #[command(subcommand)]
+    Inspect(inspect::Inspect),
     /// List what servers offer, with findings, for people and CI; no tool is called
     #[command(after_help = scan::AFTER_HELP)]
     Scan(scan::Scan),
@@ -161,6 +165,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Doctor(options) => return doctor::doctor(&common, &options, &output),
         Command::Export(options) => export::export(&common, &options, &output),
         Command::Import(options) => import::import(&common, &options, &output),
+        Command::Inspect(command) => inspect::carry_out(&common, command, &output),
         Command::Scan(options) => return scan::scan(&common, options, &output),
         Command::Wrap(options) => return wrap::wrap(&common, options, &output),
         Command::SampleServer => {

@@ -41,6 +41,7 @@ use crate::{
 
 pub(crate) use self::{
     compile::with_variables,
+    convert::inspect,
     judge::{check, source},
     sandbox::OURSELVES,
     telemetry::LEDGER_METRICS,

@@ -90,7 +90,7 @@ impl From<Severity> for Level {
 }
 
 impl Level {
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Info => "info",
             Self::Low => "low",

@@ -13,7 +13,7 @@ use portcullis_policy::{Pattern, ScopeRules, StepUp};
 use crate::config::{self, Jwt, JwtKind, PatternText, RoleName, Settings, Treatment};
 
 /// What each detector does: its own defaults, and what the file says instead.
-pub(super) fn inspect(settings: &Settings) -> InspectSettings {
+pub(crate) fn inspect(settings: &Settings) -> InspectSettings {
     let mut all = InspectSettings::default();
     for (name, section) in &settings.inspect {
         if let Some(detector) = all.detectors.get_mut(&name.0) {

@@ -1,0 +1,158 @@
+//! What detectors see on its way through the gateway, in every place and encoding, and what `portcullis inspect` says.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use portcullis_testkit::{Era, Gateway, Hostile, HostileServer, Outcome};
+use portcullis_tests::pair::{Pair, code_of, entries};
+use serde_json::{Value, json};
+
+/// A token of a provider's format; put together here so that no scanner of this repository takes it for one.
+fn secret() -> String {
+    ["ghp_", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"].concat()
+}
+
+/// The secret as a text that a model or a program would read it from.
+fn disguises() -> Vec<String> {
+    let plain = format!("the token is {}", secret());
+    let bytes = |each: fn(u8) -> String| plain.bytes().map(each).collect::<String>();
+    vec![
+        plain.clone(),
+        BASE64_STANDARD.encode(&plain),
+        BASE64_STANDARD.encode(BASE64_STANDARD.encode(&plain)),
+        bytes(|byte| format!("{byte:02x}")),
+        bytes(|byte| format!("%{byte:02X}")),
+        bytes(|byte| format!("&#x{byte:x};")),
+        bytes(|byte| format!("\\u{byte:04x}")),
+        json!({ "deep": json!({ "text": plain }).to_string() }).to_string(),
+    ]
+}
+
+#[tokio::test]
+async fn a_secret_is_masked_in_every_place_of_an_answer_and_in_every_encoding() -> Outcome {
+    let pair = Pair::with(HostileServer::start().await?, "", &[]).await?;
+    for hidden in disguises() {
+        pair.server.on(
+            "tools/call",
+            Hostile::Answer(json!({
+                "resultType": "complete",
+                "content": [
+                    {"type": "text", "text": format!("see ({hidden})"), "annotations": {"note": hidden}},
+                    {"type": "resource_link", "uri": "a://b", "name": "n", "description": hidden},
+                    {"type": "resource", "resource": {"uri": "a://b", "text": hidden}},
+                    {"type": "resource", "resource": {"uri": "a://b", "blob": BASE64_STANDARD.encode(&hidden)}},
+                ],
+                "structuredContent": {"rows": [{"value": hidden}]},
+                "_meta": {"com.example/x": hidden},
+            })),
+        );
+        for era in Era::ALL {
+            let mut client = pair.client(era).await?;
+            let answer = client.call("echo", json!({"text": "x"})).await?;
+            let text = answer.reply.text();
+            assert!(!text.contains(&hidden) && !text.contains(&secret()), "{hidden}: {text}");
+            let content = &answer.result()["content"];
+            assert_eq!(content[2]["resource"]["text"], masked(&hidden), "{text}");
+            for place in [
+                "/content/0/text",
+                "/content/0/annotations/note",
+                "/content/1/description",
+                "/content/3/resource/blob",
+                "/structuredContent/rows/0/value",
+                "/_meta/com.example~1x",
+            ] {
+                let seen =
+                    answer.result().pointer(place).and_then(Value::as_str).unwrap_or_default().to_owned();
+                assert!(seen.contains("[masked:credentials]"), "{hidden}: {place}: {seen}");
+            }
+        }
+    }
+    let outcomes = entries(&pair.gateway, "event=call.outcome").await?;
+    let told = |entry: &&Value| entry["findings"].as_array().is_some_and(|all| all.len() >= 7);
+    assert_eq!(outcomes.iter().filter(told).count(), disguises().len() * Era::ALL.len(), "{outcomes:?}");
+    assert!(!serde_json::to_string(&outcomes)?.contains(&secret()));
+    Ok(())
+}
+
+/// What is left of a text when the secret is masked: of what was encoded as a whole, nothing.
+fn masked(hidden: &str) -> String {
+    match hidden.split_once(&secret()) {
+        Some((before, after)) => format!("{before}[masked:credentials]{after}"),
+        None if hidden.starts_with(['%', '&', '\\']) => {
+            let unit = hidden.len() / format!("the token is {}", secret()).len();
+            format!("{}[masked:credentials]", hidden.get(..unit * "the token is ".len()).unwrap_or_default())
+        }
+        None => "[masked:credentials]".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn what_a_caller_sends_is_unwrapped_as_well() -> Outcome {
+    let pair =
+        Pair::with(HostileServer::start().await?, "inspect:\n  credentials: {arguments: refuse}\n", &[])
+            .await?;
+    for hidden in disguises() {
+        for era in Era::ALL {
+            let mut client = pair.client(era).await?;
+            let answer = client.call("echo", json!({"text": hidden})).await?;
+            assert_eq!(code_of(&answer), "arguments.refused", "{hidden}: {}", answer.reply.text());
+        }
+    }
+    assert_eq!(pair.server.count("tools/call"), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn inspect_test_says_where_things_stand_what_would_be_done_and_never_the_value() -> Outcome {
+    let binary = Gateway::builder().prepare()?.binary().to_path_buf();
+    let folder = tempfile::tempdir()?;
+    let run = |arguments: &[&str], input: &str| -> Outcome<(Option<i32>, String, String)> {
+        let mut child = Command::new(&binary)
+            .current_dir(folder.path())
+            .args(["inspect", "test", "-"])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        child.stdin.take().unwrap().write_all(input.as_bytes())?;
+        let output = child.wait_with_output()?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok((output.status.code(), text(output.stdout), text(output.stderr)))
+    };
+    for hidden in disguises() {
+        let document = json!({"a": [1, {"b": hidden}]}).to_string();
+        for input in [hidden.as_str(), document.as_str()] {
+            let (code, shown, _) = run(&["--json"], input)?;
+            let report: Value = serde_json::from_str(&shown)?;
+            assert_eq!((code, &report["verdict"]), (Some(0), &json!("mask")), "{input}: {shown}");
+            assert_eq!(report["findings"][0]["detector"], "credentials");
+            assert!(!shown.contains(&secret()));
+            let (_, shown, _) = run(&["--mask"], input)?;
+            assert!(shown.contains("[masked:credentials]") && !shown.contains(&secret()), "{input}: {shown}");
+        }
+        assert_eq!(run(&["--fail"], &hidden)?.0, Some(1));
+    }
+    let (code, shown, _) = run(&["--fail"], "nothing to see")?;
+    assert_eq!((code, shown.trim()), (Some(0), "0 found: pass"));
+    let email = "write to me@example.com";
+    for (yaml, verdict) in [
+        ("", "pass"),
+        ("inspect:\n  email: {answers: mask}\n", "mask"),
+        ("inspect:\n  email: {answers: refuse}\n", "refuse"),
+    ] {
+        std::fs::write(folder.path().join("portcullis.yaml"), yaml)?;
+        let (code, shown, _) = run(&["--json"], email)?;
+        assert_eq!((code, &serde_json::from_str::<Value>(&shown)?["verdict"]), (Some(0), &json!(verdict)));
+        let (code, shown, error) = run(&["--mask"], email)?;
+        match verdict {
+            "refuse" => assert!(code == Some(1) && error.contains("refused"), "{error}"),
+            "mask" => assert_eq!(shown.trim(), "write to [masked:email]"),
+            _ => assert_eq!(shown.trim(), email),
+        }
+    }
+    Ok(())
+}
