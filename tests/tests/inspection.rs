@@ -106,6 +106,29 @@ async fn what_a_caller_sends_is_unwrapped_as_well() -> Outcome {
 }
 
 #[tokio::test]
+async fn what_is_masked_looks_as_the_configuration_says_and_a_pseudonym_stays_the_same() -> Outcome {
+    let yaml = "inspect:\n  email: {answers: mask, form: pseudonym}\n  payment_card: {form: stars}\n";
+    let pair = Pair::with(HostileServer::start().await?, yaml, &[]).await?;
+    let says = |text: &str| {
+        Hostile::Answer(json!({"resultType": "complete", "content": [{"type": "text", "text": text}]}))
+    };
+    let mut seen = Vec::new();
+    for (text, era) in [
+        ("a@example.com 4111 1111 1111 1111", Era::Modern),
+        ("b@example.com", Era::Modern),
+        ("a@example.com", Era::Legacy),
+    ] {
+        pair.server.on("tools/call", says(text));
+        let answer = pair.client(era).await?.call("echo", json!({"text": "x"})).await?;
+        seen.push(answer.result()["content"][0]["text"].as_str().unwrap_or_default().to_owned());
+    }
+    let [first, other, again] = seen.as_slice() else { panic!("{seen:?}") };
+    assert!(first.starts_with("[email:") && *first == format!("{again} **** **** **** 1111"), "{seen:?}");
+    assert!(other.starts_with("[email:") && other != again, "{seen:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn inspect_test_says_where_things_stand_what_would_be_done_and_never_the_value() -> Outcome {
     let binary = Gateway::builder().prepare()?.binary().to_path_buf();
     let folder = tempfile::tempdir()?;

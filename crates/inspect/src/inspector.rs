@@ -3,11 +3,16 @@
 use alloc::{boxed::Box, collections::BTreeMap, format, string::String, vec::Vec};
 use core::ops::Range;
 
-use portcullis_core::{Digest, Direction, Finding};
+use portcullis_core::{Digest, Direction, Finding, Obligations, Treatment};
 
 use crate::{
-    CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Window,
-    anchors::Anchors, decode, detectors::Sighting, raw::Raw,
+    CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Verdict, Window,
+    anchors::Anchors,
+    decode,
+    detectors::Sighting,
+    form::{Form, Pseudonyms, is_mark},
+    raw::Raw,
+    verdict::{mask, verdict},
 };
 
 /// One sighting in a text: what, where, and what to put in its place.
@@ -19,7 +24,7 @@ pub struct Match {
     pub confidence: u16,
     /// Bytes of the scanned text.
     pub range: Range<usize>,
-    /// What masking puts in their place: `[masked:email]`, or nothing for what nobody sees.
+    /// What masking puts in their place ([`Form`]), or nothing for what nobody sees.
     pub replacement: String,
 }
 
@@ -27,6 +32,7 @@ pub struct Match {
 struct Active {
     name: &'static str,
     settings: DetectorSettings,
+    form: Form,
     detector: Box<dyn Detector>,
 }
 
@@ -35,11 +41,14 @@ struct Active {
 pub struct Inspector {
     active: Vec<Active>,
     anchors: Anchors,
+    pseudonyms: Pseudonyms,
 }
 
 impl Inspector {
     /// Sightings of one detector in one text that are told apart; what comes after is one more, to the last.
     pub const MATCHES_MAX: usize = 256;
+    /// How often a text is masked before it is refused instead.
+    pub const MASKED_MAX: usize = 8;
     /// Bytes of a place that a finding keeps.
     pub const PLACE_BYTES_MAX: usize = 1_024;
 
@@ -56,13 +65,20 @@ impl Inspector {
         let mut active = Vec::new();
         for kind in CATALOG {
             let detector = (kind.build)(&())?;
+            let form = settings.forms.get(kind.name).copied().unwrap_or_default();
             let settings = settings.detectors.get(kind.name).copied().unwrap_or_else(|| detector.defaults());
             if settings.enabled {
-                active.push(Active { name: kind.name, settings, detector });
+                active.push(Active { name: kind.name, settings, form, detector });
             }
         }
         let anchors = Anchors::new(active.iter().map(|one: &Active| one.detector.anchors()))?;
-        Ok(Self { active, anchors })
+        Ok(Self { active, anchors, pseudonyms: Pseudonyms::new(&[]) })
+    }
+
+    /// With a secret of the gateway, so that nobody else can tell whose pseudonym one is by trying values.
+    #[must_use]
+    pub fn keyed(self, secret: &[u8]) -> Self {
+        Self { pseudonyms: Pseudonyms::new(secret), ..self }
     }
 
     /// Whether the JSON text `raw` may hold something to find. False is certain: no string in it (member names and
@@ -113,13 +129,38 @@ impl Inspector {
         }
     }
 
+    /// The text with `matches` masked, and again as long as what was taken away lets something else be seen, which is
+    /// added to them. None where that is to be refused or does not end.
+    #[must_use]
+    pub fn masked(
+        &self,
+        subject: &Subject<'_>,
+        matches: &mut Vec<Match>,
+        obligations: &Obligations,
+    ) -> Option<String> {
+        let mut text = mask(subject.text, matches);
+        for _ in 0..Self::MASKED_MAX {
+            let mut more = Vec::new();
+            self.scan_subject(&Subject { text: &text, ..*subject }, &mut more);
+            match verdict(subject.role.direction(), &mut more, obligations) {
+                Verdict::Pass => return Some(text),
+                Verdict::Refuse => return None,
+                Verdict::Mask => text = mask(&text, &more),
+            }
+            more.retain(|one| one.finding.treatment == Treatment::Mask);
+            matches.append(&mut more);
+        }
+        None
+    }
+
     fn look(&self, subject: &Subject<'_>, mut tell: impl FnMut(Match)) {
         let mut found = Vec::new();
         self.sight(subject, |one, threshold, sightings| {
             found.clear();
-            found.extend(sightings.iter().filter(|one| one.confidence >= threshold).cloned());
+            let counts = |one: &&Sighting| one.confidence >= threshold && !is_mark(subject.text, &one.range);
+            found.extend(sightings.iter().filter(counts).cloned());
             bound(&mut found);
-            found.iter().for_each(|sighting| tell(one.report(subject, sighting)));
+            found.iter().for_each(|sighting| tell(one.report(subject, sighting, &self.pseudonyms)));
         });
     }
 
@@ -192,7 +233,7 @@ impl Active {
             .any(|role| role.direction() == direction && self.detector.threshold(role).is_some())
     }
 
-    fn report(&self, subject: &Subject<'_>, sighting: &Sighting) -> Match {
+    fn report(&self, subject: &Subject<'_>, sighting: &Sighting, pseudonyms: &Pseudonyms) -> Match {
         let seen = subject.text.get(sighting.range.clone()).unwrap_or_default();
         Match {
             finding: Finding {
@@ -204,7 +245,11 @@ impl Active {
             },
             confidence: sighting.confidence,
             range: sighting.range.clone(),
-            replacement: if sighting.vanishes { String::new() } else { format!("[masked:{}]", self.name) },
+            replacement: if sighting.vanishes {
+                String::new()
+            } else {
+                self.form.of(self.name, seen, pseudonyms)
+            },
         }
     }
 }

@@ -10,6 +10,7 @@ mod anchors;
 mod chance;
 mod decode;
 mod detectors;
+mod form;
 mod inspector;
 mod raw;
 mod settings;
@@ -20,6 +21,7 @@ mod verdict;
 mod window;
 
 pub use detectors::{CATALOG, Detector, Sighting};
+pub use form::Form;
 pub use inspector::{Inspector, Match};
 pub use raw::Raw;
 pub use settings::{DetectorSettings, InspectError, InspectSettings};

@@ -4,7 +4,7 @@ use alloc::{collections::BTreeMap, string::String};
 
 use portcullis_core::{Direction, Treatment, kind::KindError};
 
-use crate::CATALOG;
+use crate::{CATALOG, Form};
 
 /// What is done about the finds of one detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ impl DetectorSettings {
 pub struct InspectSettings {
     /// Detector name to its settings.
     pub detectors: BTreeMap<String, DetectorSettings>,
+    /// Detector name to how its finds look when they are masked; [`Form::Placeholder`] where nothing is said.
+    pub forms: BTreeMap<String, Form>,
 }
 
 /// Every detector with its own defaults.
@@ -42,7 +44,7 @@ impl Default for InspectSettings {
             let detector = (kind.build)(&()).ok()?;
             Some((String::from(kind.name), detector.defaults()))
         });
-        Self { detectors: defaults.collect() }
+        Self { detectors: defaults.collect(), forms: BTreeMap::new() }
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) use self::{
     insert::{fragment, with_servers},
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
-    sections::{ClientCertificates, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
+    sections::{ClientCertificates, Form, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
     server::{Isolation, OutputSchema, Server, ServerRequest, Transport, Trust, Upstream},
     values::{PatternText, Reference, RoleName, is_name, looks_secret, names_a_secret},
 };

@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Subcommand, ValueEnum};
 use portcullis_core::{Obligations, Treatment};
-use portcullis_inspect::{InspectSettings, Inspector, Match, Role, Subject, Verdict, mask, verdict};
+use portcullis_inspect::{InspectSettings, Inspector, Match, Role, Subject, Verdict, verdict};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -185,10 +185,20 @@ impl Search<'_> {
     /// What would be let through of a text.
     fn text(&mut self, place: &str, text: &str) -> String {
         let mut matches = Vec::new();
-        self.inspector.scan_subject(&Subject { role: self.role, place, text }, &mut matches);
-        self.worst = self.worst.max(verdict(self.role.direction(), &mut matches, &Obligations::default()));
+        let subject = Subject { role: self.role, place, text };
+        self.inspector.scan_subject(&subject, &mut matches);
+        let found = verdict(self.role.direction(), &mut matches, &Obligations::default());
         self.found.extend(matches.iter().map(|one| shown(place, one)));
-        mask(text, &matches)
+        self.worst = self.worst.max(found);
+        match found {
+            Verdict::Pass | Verdict::Refuse => text.to_owned(),
+            Verdict::Mask => {
+                self.inspector.masked(&subject, &mut matches, &Obligations::default()).unwrap_or_else(|| {
+                    self.worst = Verdict::Refuse;
+                    String::new()
+                })
+            }
+        }
     }
 
     /// Every text of a document, numbers as they are written, with what would be let through in its place. Names of

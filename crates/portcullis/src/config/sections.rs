@@ -178,6 +178,21 @@ section! {
         arguments: Option<Treatment>;
         /// What is done about findings in answers.
         answers: Option<Treatment>;
+        /// How a finding looks that is masked. Default: `placeholder`.
+        form: Option<Form>;
+    }
+}
+
+choice! {
+    /// What stands in the place of what is masked.
+    Form {
+        /// `[masked:email]`.
+        Placeholder = "placeholder",
+        /// Stars for letters and digits; of long ones the last four stay, of an address its domain.
+        Stars = "stars",
+        /// `[email:9f86d081884c7d65]`, always the same for the same value: who reads it can tell people apart, but not
+        /// who they are. Still personal data (GDPR, Art. 4(5)).
+        Pseudonym = "pseudonym",
     }
 }
 

@@ -118,7 +118,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         policy,
         shadow,
         quotas: settings.compiled_quotas(),
-        inspector,
+        inspector: Arc::new(inspector.keyed(world.pepper.expose())),
         servers,
         groups,
         access: BTreeMap::new(),

@@ -10,7 +10,7 @@ use portcullis_core::{CallerKind, TargetKind};
 use portcullis_inspect::InspectSettings;
 use portcullis_policy::{Pattern, ScopeRules, StepUp};
 
-use crate::config::{self, Jwt, JwtKind, PatternText, RoleName, Settings, Treatment};
+use crate::config::{self, Form, Jwt, JwtKind, PatternText, RoleName, Settings, Treatment};
 
 /// What each detector does: its own defaults, and what the file says instead.
 pub(crate) fn inspect(settings: &Settings) -> InspectSettings {
@@ -21,6 +21,9 @@ pub(crate) fn inspect(settings: &Settings) -> InspectSettings {
             detector.arguments = section.arguments.map_or(detector.arguments, treatment);
             detector.answers = section.answers.map_or(detector.answers, treatment);
         }
+        if let Some(form) = section.form {
+            all.forms.insert(name.0.clone(), self::form(form));
+        }
     }
     all
 }
@@ -30,6 +33,14 @@ const fn treatment(treatment: Treatment) -> portcullis_core::Treatment {
         Treatment::Mask => portcullis_core::Treatment::Mask,
         Treatment::Pass => portcullis_core::Treatment::Pass,
         Treatment::Refuse => portcullis_core::Treatment::Refuse,
+    }
+}
+
+const fn form(form: Form) -> portcullis_inspect::Form {
+    match form {
+        Form::Placeholder => portcullis_inspect::Form::Placeholder,
+        Form::Pseudonym => portcullis_inspect::Form::Pseudonym,
+        Form::Stars => portcullis_inspect::Form::Stars,
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn check(config: &Config) -> Result<Checked, Found> {
 pub(crate) struct Checked {
     pub(crate) policy: Arc<Policies>,
     pub(crate) shadow: Option<Arc<Policies>>,
-    pub(crate) inspector: Arc<Inspector>,
+    pub(crate) inspector: Inspector,
     /// What is well-formed, still wrong, and no reason not to start.
     pub(crate) warnings: Vec<Lint>,
 }
@@ -78,7 +78,7 @@ pub(super) fn check_with(
     }
     match (policy, inspector) {
         (Some(policy), Some(inspector)) if found.is_empty() => {
-            Ok(Checked { policy, shadow, inspector: Arc::new(inspector), warnings })
+            Ok(Checked { policy, shadow, inspector, warnings })
         }
         _ => Err(found),
     }

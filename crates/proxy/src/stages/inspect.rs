@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
-use portcullis_inspect::{Inspector, Match, Verdict, Window, mask, verdict};
+use portcullis_inspect::{Inspector, Match, Role, Subject, Verdict, Window, verdict};
 use portcullis_mcp::{
     answer::{self, Place},
     json::{Edits, ValueKind, View, quote},
@@ -133,11 +133,15 @@ impl Search<'_> {
         self.worst = self.worst.max(found);
         // A tool that wants a number gets none where a text takes its place.
         let replaceable = !(number && self.direction == Direction::Inward) && maskable(place);
-        if found == Verdict::Mask && kind == Place::Value && replaceable {
-            self.edits.replace(leaf.span(), quote(&mask(&text, &matches)).into_bytes());
-            self.edited = true;
-        } else if found == Verdict::Mask {
-            self.worst = Verdict::Refuse;
+        if found == Verdict::Mask {
+            let subject = Subject { role: Role::of(self.direction, place), place, text: &text };
+            let masked = self.inspector.masked(&subject, &mut matches, self.obligations);
+            if let Some(masked) = masked.filter(|_| kind == Place::Value && replaceable) {
+                self.edits.replace(leaf.span(), quote(&masked).into_bytes());
+                self.edited = true;
+            } else {
+                self.worst = Verdict::Refuse;
+            }
         }
         let room = FINDINGS_MAX.saturating_sub(self.findings.len());
         self.findings.extend(matches.into_iter().take(room).map(|found| found.finding));
