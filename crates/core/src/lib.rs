@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod action;
+mod approval;
 mod caller;
 mod clock;
 mod code;
@@ -18,6 +19,7 @@ mod secret;
 mod target;
 
 pub use action::Action;
+pub use approval::Approval;
 pub use caller::{Caller, CallerKind, Proof, Scope};
 pub use clock::{Clock, Entropy, Timestamp};
 pub use code::{Code, Fault, Level};

@@ -1,5 +1,6 @@
 //! What must survive: ledger, keys, revisions, checkpoints.
 
+mod approvals;
 mod connections;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -13,6 +14,7 @@ mod ledger;
 mod revisions;
 mod sqlite;
 
+pub use approvals::{Answered, ApprovalAnswer, ApprovalRow, ApprovalState, Approvals, NewApproval};
 pub use connections::{Claim, ConnectionRow, Connections, Seen};
 pub use data_dir::{DataDir, DataDirError, read_secret};
 pub use error::StoreError;

@@ -1,6 +1,7 @@
 //! The embedded store: one SQLite file, one connection on one thread. SQLite has one writer in any case; a thread
 //! of its own keeps its waits for the disk out of the async runtime and its transactions in one order.
 
+mod approvals;
 mod connections;
 mod error;
 mod grants;

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(u32, &str, &str)] = &[
     (3, "judged", include_str!("../migrations/0003_judged.sql")),
     (4, "connections", include_str!("../migrations/0004_connections.sql")),
     (5, "renewals", include_str!("../migrations/0005_renewals.sql")),
+    (6, "approvals", include_str!("../migrations/0006_approvals.sql")),
 ];
 
 /// Refuses a database that another program made.
