@@ -73,6 +73,16 @@ const WHERE: &[(&str, &str, &str)] = &[
     ("session_idle_ms", "tests/tests/limits_time.rs", "a_session_ends_when_idle_and_at_last_in_any_case"),
     ("session_total_ms", "tests/tests/limits_time.rs", "a_session_ends_when_idle_and_at_last_in_any_case"),
     (
+        "approvals_max",
+        "tests/tests/approvals.rs",
+        "so_many_questions_are_open_for_a_caller_and_for_all_and_no_more",
+    ),
+    (
+        "caller_approvals_max",
+        "tests/tests/approvals.rs",
+        "so_many_questions_are_open_for_a_caller_and_for_all_and_no_more",
+    ),
+    (
         "kills_max",
         "tests/tests/kill_switch.rs",
         "a_kill_is_told_to_those_alone_who_may_know_of_what_is_killed_and_mistakes_are_said",

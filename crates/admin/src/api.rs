@@ -1,6 +1,7 @@
 //! The admin API as one trait and one table: the router, the OpenAPI document, the access matrix and the client of
 //! the command line are made from the rows.
 
+mod approvals;
 mod connections;
 mod control;
 mod definitions;
@@ -16,10 +17,12 @@ mod status;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
+use portcullis_core::Caller;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub use self::{
+    approvals::{Approval, ApprovalFinding, ApprovalList, ApprovalQuery, ApprovalSaid, ApprovalVerdict},
     connections::{Connection, ConnectionList, RevokeConnection, RevokedConnection},
     control::Control,
     definitions::{
@@ -40,6 +43,8 @@ use crate::{problem::Problem, wire::Described};
 /// Who may use an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// Whoever has the token, or an API key of this gateway: people who answer questions.
+    Key,
     /// Whoever has the token; everybody on this machine where configuration says so.
     Metrics,
     /// Everybody on this machine.
@@ -47,6 +52,9 @@ pub enum Access {
     /// Whoever has the token.
     Token,
 }
+
+/// Who asks, where it matters: the holder of an API key; nobody for whoever has the token.
+pub type By = Option<Arc<Caller>>;
 
 /// What an endpoint is asked: the last part of the path, the query and the body.
 #[derive(Debug, Default)]
@@ -57,6 +65,8 @@ pub struct Input {
     pub query: String,
     /// The body.
     pub body: Vec<u8>,
+    /// Who asks.
+    pub by: By,
 }
 
 impl Input {
@@ -146,16 +156,24 @@ macro_rules! endpoints {
         }),+];
     };
     (@type path) => { String };
+    (@type by_path) => { (By, String) };
+    (@type by_body $question:ty) => { (By, $question) };
+    (@type by_query $question:ty) => { (By, $question) };
     (@type $kind:ident $question:ty) => { $question };
     (@answer Text) => { String };
     (@answer $answer:ident) => { $answer };
     (@query query $question:ty) => { Some(<$question as Described>::schema) };
+    (@query by_query $question:ty) => { Some(<$question as Described>::schema) };
     (@query $($other:tt)*) => { None };
     (@body body $question:ty) => { Some(<$question as Described>::schema) };
+    (@body by_body $question:ty) => { Some(<$question as Described>::schema) };
     (@body $($other:tt)*) => { None };
     (@schema Text) => { None };
     (@schema $answer:ident) => { Some(<$answer as Described>::schema) };
     (@read $input:ident path) => { $input.path };
+    (@read $input:ident by_path) => { ($input.by, $input.path) };
+    (@read $input:ident by_query $question:ty) => { ($input.by.clone(), $input.query::<$question>()?) };
+    (@read $input:ident by_body $question:ty) => { ($input.by.clone(), $input.body::<$question>()?) };
     (@read $input:ident query $question:ty) => { $input.query::<$question>()? };
     (@read $input:ident body $question:ty) => { $input.body::<$question>()? };
     (@reply $answer:ident Text) => { Ok(Reply::Text($answer)) };
@@ -206,6 +224,14 @@ endpoints! {
     POST "/v1/definitions/approve" approve_definition(body DefinitionVerdict) Token -> Judged;
     /// Rejects what the server says now; calls to it are refused.
     POST "/v1/definitions/reject" reject_definition(body DefinitionVerdict) Token -> Judged;
+    /// Calls that wait for people; with an API key, those that its holder may answer or has asked.
+    GET "/v1/approvals" list_approvals(by_query ApprovalQuery) Key -> ApprovalList;
+    /// One call that waits for people.
+    GET "/v1/approvals/{id}" show_approval(by_path) Key -> Approval;
+    /// Says yes to exactly this call, once. Only with an API key that has the roles the policy names.
+    POST "/v1/approvals/approve" approve_call(by_body ApprovalVerdict) Key -> Approval;
+    /// Says no: the same call is refused until the question ends. Only with an API key that has the roles.
+    POST "/v1/approvals/deny" deny_call(by_body ApprovalVerdict) Key -> Approval;
     /// Everything that is stopped.
     GET "/v1/kills" list_kills() Token -> KillList;
     /// Stops a caller, session, server, tool or everything, at once: open streams and running calls end.

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc};
 
-use portcullis_core::{Clock, Limits, Secret};
+use portcullis_approve::Desk;
+use portcullis_core::{Caller, Clock, Limits, Secret};
 use portcullis_policy::Policies;
 use portcullis_store::{ConnectionRow, Grants, Keys, KillSwitch, Ledger, Revisions};
 use serde_json::Value;
@@ -128,6 +129,8 @@ pub trait ConnectionBook: Send + Sync + fmt::Debug {
 pub type Reload = dyn Fn() -> Pending<Result<String, Vec<String>>> + Send + Sync;
 /// Brings what is in memory up to what the store says, so that a change is in force when its answer goes out.
 pub type Follow = dyn Fn() -> Pending<()> + Send + Sync;
+/// Who holds an API key: nobody where it is not valid now.
+pub type Holder = dyn Fn(&str) -> Option<Arc<Caller>> + Send + Sync;
 /// Judges a server that is to be added: its name and its section of the configuration as JSON.
 pub type CheckServer = dyn Fn(&str, &Value) -> Result<(), Vec<String>> + Send + Sync;
 
@@ -148,6 +151,10 @@ pub struct AdminParts {
     pub revisions: Arc<dyn Revisions>,
     /// What is stopped.
     pub kills: Arc<KillSwitch>,
+    /// Calls that wait for people.
+    pub approvals: Arc<Desk>,
+    /// Who holds an API key.
+    pub holder: Arc<Holder>,
     /// Makes an API key.
     pub fresh_key: Arc<dyn Fn() -> FreshKey + Send + Sync>,
     /// The policies in force.

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tower_service::Service as _;
 
 use crate::{
-    api::{Access, Api, Control, ENDPOINTS, Endpoint, Input, Reply},
+    api::{Access, Api, By, Control, ENDPOINTS, Endpoint, Input, Reply},
     parts::AdminParts,
     problem::Problem,
 };
@@ -103,10 +103,13 @@ impl Gate {
         let (head, body) = request.into_parts();
         let peer = head.extensions.get::<PeerInfo>().map(|peer| peer.addr);
         let access = endpoint.map_or(Access::Token, |endpoint| endpoint.access);
-        if let Err(problem) = self.admit(access, &head.headers, &head.uri) {
-            self.record_refusal(&problem, &head.method, head.uri.path(), peer).await;
-            return no(&problem);
-        }
+        let by = match self.admit(access, &head.headers, &head.uri) {
+            Ok(by) => by,
+            Err(problem) => {
+                self.record_refusal(&problem, &head.method, head.uri.path(), peer).await;
+                return no(&problem);
+            }
+        };
         let (Some(endpoint), None) = (endpoint, missing.as_ref()) else {
             return no(&missing.unwrap_or(Problem::MethodNotAllowed));
         };
@@ -120,7 +123,7 @@ impl Gate {
                 return no(&Problem::invalid("the path is not valid", "encode it as UTF-8 percent escapes"));
             }
         };
-        let input = Input { path, query: head.uri.query().unwrap_or_default().to_owned(), body };
+        let input = Input { path, query: head.uri.query().unwrap_or_default().to_owned(), body, by };
         match (endpoint.call)(Arc::clone(&self.api), input).await {
             Ok(reply) => yes(reply),
             Err(problem) => no(&problem),
@@ -128,7 +131,7 @@ impl Gate {
     }
 
     /// Before anything is read: a web page that found the port must get nowhere, nor a program without the token.
-    fn admit(&self, access: Access, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+    fn admit(&self, access: Access, headers: &HeaderMap, uri: &Uri) -> Result<By, Problem> {
         let host = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok())
@@ -140,19 +143,19 @@ impl Gate {
             return Err(Problem::Forbidden(String::from("web pages may not use the admin API")));
         }
         match access {
-            Access::Open => Ok(()),
-            Access::Metrics if self.parts.metrics_public => Ok(()),
-            Access::Metrics | Access::Token => self.check_token(headers),
+            Access::Open => Ok(None),
+            Access::Metrics if self.parts.metrics_public => Ok(None),
+            Access::Metrics | Access::Token => self.check_token(presented(headers)).map(|()| None),
+            Access::Key => {
+                let presented = presented(headers);
+                self.check_token(presented).map(|()| None).or_else(|wrong| {
+                    presented.and_then(|text| (self.parts.holder)(text)).map(Some).ok_or(wrong)
+                })
+            }
         }
     }
 
-    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::Unauthorized) };
-        let presented = value.to_str().ok().and_then(|text| {
-            let (scheme, token) = text.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(token)
-        });
+    fn check_token(&self, presented: Option<&str>) -> Result<(), Problem> {
         // Digests are compared, in constant time: neither length nor prefix of the token shows in the timing.
         let digest = Digest::of(presented.unwrap_or_default().as_bytes());
         let same = bool::from(digest.0.ct_eq(&self.token.0));
@@ -191,6 +194,14 @@ impl Gate {
         });
         counted.is_ok()
     }
+}
+
+/// The one bearer credential.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// Whether a Host header names this machine's own loopback.

@@ -64,12 +64,15 @@ macro_rules! wire {
             fn schema() -> serde_json::Value {
                 let required: &[Option<&str>] = &[$((!<$type>::optional()).then_some(stringify!($field))),*];
                 let required: Vec<&str> = required.iter().copied().flatten().collect();
+                let mut properties = serde_json::Map::new();
+                $(properties.insert(
+                    stringify!($field).to_owned(),
+                    $crate::wire::with_doc(<$type>::schema(), concat!($($fdoc, "\n"),+)),
+                );)*
                 serde_json::json!({
                     "type": "object",
                     "description": $crate::wire::flat(concat!($($doc, "\n"),+)),
-                    "properties": { $(stringify!($field): $crate::wire::with_doc(
-                        <$type>::schema(), concat!($($fdoc, "\n"),+)
-                    )),* },
+                    "properties": properties,
                     "required": required,
                     "additionalProperties": $open,
                 })

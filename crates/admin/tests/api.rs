@@ -18,7 +18,10 @@ use portcullis_admin::{
     Access, AdminParts, ConnectionBook, ENDPOINTS, FreshKey, GatewayInfo, Health, Pending, Revoked,
     api::ServerState, openapi_document, router,
 };
-use portcullis_core::{Clock, Digest, Limits, Secret, TargetKind, Timestamp};
+use portcullis_approve::{Counts, Desk, Parts, Shown, Waiting};
+use portcullis_core::{
+    Approval, Caller, Clock, Code, Digest, Entropy, Limits, Secret, Target, TargetKind, Timestamp,
+};
 use portcullis_policy::{Policies, PolicySource, builtin_roles};
 use portcullis_proof::{SigningKey, manifest::definition_digest};
 use portcullis_store::{
@@ -42,6 +45,24 @@ impl Clock for Ticking {
     fn ticks_us(&self) -> u64 {
         1 + self.0.fetch_add(1, Ordering::Relaxed) * 1_000
     }
+}
+
+/// Other bytes each time.
+#[derive(Debug)]
+struct Counting(AtomicU64);
+
+impl Entropy for Counting {
+    fn fill(&self, out: &mut [u8]) {
+        let count = self.0.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        out.iter_mut().zip(count.iter().rev().cycle()).for_each(|(to, from)| *to = *from);
+    }
+}
+
+/// Keys of people, by the role they have.
+const PEOPLE: [&str; 2] = ["lead", "reader"];
+
+fn person(role: &str) -> Caller {
+    Caller::local(role, 1, [role.to_owned()].into())
 }
 
 #[derive(Debug)]
@@ -84,6 +105,7 @@ struct World {
     router: Router,
     store: Arc<Sqlite>,
     ledger: Arc<FileLedger>,
+    desk: Arc<Desk>,
     _folder: tempfile::TempDir,
 }
 
@@ -98,6 +120,16 @@ fn world() -> World {
     let source = PolicySource { roles: builtin_roles(), ..PolicySource::default() };
     let policies = Arc::new(Policies::compile(&source, &Limits::default()).unwrap());
     let made = AtomicU64::new(0);
+    let desk = Arc::new(Desk::new(
+        Parts {
+            store: store.clone(),
+            ledger: ledger.clone(),
+            clock: Arc::new(Ticking(AtomicU64::new(0))),
+            entropy: Arc::new(Counting(AtomicU64::new(0))),
+            instance: "test".into(),
+        },
+        Counts::default(),
+    ));
     let parts = AdminParts {
         ledger: ledger.clone(),
         keys: store.clone(),
@@ -106,6 +138,8 @@ fn world() -> World {
         connections: Arc::new(Nobody),
         revisions: store.clone(),
         kills: Arc::new(KillSwitch::new(store.clone())),
+        approvals: desk.clone(),
+        holder: Arc::new(|key| PEOPLE.contains(&key).then(|| Arc::new(person(key)))),
         fresh_key: Arc::new(move || {
             let id = format!("key{}", made.fetch_add(1, Ordering::Relaxed));
             FreshKey {
@@ -137,7 +171,7 @@ fn world() -> World {
             started_ms: 0,
         },
     };
-    World { router: router(parts), store, ledger, _folder: folder }
+    World { router: router(parts), store, ledger, desk, _folder: folder }
 }
 
 fn request(method: &str, path: &str) -> axum::http::request::Builder {
@@ -332,6 +366,107 @@ async fn nothing_changes_when_the_ledger_cannot_record_it() {
     assert_eq!((status, &health["status"]), (503, &json!("degraded")));
 }
 
+impl World {
+    /// Asks people about a call of a tool, or uses the yes to it up.
+    async fn call(&self, text: &str) -> Result<Arc<str>, (Code, Value)> {
+        let caller = person("asker");
+        let target = Target {
+            server: "files".into(),
+            item: Some((TargetKind::Tool, "write".into())),
+            digest: Some(Digest::of(b"definition")),
+        };
+        let roles = BTreeSet::from([BTreeSet::from(["lead".to_owned()])]);
+        let demand = Approval { people: 1, roles, expires_s: 3_600, by_caller: false };
+        let (policy, params) = (Digest::of(b"policy"), [("arguments".into(), text.as_bytes())]);
+        let waiting = Waiting {
+            binding: portcullis_approve::Binding::of(&caller, &target, (policy, &demand), &params, None),
+            caller: &caller,
+            owner: Some("a team"),
+            target: &target,
+            demand: &demand,
+            policy,
+            policies: &["p".to_owned()],
+            findings: &[],
+            session: None,
+            trace: None,
+            shown: &|| Shown {
+                arguments: Some(text.to_owned()),
+                size: 7,
+                digest: Digest::of(text.as_bytes()),
+            },
+        };
+        let passed = self.desk.pass(&waiting, &Limits::default()).await.map(|used| used.id);
+        passed.map_err(|refusal| {
+            let data = refusal.data.as_deref().unwrap_or("null");
+            (refusal.code, serde_json::from_str(data).unwrap())
+        })
+    }
+
+    async fn as_person(&self, who: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = request(method, path)
+            .header(header::AUTHORIZATION, format!("Bearer {who}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_string()));
+        self.send(request.unwrap()).await
+    }
+}
+
+#[tokio::test]
+async fn people_with_the_role_see_and_answer_and_others_learn_of_no_question() {
+    let world = world();
+    let (code, data) = world.call("{}").await.unwrap_err();
+    assert_eq!(code, Code::ApprovalRequired);
+    let id = data["approval"].as_str().unwrap().to_owned();
+    let verdict = json!({ "id": id, "reason": "fine" });
+    let show = format!("/v1/approvals/{id}");
+    let (status, shown) = world.get(&show).await;
+    assert_eq!((status, &shown["owner"], &shown["arguments"]), (200, &json!("a team"), &json!("{}")));
+    for (who, list, one, answer) in [("reader", 0, 404, 404), ("nobody", 0, 401, 401)] {
+        let (_, listed) = world.as_person(who, "GET", "/v1/approvals", &Value::Null).await;
+        assert_eq!(listed["approvals"].as_array().map_or(0, Vec::len), list, "{who}");
+        assert_eq!(world.as_person(who, "GET", &show, &Value::Null).await.0, one, "{who}");
+        for path in ["/v1/approvals/approve", "/v1/approvals/deny"] {
+            assert_eq!(world.as_person(who, "POST", path, &verdict).await.0, answer, "{who} {path}");
+        }
+    }
+    assert_eq!(world.post("/v1/approvals/approve", &verdict).await.0, 403, "the admin token is no person");
+    // A key of a person opens nothing else.
+    assert_eq!(world.as_person("lead", "GET", "/v1/keys", &Value::Null).await.0, 401);
+    let long = json!({ "id": id, "reason": "x".repeat(1_025) });
+    assert_eq!(world.as_person("lead", "POST", "/v1/approvals/approve", &long).await.0, 400);
+    let (status, said) = world.as_person("lead", "POST", "/v1/approvals/approve", &verdict).await;
+    assert_eq!((status, &said["state"]), (200, &json!("approved")), "{said}");
+    assert_eq!(world.call("{ }").await.unwrap_err().0, Code::ApprovalRequired, "another call");
+    assert_eq!(*world.call("{}").await.unwrap(), *id);
+    assert_eq!(world.as_person("lead", "POST", "/v1/approvals/deny", &verdict).await.0, 409, "it is made");
+    let (_, all) = world.get("/v1/approvals?all=true").await;
+    assert_eq!(all["approvals"].as_array().unwrap().len(), 2);
+    let (_, open) = world.get("/v1/approvals").await;
+    assert_eq!(open["approvals"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_answers_or_uses_a_yes_up_when_the_ledger_cannot_record_it() {
+    let world = world();
+    let mut ids = Vec::new();
+    for text in ["one", "two"] {
+        ids.push(world.call(text).await.unwrap_err().1["approval"].as_str().unwrap().to_owned());
+    }
+    let verdict = |id: &String| json!({ "id": id });
+    let approved = world.as_person("lead", "POST", "/v1/approvals/approve", &verdict(&ids[0])).await;
+    assert_eq!(approved.0, 200);
+    world.ledger.close().await.unwrap();
+    assert_eq!(world.call("three").await.unwrap_err().0, Code::LedgerUnavailable);
+    assert_eq!(world.call("one").await.unwrap_err().0, Code::LedgerUnavailable);
+    for path in ["/v1/approvals/approve", "/v1/approvals/deny"] {
+        let (status, answer) = world.as_person("lead", "POST", path, &verdict(&ids[1])).await;
+        assert_eq!((status, &answer["error"]["code"]), (503, &json!("ledger.unavailable")), "{path}");
+    }
+    let (_, list) = world.get("/v1/approvals?all=true").await;
+    let states: Vec<_> = list["approvals"].as_array().unwrap().iter().map(|one| &one["state"]).collect();
+    assert_eq!(states, ["approved", "open"], "as it was");
+}
+
 #[tokio::test]
 async fn a_changed_definition_is_shown_compared_and_approved() {
     let world = world();
@@ -509,6 +644,7 @@ async fn the_openapi_document_lists_every_endpoint_and_its_answers_fit() {
     let world = world();
     world.observe("x", &json!({ "name": "x" }), true).await;
     world.post("/v1/keys", &json!({ "name": "ci", "roles": ["admin"] })).await;
+    let asked = world.call("{}").await.unwrap_err().1["approval"].as_str().unwrap().to_owned();
     let document = openapi_document("1");
     let mut fitted = 0;
     for endpoint in ENDPOINTS {
@@ -516,7 +652,11 @@ async fn the_openapi_document_lists_every_endpoint_and_its_answers_fit() {
         assert_eq!(operation["operationId"], endpoint.name);
         let (Some(schema), "GET") = (endpoint.answer, endpoint.method) else { continue };
         let query = if endpoint.name.ends_with("_definition") { "?server=files&name=x" } else { "" };
-        let (status, answer) = world.get(&format!("{}{query}", concrete(endpoint.path))).await;
+        let path = match endpoint.name {
+            "show_approval" => endpoint.path.replace("{id}", &asked),
+            _ => concrete(endpoint.path),
+        };
+        let (status, answer) = world.get(&format!("{path}{query}")).await;
         assert_eq!(status, 200, "{}: {answer}", endpoint.name);
         let validator = jsonschema::validator_for(&schema()).unwrap();
         let errors: Vec<String> = validator.iter_errors(&answer).map(|error| error.to_string()).collect();

@@ -102,6 +102,12 @@ codes! {
         "the structured content of the answer does not fit the tool's output schema", "the ledger entry names the places; `output_schema: record` of the server lets such answers pass";
     AnswerTooLarge = "answer.too_large", Upstream, Warn, http 502 / 502, rpc 5022,
         "the server's answer exceeds a limit", "raise the limit that the log names if the server is right";
+    ApprovalDenied = "approval.denied", Policy, Info, http 403 / 200, rpc 4037,
+        "a person said no to this call", "`portcullis approval show` says who and why; the same call is refused until the question expires";
+    ApprovalRequired = "approval.required", Policy, Info, http 403 / 200, rpc 4038,
+        "a person must approve this call first", "`portcullis approval list` shows what waits; once it is approved, make the same call again";
+    ApprovalUnavailable = "approval.unavailable", Ours, Error, http 503 / 503, rpc 5035,
+        "it cannot be said whether the call is approved, and it was therefore not made", "the database cannot be read or written; the log has the cause";
     ArgumentsInvalid = "arguments.invalid", Client, Info, http 400 / 200, rpc -32602,
         "the arguments do not fit the tool's input schema", "`portcullis tool show` prints the schema";
     ArgumentsRefused = "arguments.refused", Policy, Warn, http 200 / 200, rpc 4031,
@@ -146,6 +152,8 @@ codes! {
         "an operator stopped this", "`portcullis kill list` says what, by whom and why; `portcullis unkill` lets it go on";
     LedgerUnavailable = "ledger.unavailable", Ours, Error, http 503 / 503, rpc 5030,
         "the call cannot be recorded and was therefore not made", "look at `/healthz` and the disk; the gateway recovers by itself once it can write";
+    LimitApprovals = "limit.approvals", Client, Info, http 429 / 429, rpc 4293,
+        "too many calls wait for the approval of a person", "answer or wait for those that are open, or raise `limits.caller_approvals_max` or `limits.approvals_max`";
     LimitChildren = "limit.children", Client, Info, http 429 / 429, rpc 4292,
         "too many processes of one caller at once", "end sessions that are not used, or raise `limits.caller_children_max`";
     LimitConcurrency = "limit.concurrency", Client, Info, http 429 / 429, rpc 4291,

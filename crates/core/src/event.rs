@@ -85,6 +85,16 @@ events! {
     KillSet = "kill.set",
     /// An operator lets go on what was stopped.
     KillLifted = "kill.lifted",
+    /// A call needs the approval of people; `approval` in `data` names the question.
+    ApprovalAsked = "approval.asked",
+    /// Somebody said yes.
+    ApprovalGranted = "approval.granted",
+    /// Somebody said no.
+    ApprovalDenied = "approval.denied",
+    /// An approved call is about to be made; the approval is used up.
+    ApprovalRedeemed = "approval.redeemed",
+    /// A call came for whose question or approval the time was over.
+    ApprovalExpired = "approval.expired",
     /// A confined server tried what it may not, as far as the gateway sees it; `kind` says what.
     SandboxDenied = "sandbox.denied",
     /// Somebody tried to use the admin API and was refused.

@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, string::String};
 
-use crate::Digest;
+use crate::{Approval, Digest};
 
 /// Which way a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,4 +57,21 @@ pub struct Finding {
 pub struct Obligations {
     /// Detector name to the least treatment of what it finds in answers (`@mask`, `@refuse` on a policy).
     pub answers: BTreeMap<String, Treatment>,
+    /// Whom to ask before the call is made (`@approval` on a policy).
+    pub approval: Option<Approval>,
+}
+
+impl Obligations {
+    /// What both demand; the stricter wins.
+    pub fn add(&mut self, other: &Self) {
+        let Self { answers, approval } = other;
+        for (detector, treatment) in answers {
+            let least = self.answers.entry(detector.clone()).or_insert(*treatment);
+            *least = (*least).max(*treatment);
+        }
+        self.approval = match (self.approval.take(), approval) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or_else(|| other.clone()),
+        };
+    }
 }

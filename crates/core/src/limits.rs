@@ -91,6 +91,10 @@ limits! {
     session_total_ms: 86_400_000 in 1_000 ..= 2_592_000_000,
     /// Kills in force at once, beside that of everything. Beyond: a further one is refused until one is taken back.
     kills_max: 1_000 in 10 ..= 100_000,
+    /// Questions for approval that are open at once. Beyond: `limit.approvals`.
+    approvals_max: 1_000 in 1 ..= 100_000,
+    /// Questions for approval of one caller that are open at once. Beyond: `limit.approvals`.
+    caller_approvals_max: 20 in 1 ..= 10_000,
     /// Tasks remembered at once, for lists and notifications. Beyond: a caller's oldest is forgotten; its id still opens.
     tasks_max: 100_000 in 1 ..= 10_000_000,
     /// Tasks of one caller remembered at once, for lists and notifications. Beyond: its oldest is forgotten.

@@ -208,7 +208,10 @@ fn the_window_is_bounded_in_bytes_and_places() {
 #[test]
 fn the_verdict_is_the_strictest_treatment_and_obligations_only_raise_it() {
     let inspector = inspector();
-    let obligations = |treatment| Obligations { answers: BTreeMap::from([("email".to_owned(), treatment)]) };
+    let obligations = |treatment| Obligations {
+        answers: BTreeMap::from([("email".to_owned(), treatment)]),
+        ..Obligations::default()
+    };
     let text = "me@example.com and 4111111111111111";
     for (direction, text, obligations, expected) in [
         (Direction::Outward, "nothing", Obligations::default(), Verdict::Pass),

@@ -1,7 +1,7 @@
 //! What the gateway reads of an answer, in one walk over its members: a large answer is not walked again for each
 //! question about it.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{borrow::Cow, string::String, vec::Vec};
 use core::ops::Range;
 
 use memchr::memmem;
@@ -21,6 +21,8 @@ pub struct Facts {
     pub jsonrpc: Option<i64>,
     /// Methods of the questions inside it (`input_required`, revision 2026-07-28).
     pub questions: Vec<String>,
+    /// That the call is wanted once more, and with which state (`input_required`, revision 2026-07-28).
+    pub again: Option<Option<String>>,
     /// A URL among them that nobody should open.
     pub unsafe_url: Option<UrlError>,
     /// Where it says that it may be cached for everybody.
@@ -45,7 +47,7 @@ impl Facts {
         let result = message.result().or_else(|| told.and_then(|_| message.params()));
         let Some(result) = result else { return Self::default() };
         // A name that does not occur is no member; only escapes could hide it.
-        let names = ["isError", "inputRequests", "cacheScope"];
+        let names = ["isError", "inputRequests", "cacheScope", "input_required"];
         let absent = |name: &str| memmem::find(message.bytes(), name.as_bytes()).is_none();
         if !message.stats().unicode_escapes && names.into_iter().all(absent) {
             return Self::default();
@@ -53,6 +55,10 @@ impl Facts {
         let mut facts = Self::default();
         for (name, value) in result.members() {
             match &*name {
+                "resultType" if value.is_str("input_required") => {
+                    let state = result.get("requestState").and_then(|state| state.as_str());
+                    facts.again = Some(state.map(Cow::into_owned));
+                }
                 "isError" => facts.failure = (value.as_bool() == Some(true)).then_some("is_error"),
                 "cacheScope" => facts.public_scope = value.is_str("public").then(|| value.span()),
                 "inputRequests" => {
@@ -103,6 +109,13 @@ mod tests {
         );
         let asking = r#"{"jsonrpc":"2.0","id":1,"result":{"inputRequests":{"a":{"method":"sampling/createMessage"},"b":{}}}}"#;
         assert_eq!(facts(asking).questions, ["sampling/createMessage", ""]);
+        let again =
+            r#"{"jsonrpc":"2.0","id":1,"result":{"requestState":"\u0061","resultType":"input_required"}}"#;
+        assert_eq!(facts(again).again, Some(Some("a".to_owned())));
+        let stateless = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required"}}"#;
+        assert_eq!(facts(stateless).again, Some(None));
+        let told = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","text":"input_required"}}"#;
+        assert_eq!(facts(told).again, None);
         let open = |url: &str| {
             let elicitation = format!(r#"{{"mode":"url","elicitationId":"e","url":"{url}"}}"#);
             let asked = format!(

@@ -12,10 +12,10 @@ use core::fmt;
 use cedar_policy::{Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint, Schema};
 use cedar_policy::{ValidationMode, ValidationWarning, Validator};
 use miette::Diagnostic;
-use portcullis_core::{Digest, Limits, Target, Treatment};
+use portcullis_core::{Approval, Digest, Limits, Target, Treatment};
 
 use crate::{
-    Agent, Effect, PolicySource, Role,
+    Agent, Effect, PolicySource, Role, approval,
     cache::DecisionCache,
     compiled::Compiled,
     entities::Words,
@@ -75,18 +75,18 @@ impl Policies {
     /// Every mistake found.
     pub fn compile(source: &PolicySource, limits: &Limits) -> Result<Self, Vec<PolicyError>> {
         let words = Words::new().map_err(|error| alloc::vec![of_schema(&error.to_string())])?;
-        let mut bench = Bench { words: &words, found: Vec::new(), errors: Vec::new() };
+        let mut bench = Bench { words: &words, roles: &source.roles, found: Vec::new(), errors: Vec::new() };
         let (hierarchy, rings) = Hierarchy::of(&source.roles);
         for (role, message, hint) in rings {
             bench.fail(&format!("role `{role}`"), None, None, message, hint);
         }
-        bench.roles(&source.roles);
+        bench.rules();
         bench.flow(source);
         for (file, text) in &source.cedar {
             bench.file(file, text);
         }
         bench.ids();
-        bench.known_roles(&source.roles);
+        bench.known_roles();
         bench.validate(source);
         let Bench { found, errors, .. } = bench;
         if !errors.is_empty() {
@@ -182,14 +182,15 @@ const FLOW: &str = "flow rule";
 /// Where policies are put together and mistakes collected.
 struct Bench<'a> {
     words: &'a Words,
+    roles: &'a [Role],
     found: Vec<Compiled>,
     errors: Vec<PolicyError>,
 }
 
 impl Bench<'_> {
-    fn roles(&mut self, roles: &[Role]) {
+    fn rules(&mut self) {
         let mut names = BTreeSet::new();
-        for role in roles {
+        for role in self.roles {
             let file = format!("role `{}`", role.name);
             if role.name.is_empty() || !names.insert(&role.name) {
                 let message = "the name of a role must be unique and not empty".to_owned();
@@ -213,7 +214,8 @@ impl Bench<'_> {
         let servers = source.servers.iter().filter(|(_, facts)| facts.any(Label::WritesExternal));
         for (server, _) in servers.filter(|_| !source.flow_off) {
             let id = render::flow_id(server);
-            match Policy::parse(Some(PolicyId::new(&id)), render::flow(server)) {
+            match Policy::parse(Some(PolicyId::new(&id)), render::flow(server, source.flow_approval.as_ref()))
+            {
                 Ok(policy) => self.add(policy, FLOW, None, None),
                 Err(error) => self.fail(FLOW, None, Some(id), error.to_string(), "please report it"),
             }
@@ -264,6 +266,7 @@ impl Bench<'_> {
     fn add(&mut self, policy: Policy, file: &str, line: Option<u32>, origin: Option<&String>) {
         let id = policy.id().to_string();
         let obligations = self.obligations(&policy, file, line);
+        let Some(approval) = self.approval(&policy, file, line) else { return };
         let est = match policy.to_json() {
             Ok(est) => est,
             Err(error) => return self.fail(file, line, Some(id), error.to_string(), "please report it"),
@@ -324,11 +327,19 @@ impl Bench<'_> {
             server,
             names_callers,
             obligations,
+            approval,
             reads,
             some_arguments,
             some_values,
             some_request,
         });
+    }
+
+    /// What it asks for; nothing where that was a mistake.
+    fn approval(&mut self, policy: &Policy, file: &str, line: Option<u32>) -> Option<Option<Approval>> {
+        approval::read(policy, file == FLOW, self.roles, self.words)
+            .map_err(|(message, hint)| self.fail(file, line, Some(policy.id().to_string()), message, hint))
+            .ok()
     }
 
     fn obligations(&mut self, policy: &Policy, file: &str, line: Option<u32>) -> BTreeMap<String, Treatment> {
@@ -368,12 +379,12 @@ impl Bench<'_> {
     }
 
     /// A misspelt role in a `forbid` would fail open, silently.
-    fn known_roles(&mut self, roles: &[Role]) {
+    fn known_roles(&mut self) {
         let mut unknown = Vec::new();
         for one in &self.found {
             for uid in one.policy.entity_literals() {
                 let name = uid.id().unescaped();
-                if *uid.type_name() == self.words.role && !roles.iter().any(|role| role.name == name) {
+                if *uid.type_name() == self.words.role && !self.roles.iter().any(|role| role.name == name) {
                     unknown.push((one.file.clone(), one.line, one.id.clone(), name.to_owned()));
                 }
             }

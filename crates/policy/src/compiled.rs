@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeMap, string::String};
 
 use cedar_policy::{ActionConstraint, Policy, PrincipalConstraint, ResourceConstraint};
-use portcullis_core::Treatment;
+use portcullis_core::{Approval, Treatment};
 
 use crate::{Effect, reads::Reads};
 
@@ -25,6 +25,7 @@ pub(crate) struct Compiled {
     /// It mentions a caller by name.
     pub(crate) names_callers: bool,
     pub(crate) obligations: BTreeMap<String, Treatment>,
+    pub(crate) approval: Option<Approval>,
     pub(crate) reads: Reads,
     /// Without what it asks of arguments: applies where some arguments could make it apply.
     pub(crate) some_arguments: Option<Policy>,

@@ -1,14 +1,13 @@
 //! Questions and answers: may this caller do this to that?
 
 use alloc::{
-    collections::BTreeMap,
     format,
     string::{String, ToString},
     sync::Arc,
     vec::Vec,
 };
 
-use cedar_policy::{Authorizer, Entities, Policy, PolicySet, Request, Response};
+use cedar_policy::{Authorizer, Entities, Policy, PolicyId, PolicySet, Request, Response};
 use portcullis_core::{Action, Caller, Code, Obligations, Target};
 use serde_json::Value;
 
@@ -231,8 +230,35 @@ impl Policies {
     }
 
     pub(crate) fn answer(&self, set: &PolicySet, question: &Question) -> Decision {
-        let response = Authorizer::new().is_authorized(&question.request, set, &question.entities);
-        self.read(&response)
+        let decision =
+            self.read(&Authorizer::new().is_authorized(&question.request, set, &question.entities));
+        if decision.code == Some(Code::PolicyFlow) {
+            return self.but_for_flow(decision, set, question);
+        }
+        decision
+    }
+
+    /// What is said where the flow rule forbids and nothing else does: it is refused, or people are asked, and in both
+    /// cases only where it would be allowed otherwise.
+    fn but_for_flow(&self, flow: Decision, set: &PolicySet, question: &Question) -> Decision {
+        let mut others = set.clone();
+        for id in &*flow.policies {
+            // What is not in the set does not forbid either.
+            let _ = others.remove_static(PolicyId::new(id));
+        }
+        let response = Authorizer::new().is_authorized(&question.request, &others, &question.entities);
+        let mut decision = self.read(&response);
+        let asking = self.obligations(&flow.policies);
+        if !decision.is_allowed() {
+            return decision;
+        }
+        if asking.approval.is_none() {
+            return flow;
+        }
+        Arc::make_mut(&mut decision.obligations).add(&asking);
+        let mut policies = [&*decision.policies, &*flow.policies].concat();
+        policies.sort();
+        Decision { policies: policies.into(), ..decision }
     }
 
     fn read(&self, response: &Response) -> Decision {
@@ -271,14 +297,11 @@ impl Policies {
 
     /// Every permit that applies adds what it demands; the stricter wins.
     fn obligations(&self, permitting: &[String]) -> Obligations {
-        let mut answers = BTreeMap::new();
+        let mut all = Obligations::default();
         for one in self.policies.iter().filter(|one| permitting.binary_search(&one.id).is_ok()) {
-            for (detector, treatment) in &one.obligations {
-                let least = answers.entry(detector.clone()).or_insert(*treatment);
-                *least = (*least).max(*treatment);
-            }
+            all.add(&Obligations { answers: one.obligations.clone(), approval: one.approval.clone() });
         }
-        Obligations { answers }
+        all
     }
 }
 

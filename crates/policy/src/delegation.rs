@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeSet, format, string::String, sync::Arc, vec::Vec};
 
-use portcullis_core::{Caller, CallerKind, Code, Obligations};
+use portcullis_core::{Caller, CallerKind, Code};
 
 use crate::{Decision, Policies, Verdict, decide::refused};
 
@@ -56,7 +56,7 @@ impl Policies {
             }
             let policies: BTreeSet<&String> = out.policies.iter().chain(&*other.policies).collect();
             let policies: Vec<String> = policies.into_iter().cloned().collect();
-            out.obligations = Arc::new(both(&out.obligations, &other.obligations));
+            Arc::make_mut(&mut out.obligations).add(&other.obligations);
             out.policies = policies.into();
         }
         Arc::new(out)
@@ -84,14 +84,4 @@ impl Policies {
             }
         })
     }
-}
-
-/// What both demand; the stricter wins.
-fn both(one: &Obligations, other: &Obligations) -> Obligations {
-    let mut answers = one.answers.clone();
-    for (detector, treatment) in &other.answers {
-        let least = answers.entry(detector.clone()).or_insert(*treatment);
-        *least = (*least).max(*treatment);
-    }
-    Obligations { answers }
 }

@@ -12,7 +12,7 @@ use portcullis_core::{Action, Caller, Target};
 use serde_json::{Value, json};
 
 use crate::{
-    Arguments, Effect, Policies, RequestContext,
+    Arguments, Effect, Policies, RequestContext, approval,
     compiled::Compiled,
     decide::{Question, fits},
     reads::{Members, Reads},
@@ -67,6 +67,8 @@ pub struct Explanation {
     pub errors: Vec<WhyNot>,
     /// Permits that do not fit, with what does not. Empty when it is allowed.
     pub why_not: Vec<WhyNot>,
+    /// Whom it must be approved by before it is made, in words.
+    pub approval: Option<String>,
 }
 
 impl fmt::Display for Explanation {
@@ -82,6 +84,9 @@ impl fmt::Display for Explanation {
         )?;
         if !self.reason.is_empty() {
             writeln!(f, "because {}", self.reason)?;
+        }
+        if let Some(approval) = &self.approval {
+            writeln!(f, "{approval}")?;
         }
         for view in &self.policies {
             write!(f, "\n{} `{}` in {}", view.effect, view.policy, view.file)?;
@@ -129,6 +134,7 @@ impl Policies {
             policies: decided.map(view).collect(),
             errors: Vec::new(),
             why_not: Vec::new(),
+            approval: decision.obligations.approval.as_ref().map(approval::in_words),
         };
         let mut reads =
             Reads { context: Members::ALL, principal: Members::ALL, facts: true, values: Vec::new() };

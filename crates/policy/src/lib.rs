@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+mod approval;
 mod audience;
 mod bundle;
 mod cache;

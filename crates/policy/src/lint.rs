@@ -119,7 +119,18 @@ fn has_label(source: &PolicySource, label: Label) -> bool {
 }
 
 fn is_everything(rule: &Rule) -> bool {
-    let Rule { effect: _, actions, servers, items, kinds, labels, environments, mask: _, refuse: _ } = rule;
+    let Rule {
+        effect: _,
+        actions,
+        servers,
+        items,
+        kinds,
+        labels,
+        environments,
+        mask: _,
+        refuse: _,
+        approval: _,
+    } = rule;
     let any = |patterns: &[Pattern]| patterns.is_empty() || patterns.iter().any(Pattern::is_any);
     let labels = *labels == Labels::NONE;
     actions.is_empty() && any(servers) && any(items) && kinds.is_empty() && labels && environments.is_empty()

@@ -6,9 +6,9 @@ use alloc::{
     vec::Vec,
 };
 
-use portcullis_core::TargetKind;
+use portcullis_core::{Approval, TargetKind};
 
-use crate::{Effect, Label, Pattern, Role, Rule, pattern::escaped};
+use crate::{Effect, Label, Pattern, Role, Rule, approval, pattern::escaped};
 
 /// The id of the rule at `index` (from 0) of a role.
 pub(crate) fn rule_id(role: &str, index: usize) -> String {
@@ -25,6 +25,7 @@ pub(crate) fn rule(role: &Role, index: usize, rule: &Rule) -> String {
     if !rule.refuse.is_empty() {
         annotate(&mut out, "refuse", &rule.refuse.join(","));
     }
+    demand(&mut out, rule.approval.as_ref());
     let effect = match rule.effect {
         Effect::Forbid => "forbid",
         Effect::Permit => "permit",
@@ -62,6 +63,12 @@ pub(crate) fn rule(role: &Role, index: usize, rule: &Rule) -> String {
 
 fn annotate(out: &mut String, name: &str, value: &str) {
     out.push_str(&format!("@{name}(\"{}\")\n", escaped(value)));
+}
+
+fn demand(out: &mut String, approval: Option<&Approval>) {
+    for (name, value) in approval.iter().flat_map(|approval| approval::annotations(approval)) {
+        annotate(out, name, &value);
+    }
 }
 
 fn servers(patterns: &[Pattern]) -> Option<String> {
@@ -110,9 +117,10 @@ pub(crate) fn flow_id(server: &str) -> String {
 
 /// What keeps a session that has private data and has seen what strangers wrote from carrying data out of `server`.
 /// What the call itself does counts as done: it may read and write in one.
-pub(crate) fn flow(server: &str) -> String {
+pub(crate) fn flow(server: &str, approval: Option<&Approval>) -> String {
     let mut out = String::new();
     annotate(&mut out, "id", &flow_id(server));
+    demand(&mut out, approval);
     out.push_str(&format!(
         "forbid (\n  principal,\n  action == Action::\"call_tool\",\n  resource in Server::\"{}\"\n)\nwhen {{ \
          resource has labels && resource.labels.contains(\"writes_external\") && \

@@ -7,7 +7,7 @@ use alloc::{
     vec::Vec,
 };
 
-use portcullis_core::{Action, TargetKind};
+use portcullis_core::{Action, Approval, TargetKind};
 
 use crate::{Labels, Pattern, ServerFacts};
 
@@ -42,6 +42,9 @@ pub struct Rule {
     pub mask: Vec<String>,
     /// Detectors whose finds in answers refuse the answer; only with `permit`.
     pub refuse: Vec<String>,
+    /// Whom to ask before the call is made; only with `permit`, and only where `actions` names none but `call_tool`,
+    /// `get_prompt` and `read_resource`.
+    pub approval: Option<Approval>,
 }
 
 impl Rule {
@@ -58,6 +61,7 @@ impl Rule {
             environments: Vec::new(),
             mask: Vec::new(),
             refuse: Vec::new(),
+            approval: None,
         }
     }
 
@@ -103,6 +107,8 @@ pub struct PolicySource {
     pub agents: BTreeMap<String, Agent>,
     /// Let calls through that the flow rule would refuse.
     pub flow_off: bool,
+    /// Whom to ask about calls that the flow rule would refuse; nobody: they are refused.
+    pub flow_approval: Option<Approval>,
 }
 
 /// The roles that exist unless configuration defines roles of the same names.

@@ -1,6 +1,7 @@
 //! The command line: what each command takes, and where it is carried out. Commands that need a running gateway talk
 //! to its admin API; the others work on files alone.
 
+mod approvals;
 mod audit;
 mod check;
 mod client;
@@ -90,6 +91,9 @@ pub(crate) enum Command {
     /// Tools, prompts, resources and templates: what servers offer, and what is approved
     #[command(subcommand)]
     Tool(tools::Tool),
+    /// Calls that wait for people: list, show, approve, deny
+    #[command(subcommand, after_help = approvals::AFTER_HELP)]
+    Approval(approvals::Approval),
     /// Stop a caller, session, server, tool or everything, at once
     #[command(subcommand, after_help = kills::AFTER_HELP)]
     Kill(kills::Kill),
@@ -156,6 +160,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Connection(command) => connections::carry_out(&common, command, &output),
         Command::Server(command) => servers::carry_out(&common, command, &output),
         Command::Tool(command) => tools::carry_out(&common, command, &output),
+        Command::Approval(command) => approvals::carry_out(&common, command, &output),
         Command::Kill(command) => kills::kill(&common, command, &output),
         Command::Unkill(command) => kills::unkill(&common, command, &output),
         Command::Policy(command) => policy::carry_out(&common, command, &output),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwap;
+use portcullis_approve::Desk;
 use portcullis_core::{Caller, Clock, Code, Entropy, Level, Limits, Refusal};
 use portcullis_mcp::jsonrpc::Message;
 use portcullis_store::{KillSwitch, Ledger};
@@ -43,6 +44,8 @@ pub struct Gateway {
     pub tracer: Option<Arc<dyn trace::Tracer>>,
     /// What an operator stopped.
     pub kills: Arc<KillSwitch>,
+    /// Calls that wait for people.
+    pub approvals: Arc<Desk>,
     /// Set once, when the gateway stops: connections that are kept alive take no new calls.
     pub stopping: AtomicBool,
     /// Rates by source address.

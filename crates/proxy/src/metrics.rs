@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 
 /// The stages that are timed, in order.
-pub const STAGES: [&str; 14] = [
+pub const STAGES: [&str; 15] = [
     "accept",
     "throttle",
     "read",
@@ -24,6 +24,7 @@ pub const STAGES: [&str; 14] = [
     "validate",
     "authorize",
     "inspect",
+    "approve",
     "record",
     "arm",
     "forward",

@@ -21,7 +21,7 @@ use crate::{
     relay::Relay,
     rules::Rules,
     stages::{
-        accept, alive,
+        accept, alive, approve,
         arm::{self, Armed},
         authenticate, authorize, inspect, parse,
         parse::Call,
@@ -144,7 +144,12 @@ impl Gateway {
         held.1 = trail.keep(Stage::Throttle, throttle::quota(self, &caller, trail, rules).await)?;
         let inspected = inspect::call(alive, rules, &mut trail.findings);
         let inspected = trail.keep(Stage::Inspect, inspected)?;
-        let recorded = record::intent(self, inspected, trail).await;
+        let approved = approve::call(self, inspected, rules, trail).await;
+        let approved = trail.keep(Stage::Approve, approved)?;
+        let recorded = record::intent(self, approved, trail).await;
+        if recorded.is_err() {
+            approve::unused(self, trail).await;
+        }
         let recorded = trail.keep(Stage::Record, recorded)?;
         trail.keep(Stage::Arm, arm::call(recorded))
     }

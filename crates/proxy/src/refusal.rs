@@ -37,12 +37,15 @@ pub struct Asked {
 const FOR_THE_MODEL: &[Code] = &[
     Code::AnswerRefused,
     Code::AnswerSchema,
+    Code::ApprovalDenied,
+    Code::ApprovalRequired,
     Code::ArgumentsInvalid,
     Code::ArgumentsRefused,
     Code::ConnectionFailed,
     Code::DefinitionChanged,
     Code::DefinitionUnreviewed,
     Code::Killed,
+    Code::LimitApprovals,
     Code::PolicyDenied,
     Code::PolicyError,
     Code::PolicyFlow,
@@ -156,12 +159,14 @@ fn error(refusal: &Refusal, id: Option<&[u8]>) -> String {
 
 fn tool_result(refusal: &Refusal, asked: &Asked, id: &[u8]) -> String {
     let kind = if asked.era == Some(Era::Modern) { "\"resultType\":\"complete\"," } else { "" };
+    let data = refusal.data.as_deref().map(|data| format!(",\"dev.portcullis/data\":{data}"));
     format!(
         "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{{kind}\"content\":[{{\"type\":\"text\",\"text\":{}}}],\
-         \"isError\":true,\"_meta\":{{\"dev.portcullis/code\":{}}}}}}}",
+         \"isError\":true,\"_meta\":{{\"dev.portcullis/code\":{}{}}}}}}}",
         String::from_utf8_lossy(id),
         quote(&format!("Refused by the gateway: {}.", refusal.public)),
         quote(refusal.shown.name()),
+        data.unwrap_or_default(),
     )
 }
 

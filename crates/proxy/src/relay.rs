@@ -35,6 +35,7 @@ use crate::{
     stages::{
         again,
         alive::Watch,
+        approve,
         arm::Armed,
         fit,
         forward::{self, Exchange},
@@ -136,6 +137,10 @@ impl Relay {
         {
             self.gateway.sessions.end(&session.id);
         }
+        // Its server saw nothing of the call: the user connects first, and the call comes again.
+        if refusal.code == Code::ConnectionRequired {
+            approve::unused(&self.gateway, self.pending.trail()).await;
+        }
         let response = refusal::reply(&refusal, &self.asked);
         self.pending.refused(&refusal, response.status().as_u16()).await;
         response
@@ -193,6 +198,9 @@ impl Relay {
             Ok(session) => session,
             Err(refusal) => return self.refuse(refusal).await,
         };
+        if let Err(refusal) = self.another_round(&masked).await {
+            return self.refuse(refusal).await;
+        }
         let done = self.pending.done(status, Some(masked.measured()), error).await;
         if let Err(refusal) = done {
             return refusal::reply(&refusal, &self.asked);
@@ -202,6 +210,14 @@ impl Relay {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         name_session(&mut response, session.as_deref());
         response
+    }
+
+    /// A server that wants an approved call once more gets it: the approval counts for that round as well.
+    async fn another_round(&mut self, answer: &redact::Masked) -> Result<(), Refusal> {
+        match (&self.pending.trail().approval, &answer.facts().again) {
+            (Some(approval), Some(state)) => self.gateway.approvals.again(approval, state.as_deref()).await,
+            (None, _) | (_, None) => Ok(()),
+        }
     }
 
     /// Judges an open stream by the rules of now; from here on they are its own.

@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod again;
 pub mod alive;
+pub mod approve;
 pub mod arm;
 pub mod authenticate;
 pub mod authorize;

@@ -91,7 +91,7 @@ impl Tasks {
             sealed: Arc::from(sealed),
             own: text("id")?,
             tool: text("tool")?,
-            obligations: Obligations { answers: answers(value.get("answers")?)? },
+            obligations: Obligations { answers: answers(value.get("answers")?)?, approval: None },
             ends_s: value.get("ends")?.as_u64()?,
         };
         if task.ends_s <= self.clock.now().seconds() {
@@ -171,12 +171,9 @@ impl Tasks {
 
 /// What several demand of an answer, the stricter wins.
 pub(crate) fn strictest<'a>(all: impl Iterator<Item = &'a Obligations>) -> Obligations {
-    let mut answers = BTreeMap::new();
-    for (detector, treatment) in all.flat_map(|obligations| &obligations.answers) {
-        let least = answers.entry(detector.clone()).or_insert(*treatment);
-        *least = (*least).max(*treatment);
-    }
-    Obligations { answers }
+    let mut strictest = Obligations::default();
+    all.for_each(|obligations| strictest.add(obligations));
+    strictest
 }
 
 const fn word(treatment: Treatment) -> &'static str {

@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
+use portcullis_approve::Used;
 use portcullis_core::{Action, Caller, Clock, Digest, Event, Finding, Refusal, Target};
 use portcullis_policy::{Denial, Permit};
 use portcullis_proof::entry::{Actor, Content, Decision, Entry, Output};
@@ -89,6 +90,8 @@ pub struct Trail {
     pub owner: Option<String>,
     /// Grants that gave the caller roles.
     pub grants: Vec<String>,
+    /// The approval that it used up.
+    pub approval: Option<Used>,
     /// Digest of the rules in force.
     pub rules: Option<Digest>,
     /// The message.
@@ -110,6 +113,7 @@ pub enum Stage {
     Validate,
     Authorize,
     Inspect,
+    Approve,
     Record,
     Arm,
     Forward,
@@ -140,6 +144,7 @@ impl Trail {
             shadow: None,
             owner: None,
             grants: Vec::new(),
+            approval: None,
             rules: None,
             input: None,
             findings: Vec::new(),
@@ -190,6 +195,9 @@ impl Trail {
         }
         if let Some(owner) = &self.owner {
             entry.data.insert("owner", owner.as_str().into());
+        }
+        if let Some(approval) = &self.approval {
+            entry.data.insert("approval", (*approval.id).into());
         }
         if !self.grants.is_empty() {
             entry.data.insert("grants", self.grants.as_slice().into());

@@ -29,10 +29,12 @@ const ORDER: &[(&str, &[&str])] = &[
     ("store", &["proof", "core"]),
     ("connect", &["net", "store", "proof", "core"]),
     ("usage", &["store", "policy", "core"]),
+    ("approve", &["store", "proof", "core"]),
     ("authorize", &["upstream", "connect", "store", "net", "proof", "core"]),
     (
         "proxy",
         &[
+            "approve",
             "authorize",
             "upstream",
             "usage",
@@ -46,13 +48,14 @@ const ORDER: &[(&str, &[&str])] = &[
             "core",
         ],
     ),
-    ("admin", &["store", "net", "proof", "policy", "mcp", "core"]),
+    ("admin", &["approve", "store", "net", "proof", "policy", "mcp", "core"]),
     (
         "portcullis",
         &[
             "sample",
             "hosts",
             "proxy",
+            "approve",
             "authorize",
             "upstream",
             "usage",

@@ -9,11 +9,11 @@ use portcullis_proof::{Actor, Entry};
 use serde_json::Value;
 
 use super::{
-    AddServer, Api, CheckpointNote, ConnectionList, CreateGrant, CreateKey, CreatedKey, Definition,
-    DefinitionDiff, DefinitionList, DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery,
-    ExplainQuestion, Explained, Grant, GrantList, Healthz, Judged, Key, KeyList, KillChanged, KillList,
-    KillQuestion, ProofText, QuotaList, Reloaded, RevokeConnection, RevokedConnection, ServerChanged,
-    ServerList, Status,
+    AddServer, Api, Approval, ApprovalList, ApprovalQuery, ApprovalVerdict, By, CheckpointNote,
+    ConnectionList, CreateGrant, CreateKey, CreatedKey, Definition, DefinitionDiff, DefinitionList,
+    DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ExplainQuestion, Explained, Grant, GrantList,
+    Healthz, Judged, Key, KeyList, KillChanged, KillList, KillQuestion, ProofText, QuotaList, Reloaded,
+    RevokeConnection, RevokedConnection, ServerChanged, ServerList, Status,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -160,6 +160,22 @@ impl Api for Control {
 
     async fn reject_definition(&self, question: DefinitionVerdict) -> Result<Judged, Problem> {
         self.reject(&question).await
+    }
+
+    async fn list_approvals(&self, question: (By, ApprovalQuery)) -> Result<ApprovalList, Problem> {
+        self.approvals(question).await
+    }
+
+    async fn show_approval(&self, question: (By, String)) -> Result<Approval, Problem> {
+        self.approval(question).await
+    }
+
+    async fn approve_call(&self, question: (By, ApprovalVerdict)) -> Result<Approval, Problem> {
+        self.verdict(question, true).await
+    }
+
+    async fn deny_call(&self, question: (By, ApprovalVerdict)) -> Result<Approval, Problem> {
+        self.verdict(question, false).await
     }
 
     async fn list_kills(&self) -> Result<KillList, Problem> {

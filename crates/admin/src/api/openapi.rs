@@ -28,7 +28,10 @@ pub fn document(version: &str) -> Value {
         },
         "paths": paths,
         "components": {
-            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "securitySchemes": {
+                "key": { "type": "http", "scheme": "bearer", "description": "An API key of the gateway." },
+                "token": { "type": "http", "scheme": "bearer" },
+            },
             "schemas": { "Problem": ProblemBody::schema() },
         },
     })
@@ -61,6 +64,7 @@ fn operation(endpoint: &Endpoint) -> Value {
         "security": match endpoint.access {
             Access::Open => json!([]),
             Access::Metrics => json!([{ "token": [] }, {}]),
+            Access::Key => json!([{ "token": [] }, { "key": [] }]),
             Access::Token => json!([{ "token": [] }]),
         },
     });

@@ -53,12 +53,17 @@ pub(crate) fn data_dir(common: &Common) -> std::path::PathBuf {
 impl Client {
     /// The gateway of the data directory, or the one that `--admin` names.
     pub(crate) fn connect(common: &Common) -> Result<Self, Failure> {
+        Self::connect_as(common, None)
+    }
+
+    /// The same, with the API key in a file instead of the admin token.
+    pub(crate) fn connect_as(common: &Common, key: Option<PathBuf>) -> Result<Self, Failure> {
         let data = data_dir(common);
         let url = match &common.admin {
             Some(url) => url.clone(),
             None => address(&data)?,
         };
-        let file = common.token_file.clone().unwrap_or_else(|| data.join("admin.token"));
+        let file = key.or_else(|| common.token_file.clone()).unwrap_or_else(|| data.join("admin.token"));
         let token = match portcullis_store::read_secret(&file) {
             Ok(Some(bytes)) => String::from_utf8_lossy(bytes.expose()).trim().to_owned(),
             Ok(None) => {

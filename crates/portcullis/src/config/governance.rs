@@ -1,7 +1,8 @@
 //! What the operator says about data and use: labels, environments, quotas, the flow rule, a candidate policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use portcullis_core::Approval;
 use portcullis_policy::{Agent, Label, Pattern, ServerFacts};
 use portcullis_usage::{Amount, Quota, Share};
 
@@ -29,6 +30,8 @@ impl Setting for Label {
 choice! {
     /// The flow rule.
     Flow {
+        /// Ask people, as `flow_approval` says.
+        Approve = "approve",
         /// Let such calls through.
         Off = "off",
         /// Refuse them with `policy.flow`.
@@ -74,6 +77,31 @@ section! {
         bytes: Option<Bounded<0, 1_000_000_000_000_000>>;
         /// Units, by `costs` of the servers.
         cost: Option<Bounded<0, 1_000_000_000_000>>;
+    }
+}
+
+section! {
+    /// People who must say yes to exactly this call, once. It is refused with `approval.required` meanwhile.
+    ApprovalSection {
+        /// How many. Each answers with an API key of its own, and none of them is who asks.
+        people: Bounded<1, 10> = Bounded(1);
+        /// Roles of which whoever answers has one.
+        roles: Vec<RoleName>;
+        /// So long after it was asked the question, and a yes to it, are good.
+        expires_s: Bounded<1, 604_800> = Bounded(3_600);
+    }
+}
+
+impl ApprovalSection {
+    /// As policy takes it.
+    pub(crate) fn compiled(&self) -> Approval {
+        let any: BTreeSet<String> = self.roles.iter().map(|role| role.0.clone()).collect();
+        Approval {
+            people: u8::try_from(self.people.0).unwrap_or(Approval::PEOPLE_MAX),
+            roles: if any.is_empty() { BTreeSet::new() } else { BTreeSet::from([any]) },
+            expires_s: u32::try_from(self.expires_s.0).unwrap_or(Approval::EXPIRES_S_MAX),
+            by_caller: false,
+        }
     }
 }
 
@@ -173,9 +201,13 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         settings.servers.values().any(|server| server.facts.labels.values().any(|all| all.contains(&label)))
     };
     let kinds = [Label::ReadsPrivate, Label::SeesUntrusted, Label::WritesExternal];
-    if root.get("flow").is_some() && settings.flow == Flow::Refuse && !kinds.into_iter().all(labelled) {
+    if root.get("flow").is_some() && settings.flow != Flow::Off && !kinds.into_iter().all(labelled) {
         let message = "cannot take effect: the rule needs things labelled `reads_private`, `sees_untrusted` and `writes_external`";
         refuse("flow", message, "label tools under `servers.NAME.labels`, or remove `flow`");
+    }
+    if (settings.flow == Flow::Approve) != settings.flow_approval.is_some() {
+        let message = "`flow: approve` and `flow_approval` go together";
+        refuse("flow_approval", message, "say whom to ask, or set `flow: refuse`");
     }
     for (id, agent) in &settings.agents {
         if agent.owner.trim().is_empty() {

@@ -10,7 +10,7 @@ use portcullis_policy as policy;
 
 use super::{
     Config, ConfigMistake, Place, Rule, Server,
-    governance::Flow,
+    governance::{ApprovalSection, Flow},
     values::{DetectorName, PatternText},
 };
 
@@ -62,8 +62,9 @@ impl Config {
         }
         let servers = servers.iter().map(|(name, server)| (name.clone(), server.facts.compiled())).collect();
         let flow_off = self.settings.flow == Flow::Off;
-        let source =
-            policy::PolicySource { roles, cedar, servers, agents: self.settings.compiled_agents(), flow_off };
+        let flow_approval = self.settings.flow_approval.as_ref().map(ApprovalSection::compiled);
+        let agents = self.settings.compiled_agents();
+        let source = policy::PolicySource { roles, cedar, servers, agents, flow_off, flow_approval };
         if mistakes.is_empty() { Ok(source) } else { Err(mistakes) }
     }
 }
@@ -124,7 +125,8 @@ fn policy_text(path: &Path) -> Result<String, String> {
 
 /// One rule as written is one rule per kind of thing that it names.
 fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
-    let Rule { actions, servers, tools, prompts, resources, labels, environments, mask, refuse } = rule;
+    let Rule { actions, servers, tools, prompts, resources, labels, environments, mask, refuse, approval } =
+        rule;
     let one = |kinds: &[TargetKind], items: &[PatternText]| policy::Rule {
         effect,
         actions: actions.clone(),
@@ -135,6 +137,7 @@ fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
         environments: environments.clone(),
         mask: names(mask),
         refuse: names(refuse),
+        approval: approval.as_ref().map(ApprovalSection::compiled),
     };
     let groups: [(&[TargetKind], &[PatternText]); 3] = [
         (&[TargetKind::Tool], tools),

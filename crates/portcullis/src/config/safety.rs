@@ -52,12 +52,13 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     }
     for (name, role) in &settings.roles {
         for (index, rule) in role.deny.iter().enumerate() {
-            if !rule.mask.is_empty() || !rule.refuse.is_empty() {
-                let message = String::from("a denial lets no answer through that could be masked or refused");
+            if !rule.mask.is_empty() || !rule.refuse.is_empty() || rule.approval.is_some() {
+                let message =
+                    String::from("a denial lets nothing through that could be masked, refused or approved");
                 refuse(
                     &format!("roles.{name}.deny[{index}]"),
                     message,
-                    "move `mask` and `refuse` to a rule under `allow`",
+                    "move `mask`, `refuse` and `approval` to a rule under `allow`",
                 );
             }
         }

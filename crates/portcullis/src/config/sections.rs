@@ -10,7 +10,7 @@ use url::Url;
 use super::{
     aggregate::{Aggregate, VirtualServer},
     decode::{choice, section},
-    governance::{AgentSection, Flow, QuotaSection},
+    governance::{AgentSection, ApprovalSection, Flow, QuotaSection},
     identities::Identities,
     primitives::Bounded,
     server::Server,
@@ -53,6 +53,8 @@ section! {
         /// What is done about a call that would carry data out (`writes_external`) of a session that has read private
         /// data (`reads_private`) and seen untrusted content (`sees_untrusted`). The labels of the call itself count.
         flow: Flow = Flow::Refuse;
+        /// Whom to ask about such calls, with `flow: approve`.
+        flow_approval: Option<ApprovalSection>;
         /// How much may be used, by name of the quota.
         quotas: BTreeMap<String, QuotaSection>;
         /// What detectors look for in arguments and answers, by detector name.
@@ -166,6 +168,8 @@ section! {
         mask: Vec<DetectorName>;
         /// Detectors whose findings in answers refuse the answer for this role.
         refuse: Vec<DetectorName>;
+        /// Whom to ask before a call is made. `actions` must name `call_tool`, `get_prompt` or `read_resource` and no other.
+        approval: Option<ApprovalSection>;
     }
 }
 

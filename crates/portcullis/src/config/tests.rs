@@ -194,7 +194,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("roles: {r: {allow: [{tools: ['']}]}}", &["1:30 roles.r.allow[0].tools[0]: a pattern may not be empty"]),
     (
         "roles: {r: {deny: [{mask: [email]}]}}",
-        &["1:20 roles.r.deny[0]: a denial lets no answer through that could be masked or refused"],
+        &["1:20 roles.r.deny[0]: a denial lets nothing through that could be masked, refused or approved"],
     ),
     ("inspect: {emial: {}}", &["1:11 inspect.emial: unknown key"]),
     ("inspect: {email: {answers: hide}}", &["1:28 inspect.email.answers: `hide` is not known here"]),

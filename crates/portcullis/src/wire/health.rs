@@ -3,10 +3,23 @@
 use std::sync::Arc;
 
 use portcullis_admin::{Health, api::servers::ServerState};
-use portcullis_core::TargetKind;
+use portcullis_connect::auth::{Credentials, Route};
+use portcullis_core::{Caller, Proof, TargetKind};
 use portcullis_proxy::settings::Transport;
+use portcullis_store::Involved;
 
 use super::start::Core;
+
+/// Who holds an API key, with the roles of now; nobody where it is not valid, or its caller was stopped.
+pub(crate) fn holder(core: &Core, key: &str) -> Option<Arc<Caller>> {
+    let (rules, gateway) = (core.gateway.rules.load(), &core.gateway);
+    let credentials = Credentials { bearer: Some(key), method: "POST", ..Credentials::default() };
+    let caller = rules.auth.try_now(&credentials, &Route::at(""))?.ok()?;
+    let involved = Involved { caller: &caller.id, ..Involved::default() };
+    let stopped = gateway.kills.kills().stops(&involved).is_some();
+    let caller = Some(caller).filter(|caller| matches!(caller.proof, Proof::ApiKey { .. }) && !stopped)?;
+    Some(portcullis_usage::granted(&*gateway.usage.grants, caller, gateway.clock.now()).0)
+}
 
 #[derive(Debug)]
 pub(crate) struct Facts(pub(crate) Arc<Core>);

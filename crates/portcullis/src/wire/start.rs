@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use portcullis_admin::{AdminParts, FreshKey, GatewayInfo};
+use portcullis_approve::{self as approve, Desk};
 use portcullis_authorize::{Authorizer, Parts as AuthorizerParts};
 use portcullis_connect::auth::{ProofMemory, new_api_key};
 use portcullis_core::{Caller, CallerKind, Clock, Entropy, Event, Scope, Secret};
@@ -27,8 +28,8 @@ use portcullis_proxy::{
     trace::Tracer,
 };
 use portcullis_store::{
-    CheckpointKeeper, Connections, DataDir, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, NewKey,
-    Recovery, Revisions, Sqlite,
+    Approvals, CheckpointKeeper, Connections, DataDir, FileLedger, FileLedgerOptions, Keys, KillSwitch,
+    Ledger, NewKey, Recovery, Revisions, Sqlite,
 };
 use portcullis_usage::Usage;
 use prometheus_client::registry::Registry;
@@ -151,6 +152,7 @@ impl Base {
         let Self { clock, entropy, pepper, kept, dir } = self;
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
+        let approval_counts = approve::Counts::registered(&mut registry);
         let telemetry =
             Telemetry::new(registry, config.settings.telemetry.otlp.as_ref(), Arc::clone(&kept.ledger))?;
         let instance: Arc<str> = Arc::from(kept.verifier.name());
@@ -181,8 +183,16 @@ impl Base {
         let kills = KillSwitch::open(Arc::clone(&world.revisions)).await?;
         let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
         let usage = Usage::open(Arc::clone(&kept.store), world.clock.now()).await?;
+        let desk = approve::Parts {
+            store: Arc::clone(&kept.store) as Arc<dyn Approvals>,
+            ledger: Arc::clone(&world.ledger),
+            clock: Arc::clone(&world.clock),
+            entropy: Arc::clone(&entropy),
+            instance: Arc::clone(&world.instance),
+        };
+        let waits = (usage, kills, Desk::new(desk, approval_counts));
         let core = Arc::new(Core {
-            gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer(), (usage, kills))?,
+            gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer(), waits)?,
             config: ArcSwap::from_pointee(config),
             options: options.clone(),
             keys: Arc::clone(&world.keys),
@@ -229,7 +239,7 @@ fn gateway(
     metrics: Arc<Metrics>,
     entropy: Arc<dyn Entropy>,
     tracer: Option<Arc<dyn Tracer>>,
-    (usage, kills): (Usage, KillSwitch),
+    (usage, kills, approvals): (Usage, KillSwitch, Desk),
 ) -> anyhow::Result<Arc<Gateway>> {
     // The pepper is what every gateway of a data directory shares.
     let sealer = Sealer::new(world.pepper.expose()).context("ids of tasks cannot be sealed")?;
@@ -247,6 +257,7 @@ fn gateway(
         instance: Arc::clone(&world.instance),
         tracer,
         kills: Arc::new(kills),
+        approvals: Arc::new(approvals),
         stopping: AtomicBool::new(false),
         sources: Rates::default(),
         callers: Rates::default(),
@@ -370,7 +381,7 @@ fn admin_parts(
     let follower = Arc::clone(core);
     let (policies, roles, metrics, reloader) =
         (Arc::clone(core), Arc::clone(core), Arc::clone(core), Arc::clone(core));
-    let (base, counting) = (Arc::clone(core), Arc::clone(core));
+    let (base, counting, holding) = (Arc::clone(core), Arc::clone(core), Arc::clone(core));
     Ok(AdminParts {
         ledger: Arc::clone(&core.ledger),
         keys: Arc::clone(&core.keys),
@@ -379,6 +390,8 @@ fn admin_parts(
         connections: Arc::new(Book(Arc::clone(core))),
         revisions: Arc::clone(&core.revisions),
         kills: Arc::clone(&core.gateway.kills),
+        approvals: Arc::clone(&core.gateway.approvals),
+        holder: Arc::new(move |key| super::health::holder(&holding, key)),
         fresh_key: Arc::new(move || {
             let (text, id, hash) = new_api_key(&*entropy, &pepper);
             FreshKey { text, id, hash }

@@ -249,6 +249,7 @@ impl Stream {
         self.relay.questions_inside(&masked)?;
         let endless = self.relay.asked.id.is_none();
         if !endless {
+            self.relay.another_round(&masked).await?;
             let failure = self.relay.failure(&masked);
             self.relay.pending.done(200, Some(masked.measured()), failure).await?;
             self.answered = true;

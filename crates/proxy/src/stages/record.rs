@@ -6,7 +6,7 @@ use portcullis_core::{Clock, Code, Event, Refusal};
 use portcullis_proof::Entry;
 use portcullis_store::{Ledger, LedgerError, Receipt};
 
-use super::inspect::Inspected;
+use super::{approve::Approved, inspect::Inspected};
 use crate::{
     gateway::Gateway,
     trail::{Measured, Trail},
@@ -47,7 +47,8 @@ pub struct Outcome<'a> {
 ///
 /// # Errors
 /// `ledger.unavailable`: then nothing was forwarded.
-pub async fn intent(gateway: &Gateway, inspected: Inspected, trail: &Trail) -> Result<Recorded, Refusal> {
+pub async fn intent(gateway: &Gateway, approved: Approved, trail: &Trail) -> Result<Recorded, Refusal> {
+    let Approved { inspected } = approved;
     let mut entry = trail.entry(Event::CallIntent, &gateway.instance);
     entry.decision = Some(trail.decision(true));
     let (ledger, bytes) = (Arc::clone(&gateway.ledger), entry.to_jcs());

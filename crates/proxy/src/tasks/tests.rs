@@ -32,7 +32,7 @@ fn tasks(world: &Arc<World>) -> Tasks {
 }
 
 fn masks() -> Obligations {
-    Obligations { answers: [("email".to_owned(), Treatment::Refuse)].into() }
+    Obligations { answers: [("email".to_owned(), Treatment::Refuse)].into(), approval: None }
 }
 
 fn message(text: &str) -> Message {

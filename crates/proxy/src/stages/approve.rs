@@ -1,0 +1,111 @@
+//! People: where policy wants to have them asked, only a call passes that they said yes to, once. It is not held open
+//! meanwhile.
+
+use std::borrow::Cow;
+
+use portcullis_approve::{Binding, Shown, Waiting};
+use portcullis_core::{Code, Digest, Direction, Refusal};
+use portcullis_inspect::Verdict;
+use portcullis_mcp::{json::View, jsonrpc::Message};
+
+use super::inspect::{self, Inspected};
+use crate::{gateway::Gateway, refusal::CONNECT, rules::Rules, trail::Trail};
+
+/// An inspected call that needs no approval, or has one, which is used up.
+#[derive(Debug)]
+pub struct Approved {
+    pub(super) inspected: Inspected,
+}
+
+/// Asks for the approval of a call where its permit demands one; the trail learns its name.
+///
+/// # Errors
+/// `approval.required`, `approval.denied`, `limit.approvals`, `approval.unavailable`, `ledger.unavailable`.
+pub async fn call(
+    gateway: &Gateway,
+    inspected: Inspected,
+    rules: &Rules,
+    trail: &mut Trail,
+) -> Result<Approved, Refusal> {
+    let permitted = &inspected.permitted;
+    let Some(demand) = &permitted.permit.obligations().approval else { return Ok(Approved { inspected }) };
+    let aimed = &permitted.valid.aimed;
+    let message = inspected.message.as_ref().filter(|_| aimed.target.item.is_some());
+    let message = message.ok_or_else(|| Refusal::new(Code::Internal, "nothing that could be approved"))?;
+    let state = message.params().and_then(|params| params.get("requestState"));
+    let policy = rules.policy.digest();
+    let waiting = Waiting {
+        binding: Binding::of(
+            &permitted.caller,
+            &aimed.target,
+            (policy, demand),
+            &bound(message, aimed.server.authorization.is_some()),
+            state.and_then(|state| state.as_str()).as_deref(),
+        ),
+        caller: &permitted.caller,
+        owner: trail.owner.as_deref(),
+        target: &aimed.target,
+        demand,
+        policy,
+        policies: permitted.policies(),
+        findings: &trail.findings,
+        session: trail.session,
+        trace: trail.trace.as_deref(),
+        shown: &|| shown(&inspected, message, rules),
+    };
+    let approval = gateway.approvals.pass(&waiting, &rules.limits).await?;
+    trail.approval = Some(approval);
+    Ok(Approved { inspected })
+}
+
+/// A call went no further before its server saw it: its approval counts for it as before.
+pub async fn unused(gateway: &Gateway, trail: &Trail) {
+    if let Some(approval) = &trail.approval {
+        gateway.approvals.unused(approval).await;
+    }
+}
+
+/// What is approved of a message. That the user was asked to connect is between gateway and client.
+fn bound(message: &Message, connects: bool) -> Vec<(Cow<'_, str>, &[u8])> {
+    let answers = message.params().and_then(|params| params.get("inputResponses")).filter(|_| connects);
+    let connected =
+        answers.is_some_and(|answers| answers.get(CONNECT).is_some() && answers.members().count() == 1);
+    let mut members = members(message);
+    members.retain(|(name, _)| !(connected && name == "inputResponses"));
+    members
+}
+
+fn members(message: &Message) -> Vec<(Cow<'_, str>, &[u8])> {
+    message.params().iter().flat_map(View::members).map(|(name, value)| (name, value.raw())).collect()
+}
+
+/// What people may see of the arguments: what the caller would see of them in an answer.
+fn shown(inspected: &Inspected, message: &Message, rules: &Rules) -> Shown {
+    let obligations = inspected.permitted.permit.obligations();
+    let (inspector, mut findings) = (&rules.inspector, Vec::new());
+    let seen = inspect::look(inspector, Direction::Outward, message, obligations, None, &mut findings);
+    let arguments = match (seen.verdict, seen.masked) {
+        (Verdict::Pass, _) => Some(text(message)),
+        (Verdict::Mask, Some(bytes)) => {
+            Message::parse(bytes, &rules.request).ok().map(|message| text(&message))
+        }
+        (Verdict::Mask, None) | (Verdict::Refuse, _) => None,
+    };
+    let own = text(message);
+    Shown { arguments, size: own.len() as u64, digest: Digest::of(own.as_bytes()) }
+}
+
+/// The arguments of a call; of one that says more than that, all of it.
+fn text(message: &Message) -> String {
+    let said = |(name, _): &(Cow<'_, str>, &[u8])| !matches!(&**name, "_meta" | "name");
+    let members: Vec<_> = members(message).into_iter().filter(said).collect();
+    if let [(name, raw)] = &*members
+        && name == "arguments"
+    {
+        return String::from_utf8_lossy(raw).into_owned();
+    }
+    let one = |(name, raw): &(Cow<'_, str>, &[u8])| {
+        format!("{}:{}", portcullis_mcp::json::quote(name), String::from_utf8_lossy(raw))
+    };
+    format!("{{{}}}", members.iter().map(one).collect::<Vec<_>>().join(","))
+}
