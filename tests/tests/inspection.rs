@@ -6,8 +6,8 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use portcullis_testkit::{Era, Gateway, Hostile, HostileServer, Outcome};
-use portcullis_tests::pair::{Pair, code_of, entries};
+use portcullis_testkit::{Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
+use portcullis_tests::pair::{Pair, code_of, entries, new_key};
 use serde_json::{Value, json};
 
 /// A token of a provider's format; put together here so that no scanner of this repository takes it for one.
@@ -125,6 +125,54 @@ async fn what_is_masked_looks_as_the_configuration_says_and_a_pseudonym_stays_th
     let [first, other, again] = seen.as_slice() else { panic!("{seen:?}") };
     assert!(first.starts_with("[email:") && *first == format!("{again} **** **** **** 1111"), "{seen:?}");
     assert!(other.starts_with("[email:") && other != again, "{seen:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_stands_for_a_value_that_only_the_tools_see_which_policy_lets() -> Outcome {
+    let rules = "inspect:\n  email: {answers: mask, form: token}\nroles:\n  agent:\n    allow:\n      \
+        - actions: [connect]\n      - actions: [call_tool]\n        tools: [read, note]\n      \
+        - actions: [call_tool]\n        tools: [send]\n        restore: [email]\n";
+    let server = HostileServer::start().await?;
+    server.set_tools(
+        ["read", "note", "send"].map(|name| json!({"name": name, "inputSchema": {"type": "object"}})).into(),
+    );
+    let pair = Pair::with(server, rules, &[]).await?;
+    let key = new_key(&pair.gateway, "agent", "agent")?;
+    let page = "from me@example.com, to me@example.com and you@example.org";
+    let content = json!([{"type": "text", "text": page}]);
+    pair.server.on("tools/call", Hostile::Answer(json!({"resultType": "complete", "content": content})));
+    for era in Era::ALL {
+        let mut client = McpClient::connect(&pair.gateway.url("s"), Some(&key), era).await?;
+        let answer = client.call("read", json!({})).await?;
+        let seen = answer.result()["content"][0]["text"].as_str().unwrap_or_default().to_owned();
+        assert!(!seen.contains("example"), "{seen}");
+        let tokens: Vec<&str> = seen.split(' ').filter(|word| word.starts_with("<EMAIL_")).collect();
+        let [mine, again, yours] = tokens.as_slice() else { panic!("{seen}") };
+        let mine = mine.trim_end_matches(',');
+        assert!(mine == *again && mine != *yours, "{seen}");
+        pair.server.forget();
+        let arguments = json!({"to": [yours], "cc": mine, "body": format!("{mine} says: {seen}"), "n": 1});
+        for tool in ["send", "note"] {
+            let answer = client.call(tool, arguments.clone()).await?;
+            assert!(!answer.reply.text().contains("example"), "{}", answer.reply.text());
+        }
+        let forwarded: Vec<Value> = pair
+            .server
+            .received()
+            .iter()
+            .map(portcullis_testkit::Received::json)
+            .filter(|message| message["method"] == "tools/call")
+            .map(|message| message["params"]["arguments"].clone())
+            .collect();
+        let plain = json!({"to": ["you@example.org"], "cc": "me@example.com",
+            "body": format!("me@example.com says: {page}"), "n": 1});
+        assert_eq!(forwarded, [plain, arguments]);
+    }
+    let intents = entries(&pair.gateway, "event=call.intent").await?;
+    let told = |entry: &&Value| entry["findings"].as_array().is_some_and(|all| all.len() == 6);
+    assert_eq!(intents.iter().filter(told).count(), Era::ALL.len(), "{intents:?}");
+    assert!(!serde_json::to_string(&intents)?.contains("example.com"));
     Ok(())
 }
 

@@ -422,6 +422,7 @@ async fn settings_that_cannot_take_effect_stop_the_start_and_what_only_grants_to
         ("roles:\n  a: {deny: [{labels: [reads_private]}]}\n", "no server has any"),
         ("roles:\n  a: {deny: [{environments: [prod]}]}\n", "no server belongs to it"),
         ("roles:\n  a: {allow: [{mask: [email]}]}\ninspect: {email: {enabled: false}}\n", "switched off"),
+        ("roles:\n  a: {allow: [{restore: [email]}]}\n", "`email` makes no tokens"),
         ("flow: refuse\n", "cannot take effect"),
         ("agents:\n  bot: {owner: team}\n", "the id of no caller"),
         ("agents:\n  'jwt:i#bot': {owner: ' '}\n", "names nobody"),

@@ -1,6 +1,9 @@
 //! What a detector saw, and what policy obliges us to do about it. Detectors only report.
 
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+};
 
 use crate::{Approval, Digest};
 
@@ -59,12 +62,25 @@ pub struct Obligations {
     pub answers: BTreeMap<String, Treatment>,
     /// Whom to ask before the call is made (`@approval` on a policy).
     pub approval: Option<Approval>,
+    /// Detectors whose tokens in arguments are restored (`@restore` on a policy).
+    pub restore: BTreeSet<String>,
 }
 
 impl Obligations {
-    /// What both demand; the stricter wins.
+    /// What two policies demand that both allow a call: the stricter wins, and what one restores is restored.
     pub fn add(&mut self, other: &Self) {
-        let Self { answers, approval } = other;
+        self.restore.extend(other.restore.iter().cloned());
+        self.demand(other);
+    }
+
+    /// What is left where two callers must both be allowed: the stricter wins in everything.
+    pub fn narrow(&mut self, other: &Self) {
+        self.restore.retain(|detector| other.restore.contains(detector));
+        self.demand(other);
+    }
+
+    fn demand(&mut self, other: &Self) {
+        let Self { answers, approval, restore: _ } = other;
         for (detector, treatment) in answers {
             let least = self.answers.entry(detector.clone()).or_insert(*treatment);
             *least = (*least).max(*treatment);

@@ -2,7 +2,7 @@
 
 use alloc::{format, vec::Vec};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use portcullis_core::kind::KindError;
 
 /// The words of all detectors that are switched on, and whose they are.
@@ -35,6 +35,7 @@ impl Anchors {
             None
         } else {
             let build = AhoCorasick::builder()
+                .kind(Some(AhoCorasickKind::DFA))
                 .ascii_case_insensitive(true)
                 .match_kind(MatchKind::Standard)
                 .build(&words);

@@ -1,9 +1,13 @@
 //! What masking puts in the place of what was seen.
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 use core::ops::Range;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{
+    aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 
 use crate::CATALOG;
 
@@ -17,26 +21,42 @@ pub enum Form {
     Stars,
     /// `[email:9f86d081884c7d65]`: the same for the same value, and for nobody who has not the key to guess with.
     Pseudonym,
+    /// `<EMAIL_lbH0…>`: the value itself, sealed; restored in arguments where a policy says so.
+    Token,
 }
 
 /// Letters and digits from which on the last few stay readable, and how many.
 const LONG: usize = 12;
 const KEPT: usize = 4;
 
+/// Bytes of the longest value that becomes a token; longer ones become placeholders.
+const TOKEN_VALUE_MAX: usize = 256;
+
 /// Bytes of the longest mark.
-const MARK_MAX: usize = 64;
+const MARK_MAX: usize = 512;
 
-/// The key of pseudonyms.
-pub(crate) struct Pseudonyms(hmac::Key);
+/// The keys of pseudonyms and tokens.
+pub(crate) struct Keys {
+    pseudonyms: hmac::Key,
+    /// AES-GCM-SIV (RFC 8452) with a fixed nonce: the same value gives the same token, and nothing else is learnt from
+    /// a nonce that is used again.
+    tokens: Option<LessSafeKey>,
+}
 
-impl Pseudonyms {
-    pub(crate) fn new(key: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+impl Keys {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let derive = |purpose: &str| hmac::sign(&secret, purpose.as_bytes());
+        let tokens = UnboundKey::new(&AES_256_GCM_SIV, derive("portcullis inspect token").as_ref());
+        Self {
+            pseudonyms: hmac::Key::new(hmac::HMAC_SHA256, derive("portcullis inspect pseudonym").as_ref()),
+            tokens: tokens.map(LessSafeKey::new).ok(),
+        }
     }
 
-    fn of(&self, detector: &str, seen: &str) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
-        for part in [b"pseudonym".as_slice(), detector.as_bytes(), seen.as_bytes()] {
+    fn pseudonym(&self, detector: &str, seen: &str) -> String {
+        let mut context = hmac::Context::with_key(&self.pseudonyms);
+        for part in [detector.as_bytes(), seen.as_bytes()] {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
@@ -44,36 +64,96 @@ impl Pseudonyms {
         let digits = tag.as_ref().iter().take(8).fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
         format!("[{detector}:{digits:016x}]")
     }
+
+    fn token(&self, detector: &str, seen: &str) -> Option<String> {
+        let mut sealed = seen.as_bytes().to_vec();
+        let key = self.tokens.as_ref().filter(|_| sealed.len() <= TOKEN_VALUE_MAX)?;
+        key.seal_in_place_append_tag(nonce(), Aad::from(detector), &mut sealed).ok()?;
+        Some(format!("<{}_{}>", detector.to_ascii_uppercase(), URL_SAFE_NO_PAD.encode(sealed)))
+    }
+
+    /// The detector and the value of a token that this gateway made, and where it ends.
+    fn open(&self, text: &str, start: usize) -> Option<(&'static str, String, usize)> {
+        let rest = text.get(start..)?.strip_prefix('<')?;
+        // Not beyond the next one, so that a text full of them is read once.
+        let len = rest.bytes().take(MARK_MAX).position(|byte| matches!(byte, b'<' | b'>'))?;
+        if rest.as_bytes().get(len) != Some(&b'>') {
+            return None;
+        }
+        let (name, sealed) = CATALOG.iter().find_map(|kind| {
+            let sealed = rest.get(..len)?.strip_prefix(kind.name.to_ascii_uppercase().as_str())?;
+            Some((kind.name, sealed.strip_prefix('_')?))
+        })?;
+        let mut bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let value = self.tokens.as_ref()?.open_in_place(nonce(), Aad::from(name), &mut bytes).ok()?;
+        Some((name, core::str::from_utf8(value).ok()?.into(), start + len + 2))
+    }
+
+    /// The text with the tokens restored of the detectors that `may` allows, and what was restored; None where nothing
+    /// is.
+    pub(crate) fn restore(
+        &self,
+        text: &str,
+        may: impl Fn(&str) -> bool,
+    ) -> Option<(String, Vec<(&'static str, String)>)> {
+        let (mut out, mut done, mut restored) = (String::new(), 0, Vec::new());
+        for start in memchr::memchr_iter(b'<', text.as_bytes()) {
+            if let Some((name, value, end)) = self.open(text, start).filter(|(name, ..)| may(name)) {
+                out.push_str(text.get(done..start)?);
+                out.push_str(&value);
+                restored.push((name, value));
+                done = end;
+            }
+        }
+        out.push_str(text.get(done..)?);
+        (!restored.is_empty()).then_some((out, restored))
+    }
+
+    /// Whether a range lies in something that masking wrote: who masks a text again must not find his own marks.
+    pub(crate) fn is_mark(&self, text: &str, range: &Range<usize>) -> bool {
+        let before = text.as_bytes().get(..range.start + 1).unwrap_or_default();
+        let open = before.iter().rev().take(MARK_MAX).position(|byte| matches!(byte, b'[' | b'<'));
+        let Some(start) = open.map(|open| range.start - open) else { return false };
+        let end = match text.as_bytes().get(start) {
+            Some(b'<') => self.open(text, start).map(|(_, _, end)| end),
+            _ => end_of_brackets(text, start),
+        };
+        end.is_some_and(|end| range.end <= end)
+    }
 }
 
-impl core::fmt::Debug for Pseudonyms {
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
+}
+
+fn end_of_brackets(text: &str, start: usize) -> Option<usize> {
+    let rest = text.get(start..)?;
+    let close = rest.bytes().take(MARK_MAX).position(|byte| byte == b']')?;
+    let (name, value) = rest.get(1..close)?.split_once(':')?;
+    let known = |name: &str| CATALOG.iter().any(|kind| kind.name == name);
+    let digits = value.len() == 16 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ((name == "masked" && known(value)) || (known(name) && digits)).then_some(start + close + 1)
+}
+
+impl core::fmt::Debug for Keys {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Pseudonyms")
+        f.write_str("Keys")
     }
 }
 
 impl Form {
-    pub(crate) fn of(self, detector: &str, seen: &str, pseudonyms: &Pseudonyms) -> String {
+    pub(crate) fn of(self, detector: &str, seen: &str, keys: &Keys) -> String {
         match self {
-            Self::Placeholder => format!("[masked:{detector}]"),
+            Self::Placeholder => placeholder(detector),
             Self::Stars => stars(seen),
-            Self::Pseudonym => pseudonyms.of(detector, seen),
+            Self::Pseudonym => keys.pseudonym(detector, seen),
+            Self::Token => keys.token(detector, seen).unwrap_or_else(|| placeholder(detector)),
         }
     }
 }
 
-/// Whether a range lies in something that masking wrote: who masks a text again must not find his own marks.
-pub(crate) fn is_mark(text: &str, range: &Range<usize>) -> bool {
-    let bytes = text.as_bytes();
-    let before = bytes.get(..range.start + 1).unwrap_or(bytes);
-    let Some(open) = before.iter().rev().take(MARK_MAX).position(|byte| *byte == b'[') else { return false };
-    let rest = text.get(range.start - open..).unwrap_or_default();
-    let Some(close) = rest.bytes().take(MARK_MAX).position(|byte| byte == b']') else { return false };
-    let Some((name, value)) = rest.get(1..close).and_then(|mark| mark.split_once(':')) else { return false };
-    let known = |name: &str| CATALOG.iter().any(|kind| kind.name == name);
-    let digits = value.len() == 16 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
-    range.end <= range.start - open + close + 1
-        && ((name == "masked" && known(value)) || (known(name) && digits))
+fn placeholder(detector: &str) -> String {
+    format!("[masked:{detector}]")
 }
 
 fn stars(seen: &str) -> String {
@@ -109,13 +189,13 @@ mod tests {
             (67..91, false),
             (0..1, false),
         ] {
-            assert_eq!(is_mark(text, &range), expected, "{range:?}");
+            assert_eq!(Keys::new(b"one").is_mark(text, &range), expected, "{range:?}");
         }
     }
 
     #[test]
     fn each_form_hides_the_value_and_keeps_what_it_says() {
-        let (one, other) = (Pseudonyms::new(b"one"), Pseudonyms::new(b"other"));
+        let (one, other) = (Keys::new(b"one"), Keys::new(b"other"));
         for (seen, expected) in [
             ("4111 1111 1111 1111", "**** **** **** 1111"),
             ("me.too@example.com", "**.***@example.com"),
@@ -135,5 +215,28 @@ mod tests {
         ] {
             assert_ne!(hashed, different);
         }
+    }
+
+    #[test]
+    fn a_token_is_restored_by_who_made_it_where_that_is_allowed_and_by_nobody_else() {
+        let (one, other) = (Keys::new(b"one"), Keys::new(b"other"));
+        let token = Form::Token.of("email", "me@example.com", &one);
+        assert!(token.starts_with("<EMAIL_") && !token.contains("example"), "{token}");
+        assert_eq!(token, Form::Token.of("email", "me@example.com", &one));
+        assert_ne!(token, Form::Token.of("email", "me@example.org", &one));
+        let text = format!("write <b>to</b> {token}, {token}");
+        let restored = |keys: &Keys, text: &str, may: &str| keys.restore(text, |name| name == may);
+        let (plain, what) = restored(&one, &text, "email").unwrap_or_default();
+        assert_eq!(plain, "write <b>to</b> me@example.com, me@example.com");
+        assert_eq!(what, [("email", "me@example.com".into()), ("email", "me@example.com".into())]);
+        let forged = text.replace("<EMAIL_", "<PAYMENT_CARD_");
+        for (keys, text, may) in
+            [(&one, &text, "payment_card"), (&other, &text, "email"), (&one, &forged, "payment_card")]
+        {
+            assert_eq!(restored(keys, text, may), None, "{text}");
+        }
+        assert!(one.is_mark(&token, &(3..20)) && !other.is_mark(&token, &(3..20)));
+        let long = "x".repeat(TOKEN_VALUE_MAX + 1);
+        assert_eq!(Form::Token.of("credentials", &long, &one), "[masked:credentials]");
     }
 }

@@ -1,16 +1,22 @@
 //! Runs every detector that is switched on.
 
-use alloc::{boxed::Box, collections::BTreeMap, format, string::String, vec::Vec};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
 use core::ops::Range;
 
-use portcullis_core::{Digest, Direction, Finding, Obligations, Treatment};
+use portcullis_core::{Digest, Direction, Finding, Obligations, Severity, Treatment};
 
 use crate::{
     CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Verdict, Window,
     anchors::Anchors,
     decode,
     detectors::Sighting,
-    form::{Form, Pseudonyms, is_mark},
+    form::{Form, Keys},
     raw::Raw,
     verdict::{mask, verdict},
 };
@@ -41,7 +47,7 @@ struct Active {
 pub struct Inspector {
     active: Vec<Active>,
     anchors: Anchors,
-    pseudonyms: Pseudonyms,
+    keys: Keys,
 }
 
 impl Inspector {
@@ -72,13 +78,13 @@ impl Inspector {
             }
         }
         let anchors = Anchors::new(active.iter().map(|one: &Active| one.detector.anchors()))?;
-        Ok(Self { active, anchors, pseudonyms: Pseudonyms::new(&[]) })
+        Ok(Self { active, anchors, keys: Keys::new(&[]) })
     }
 
-    /// With a secret of the gateway, so that nobody else can tell whose pseudonym one is by trying values.
+    /// With a secret of the gateway, so that nobody else can tell whose pseudonym one is by trying values, or open a token.
     #[must_use]
     pub fn keyed(self, secret: &[u8]) -> Self {
-        Self { pseudonyms: Pseudonyms::new(secret), ..self }
+        Self { keys: Keys::new(secret), ..self }
     }
 
     /// Whether the JSON text `raw` may hold something to find. False is certain: no string in it (member names and
@@ -129,6 +135,24 @@ impl Inspector {
         }
     }
 
+    /// The text with the tokens of those detectors restored, and what was, if anything.
+    #[must_use]
+    pub fn restored(
+        &self,
+        subject: &Subject<'_>,
+        detectors: &BTreeSet<String>,
+    ) -> Option<(String, Vec<Finding>)> {
+        let (text, values) = self.keys.restore(subject.text, |name| detectors.contains(name))?;
+        let finding = |(kind, value): (&'static str, String)| Finding {
+            kind,
+            severity: Severity::Info,
+            place: start_of(subject.place).into(),
+            evidence: Digest::of(value.as_bytes()),
+            treatment: Treatment::Pass,
+        };
+        Some((text, values.into_iter().map(finding).collect()))
+    }
+
     /// The text with `matches` masked, and again as long as what was taken away lets something else be seen, which is
     /// added to them. None where that is to be refused or does not end.
     #[must_use]
@@ -157,10 +181,11 @@ impl Inspector {
         let mut found = Vec::new();
         self.sight(subject, |one, threshold, sightings| {
             found.clear();
-            let counts = |one: &&Sighting| one.confidence >= threshold && !is_mark(subject.text, &one.range);
+            let counts =
+                |one: &&Sighting| one.confidence >= threshold && !self.keys.is_mark(subject.text, &one.range);
             found.extend(sightings.iter().filter(counts).cloned());
             bound(&mut found);
-            found.iter().for_each(|sighting| tell(one.report(subject, sighting, &self.pseudonyms)));
+            found.iter().for_each(|sighting| tell(one.report(subject, sighting, &self.keys)));
         });
     }
 
@@ -233,7 +258,7 @@ impl Active {
             .any(|role| role.direction() == direction && self.detector.threshold(role).is_some())
     }
 
-    fn report(&self, subject: &Subject<'_>, sighting: &Sighting, pseudonyms: &Pseudonyms) -> Match {
+    fn report(&self, subject: &Subject<'_>, sighting: &Sighting, keys: &Keys) -> Match {
         let seen = subject.text.get(sighting.range.clone()).unwrap_or_default();
         Match {
             finding: Finding {
@@ -245,11 +270,7 @@ impl Active {
             },
             confidence: sighting.confidence,
             range: sighting.range.clone(),
-            replacement: if sighting.vanishes {
-                String::new()
-            } else {
-                self.form.of(self.name, seen, pseudonyms)
-            },
+            replacement: if sighting.vanishes { String::new() } else { self.form.of(self.name, seen, keys) },
         }
     }
 }

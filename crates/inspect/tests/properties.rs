@@ -28,11 +28,11 @@ fn scan(inspector: &Inspector, text: &str) -> Vec<Match> {
 
 /// Everything is masked, whatever the defaults.
 fn masking(form: Form) -> &'static Inspector {
-    static MASKING: LazyLock<[Inspector; 3]> = LazyLock::new(|| FORMS.map(masks));
+    static MASKING: LazyLock<[Inspector; 4]> = LazyLock::new(|| FORMS.map(masks));
     MASKING.get(FORMS.iter().position(|one| *one == form).unwrap()).unwrap()
 }
 
-const FORMS: [Form; 3] = [Form::Placeholder, Form::Stars, Form::Pseudonym];
+const FORMS: [Form; 4] = [Form::Placeholder, Form::Stars, Form::Pseudonym, Form::Token];
 
 fn masks(form: Form) -> Inspector {
     let forms = CATALOG.iter().map(|kind| (kind.name.to_owned(), form)).collect();
@@ -133,7 +133,7 @@ proptest! {
     }
 
     #[test]
-    fn matches_lie_on_characters_and_masking_leaves_nothing_to_mask(text in text(), form in 0..3_usize) {
+    fn matches_lie_on_characters_and_masking_leaves_nothing_to_mask(text in text(), form in 0..4_usize) {
         let inspector = masking(FORMS[form]);
         let matches = scan(inspector, &text);
         for one in &matches {

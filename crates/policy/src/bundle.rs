@@ -168,10 +168,11 @@ impl Policies {
         out
     }
 
-    /// The detectors that policies name in `@mask` and `@refuse`, sorted, so that wiring can refuse unknown ones.
+    /// The detectors that policies name in `@mask`, `@refuse` and `@restore`, sorted, so that wiring can refuse unknown ones.
     #[must_use]
     pub fn detectors(&self) -> Vec<String> {
-        let names: BTreeSet<&String> = self.policies.iter().flat_map(|one| one.obligations.keys()).collect();
+        let names: BTreeSet<&String> =
+            self.policies.iter().flat_map(|one| one.obligations.keys().chain(&one.restore)).collect();
         names.into_iter().cloned().collect()
     }
 }
@@ -265,7 +266,7 @@ impl Bench<'_> {
 
     fn add(&mut self, policy: Policy, file: &str, line: Option<u32>, origin: Option<&String>) {
         let id = policy.id().to_string();
-        let obligations = self.obligations(&policy, file, line);
+        let (obligations, restore) = self.obligations(&policy, file, line);
         let Some(approval) = self.approval(&policy, file, line) else { return };
         let est = match policy.to_json() {
             Ok(est) => est,
@@ -327,6 +328,7 @@ impl Bench<'_> {
             server,
             names_callers,
             obligations,
+            restore,
             approval,
             reads,
             some_arguments,
@@ -342,27 +344,37 @@ impl Bench<'_> {
             .ok()
     }
 
-    fn obligations(&mut self, policy: &Policy, file: &str, line: Option<u32>) -> BTreeMap<String, Treatment> {
+    /// What is done about finds in answers, and whose tokens in arguments are restored.
+    fn obligations(
+        &mut self,
+        policy: &Policy,
+        file: &str,
+        line: Option<u32>,
+    ) -> (BTreeMap<String, Treatment>, BTreeSet<String>) {
         let mut out = BTreeMap::new();
         // Refuse last: it is the stricter, and wins where both name a detector.
         for (annotation, treatment) in [("mask", Treatment::Mask), ("refuse", Treatment::Refuse)] {
-            let Some(names) = policy.annotation(annotation) else { continue };
-            if policy.effect() == cedar_policy::Effect::Forbid {
-                let message = format!("`@{annotation}` on a `forbid` has no meaning: there is no answer");
-                let hint = "put it on the `permit` that allows the call";
-                self.fail(file, line, Some(policy.id().to_string()), message, hint);
-            }
-            for name in names.split(',').map(str::trim) {
-                if name.is_empty() {
-                    let message = format!("`@{annotation}` lacks the name of a detector");
-                    let hint = "name detectors separated by commas, as in `@mask(\"email,payment_card\")`";
-                    self.fail(file, line, Some(policy.id().to_string()), message, hint);
-                } else {
-                    out.insert(name.to_owned(), treatment);
-                }
-            }
+            let names = self.detectors(policy, annotation, file, line);
+            out.extend(names.into_iter().map(|name| (name, treatment)));
         }
-        out
+        (out, self.detectors(policy, "restore", file, line).into_iter().collect())
+    }
+
+    /// The detectors that an annotation names.
+    fn detectors(&mut self, policy: &Policy, annotation: &str, file: &str, line: Option<u32>) -> Vec<String> {
+        let Some(names) = policy.annotation(annotation) else { return Vec::new() };
+        if policy.effect() == cedar_policy::Effect::Forbid {
+            let message = format!("`@{annotation}` on a `forbid` has no meaning: there is no call");
+            let hint = "put it on the `permit` that allows the call";
+            self.fail(file, line, Some(policy.id().to_string()), message, hint);
+        }
+        let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
+        if names.iter().any(String::is_empty) {
+            let message = format!("`@{annotation}` lacks the name of a detector");
+            let hint = "name detectors separated by commas, as in `@mask(\"email,payment_card\")`";
+            self.fail(file, line, Some(policy.id().to_string()), message, hint);
+        }
+        names.into_iter().filter(|name| !name.is_empty()).collect()
     }
 
     fn ids(&mut self) {

@@ -1,6 +1,9 @@
 //! One policy, compiled.
 
-use alloc::{collections::BTreeMap, string::String};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+};
 
 use cedar_policy::{ActionConstraint, Policy, PrincipalConstraint, ResourceConstraint};
 use portcullis_core::{Approval, Treatment};
@@ -25,6 +28,7 @@ pub(crate) struct Compiled {
     /// It mentions a caller by name.
     pub(crate) names_callers: bool,
     pub(crate) obligations: BTreeMap<String, Treatment>,
+    pub(crate) restore: BTreeSet<String>,
     pub(crate) approval: Option<Approval>,
     pub(crate) reads: Reads,
     /// Without what it asks of arguments: applies where some arguments could make it apply.

@@ -299,7 +299,11 @@ impl Policies {
     fn obligations(&self, permitting: &[String]) -> Obligations {
         let mut all = Obligations::default();
         for one in self.policies.iter().filter(|one| permitting.binary_search(&one.id).is_ok()) {
-            all.add(&Obligations { answers: one.obligations.clone(), approval: one.approval.clone() });
+            all.add(&Obligations {
+                answers: one.obligations.clone(),
+                approval: one.approval.clone(),
+                restore: one.restore.clone(),
+            });
         }
         all
     }

@@ -56,7 +56,7 @@ impl Policies {
             }
             let policies: BTreeSet<&String> = out.policies.iter().chain(&*other.policies).collect();
             let policies: Vec<String> = policies.into_iter().cloned().collect();
-            Arc::make_mut(&mut out.obligations).add(&other.obligations);
+            Arc::make_mut(&mut out.obligations).narrow(&other.obligations);
             out.policies = policies.into();
         }
         Arc::new(out)

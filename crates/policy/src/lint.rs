@@ -129,6 +129,7 @@ fn is_everything(rule: &Rule) -> bool {
         environments,
         mask: _,
         refuse: _,
+        restore: _,
         approval: _,
     } = rule;
     let any = |patterns: &[Pattern]| patterns.is_empty() || patterns.iter().any(Pattern::is_any);

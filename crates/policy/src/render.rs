@@ -25,6 +25,9 @@ pub(crate) fn rule(role: &Role, index: usize, rule: &Rule) -> String {
     if !rule.refuse.is_empty() {
         annotate(&mut out, "refuse", &rule.refuse.join(","));
     }
+    if !rule.restore.is_empty() {
+        annotate(&mut out, "restore", &rule.restore.join(","));
+    }
     demand(&mut out, rule.approval.as_ref());
     let effect = match rule.effect {
         Effect::Forbid => "forbid",

@@ -42,6 +42,8 @@ pub struct Rule {
     pub mask: Vec<String>,
     /// Detectors whose finds in answers refuse the answer; only with `permit`.
     pub refuse: Vec<String>,
+    /// Detectors whose tokens in arguments are restored; only with `permit`.
+    pub restore: Vec<String>,
     /// Whom to ask before the call is made; only with `permit`, and only where `actions` names none but `call_tool`,
     /// `get_prompt` and `read_resource`.
     pub approval: Option<Approval>,
@@ -61,6 +63,7 @@ impl Rule {
             environments: Vec::new(),
             mask: Vec::new(),
             refuse: Vec::new(),
+            restore: Vec::new(),
             approval: None,
         }
     }

@@ -432,6 +432,27 @@ fn obligations_of_all_permits_that_apply_add_up_and_the_stricter_wins() {
 }
 
 #[test]
+fn what_any_permit_restores_is_restored() {
+    let rule = |names: &[&str]| Rule {
+        restore: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..Rule::permit()
+    };
+    let roles = vec![role("r", vec![rule(&["email", "iban"]), rule(&[])]), role("a", vec![rule(&["email"])])];
+    let cedar = "@restore(\"phone\") permit (principal in Role::\"a\", action, resource);";
+    let policies = compile(roles, cedar);
+    let restored = |who: &Caller| -> Vec<String> {
+        let permit = policies.permit(who, Action::CallTool, &tool("s", "t"), None, &CONTEXT).unwrap();
+        permit.obligations().restore.iter().cloned().collect()
+    };
+    assert_eq!(restored(&caller("key:u", &["r"])), ["email", "iban"]);
+    assert_eq!(restored(&caller("key:p", &["a"])), ["email", "phone"]);
+    assert_eq!(policies.detectors(), ["email", "iban", "phone"]);
+    let bad = Rule { effect: Effect::Forbid, ..rule(&["email"]) };
+    let all = mistakes(vec![role("x", vec![bad])], "").join("\n");
+    assert!(all.contains("`@restore` on a `forbid`"), "{all}");
+}
+
+#[test]
 fn all_mistakes_are_reported_at_once_each_with_its_place() {
     let cedar = "permit (principal, action, resource);\n\n\
         @id(\"typo\")\nforbid (principal, action == Action::\"cal_tool\", resource);\n\

@@ -184,7 +184,8 @@ fn who_acts_for_another_may_do_what_both_may_do_and_a_chain_only_narrows() {
         owner: "team".to_owned(),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
     };
-    let masking = Rule { mask: vec!["email".to_owned()], ..tool_rule(&["x", "z"]) };
+    let mine = vec!["email".to_owned()];
+    let masking = Rule { mask: mine.clone(), restore: mine, ..tool_rule(&["x", "z"]) };
     let roles = vec![
         role("wide", &[], vec![tool_rule(&["x", "y", "z"])]),
         role("narrow", &[], vec![masking]),
@@ -223,6 +224,7 @@ fn who_acts_for_another_may_do_what_both_may_do_and_a_chain_only_narrows() {
     let permit = policies.permit(&caller, Action::CallTool, &target("x"), None, &context).unwrap();
     assert_eq!(permit.policies(), ["narrow#1", "wide#1"], "both decided");
     assert_eq!(permit.obligations().answers.len(), 1, "and what either demands is done");
+    assert_eq!(permit.obligations().restore.len(), 0, "and only what both may is restored");
     assert_eq!(policies.owner(&caller), Some("team"));
     for name in ["x", "y", "z"] {
         let allowed = policies.decide(&caller, Action::CallTool, &target(name), None, &context).is_allowed();

@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// A call of the session is permitted with these demands.
-    pub fn demand(&self, Obligations { answers, approval: _ }: &Obligations) {
+    pub fn demand(&self, Obligations { answers, approval: _, restore: _ }: &Obligations) {
         if answers.is_empty() {
             return;
         }
@@ -299,8 +299,10 @@ mod tests {
     fn a_session_remembers_the_strictest_demand_of_any_of_its_calls() {
         let world = Arc::new(World::default());
         let session = Sessions::new(world.clone(), world).start(new("a"), &Limits::default()).unwrap();
-        let of =
-            |treatment| Obligations { answers: [("email".to_owned(), treatment)].into(), approval: None };
+        let of = |treatment| Obligations {
+            answers: [("email".to_owned(), treatment)].into(),
+            ..Obligations::default()
+        };
         for (demand, expected) in [
             (Treatment::Mask, Treatment::Mask),
             (Treatment::Refuse, Treatment::Refuse),

@@ -91,7 +91,7 @@ impl Tasks {
             sealed: Arc::from(sealed),
             own: text("id")?,
             tool: text("tool")?,
-            obligations: Obligations { answers: answers(value.get("answers")?)?, approval: None },
+            obligations: Obligations { answers: answers(value.get("answers")?)?, ..Obligations::default() },
             ends_s: value.get("ends")?.as_u64()?,
         };
         if task.ends_s <= self.clock.now().seconds() {

@@ -6,7 +6,7 @@
 use alloc::{boxed::Box, format, vec::Vec};
 use core::{cmp::Reverse, ops::Range};
 
-use aho_corasick::{AhoCorasick, Match};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Match};
 use memchr::memmem;
 use portcullis_core::{
     Severity, Treatment,
@@ -38,6 +38,7 @@ impl core::fmt::Debug for Credentials {
 impl Credentials {
     fn new() -> Result<Self, KindError> {
         let prefixes = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::DFA))
             .build(FORMATS.iter().map(|format| format.0))
             .map_err(|error| KindError { name: KIND.name, reason: format!("{error}") })?;
         Ok(Self { prefixes })

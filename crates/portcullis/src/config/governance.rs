@@ -11,7 +11,7 @@ use super::{
     mistake::ConfigMistake,
     primitives::Bounded,
     safety,
-    sections::Settings,
+    sections::{Form, Settings},
     values::{PatternText, RoleName},
     yaml::Node,
 };
@@ -232,6 +232,14 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     }
     for (name, role) in &settings.roles {
         for (index, rule) in role.allow.iter().enumerate() {
+            let tokens = |detector| {
+                settings.inspect.get(detector).is_some_and(|section| section.form == Some(Form::Token))
+            };
+            for detector in rule.restore.iter().filter(|detector| !tokens(detector)) {
+                let message = format!("cannot take effect: `{}` makes no tokens", detector.0);
+                let hint = format!("set `inspect.{}.form: token`, or remove it here", detector.0);
+                refuse(&format!("roles.{name}.allow[{index}]"), &message, &hint);
+            }
             for detector in rule.mask.iter().chain(&rule.refuse) {
                 let off = settings.inspect.get(detector).is_some_and(|section| !section.enabled);
                 if off {

@@ -125,8 +125,19 @@ fn policy_text(path: &Path) -> Result<String, String> {
 
 /// One rule as written is one rule per kind of thing that it names.
 fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
-    let Rule { actions, servers, tools, prompts, resources, labels, environments, mask, refuse, approval } =
-        rule;
+    let Rule {
+        actions,
+        servers,
+        tools,
+        prompts,
+        resources,
+        labels,
+        environments,
+        mask,
+        refuse,
+        restore,
+        approval,
+    } = rule;
     let one = |kinds: &[TargetKind], items: &[PatternText]| policy::Rule {
         effect,
         actions: actions.clone(),
@@ -137,6 +148,7 @@ fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
         environments: environments.clone(),
         mask: names(mask),
         refuse: names(refuse),
+        restore: names(restore),
         approval: approval.as_ref().map(ApprovalSection::compiled),
     };
     let groups: [(&[TargetKind], &[PatternText]); 3] = [

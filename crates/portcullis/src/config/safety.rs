@@ -52,13 +52,14 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     }
     for (name, role) in &settings.roles {
         for (index, rule) in role.deny.iter().enumerate() {
-            if !rule.mask.is_empty() || !rule.refuse.is_empty() || rule.approval.is_some() {
+            let said = [&rule.mask, &rule.refuse, &rule.restore].iter().any(|names| !names.is_empty());
+            if said || rule.approval.is_some() {
                 let message =
                     String::from("a denial lets nothing through that could be masked, refused or approved");
                 refuse(
                     &format!("roles.{name}.deny[{index}]"),
                     message,
-                    "move `mask`, `refuse` and `approval` to a rule under `allow`",
+                    "move `mask`, `refuse`, `restore` and `approval` to a rule under `allow`",
                 );
             }
         }

@@ -168,6 +168,8 @@ section! {
         mask: Vec<DetectorName>;
         /// Detectors whose findings in answers refuse the answer for this role.
         refuse: Vec<DetectorName>;
+        /// Detectors whose tokens in arguments are replaced by what they stand for, for this role.
+        restore: Vec<DetectorName>;
         /// Whom to ask before a call is made. `actions` must name `call_tool`, `get_prompt` or `read_resource` and no other.
         approval: Option<ApprovalSection>;
     }
@@ -197,6 +199,9 @@ choice! {
         /// `[email:9f86d081884c7d65]`, always the same for the same value: who reads it can tell people apart, but not
         /// who they are. Still personal data (GDPR, Art. 4(5)).
         Pseudonym = "pseudonym",
+        /// `<EMAIL_lbH0…>`: the value itself, sealed. Restored in arguments where a rule says `restore`, so that a model
+        /// can work on data that it never sees.
+        Token = "token",
     }
 }
 

@@ -41,6 +41,7 @@ const fn form(form: Form) -> portcullis_inspect::Form {
         Form::Placeholder => portcullis_inspect::Form::Placeholder,
         Form::Pseudonym => portcullis_inspect::Form::Pseudonym,
         Form::Stars => portcullis_inspect::Form::Stars,
+        Form::Token => portcullis_inspect::Form::Token,
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn check_with(
             let hint = "docs/reference/config.md lists the detectors";
             found.push(mistake(
                 "policies",
-                format!("`@mask` or `@refuse` names no detector: `{name}`"),
+                format!("`@mask`, `@refuse` or `@restore` names no detector: `{name}`"),
                 hint,
             ));
         }

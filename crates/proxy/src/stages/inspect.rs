@@ -1,5 +1,7 @@
 //! Detectors over what a tool or a model will read. They only report; the verdict is one pure function.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Match, Role, Subject, Verdict, Window, verdict};
@@ -41,20 +43,51 @@ pub fn call(alive: Alive, rules: &Rules, findings: &mut Vec<Finding>) -> Result<
     let Some(message) = call.message() else { return Ok(Inspected { permitted, message: None }) };
     let seen =
         look(&rules.inspector, Direction::Inward, message, permitted.permit.obligations(), None, findings);
-    match seen.verdict {
-        Verdict::Pass => Ok(Inspected { message: Some(message.clone()), permitted }),
-        Verdict::Refuse => Err(refused(Code::ArgumentsRefused, findings)),
+    // A mirrored header would still carry the text, and contradict the body.
+    let mirrored = permitted.valid.aimed.item.as_ref().is_some_and(|item| !item.headers().is_empty());
+    let again = |bytes| {
+        Message::parse(bytes, &rules.request)
+            .map_err(|error| Refusal::new(Code::Internal, format!("inspection broke the message: {error}")))
+    };
+    let passed = match seen.verdict {
+        Verdict::Pass => message.clone(),
+        Verdict::Refuse => return Err(refused(Code::ArgumentsRefused, findings)),
         Verdict::Mask => {
-            // A mirrored header would still carry the text, and contradict the body.
-            let mirrored = permitted.valid.aimed.item.as_ref().is_some_and(|item| !item.headers().is_empty());
-            let bytes =
-                seen.masked.filter(|_| !mirrored).ok_or_else(|| refused(Code::ArgumentsRefused, findings))?;
-            let message = Message::parse(bytes, &rules.request).map_err(|error| {
-                Refusal::new(Code::Internal, format!("masking broke the message: {error}"))
-            })?;
-            Ok(Inspected { message: Some(message), permitted })
+            let masked = seen.masked.filter(|_| !mirrored);
+            again(masked.ok_or_else(|| refused(Code::ArgumentsRefused, findings))?)?
         }
-    }
+    };
+    let tokens = &permitted.permit.obligations().restore;
+    let restored = if tokens.is_empty() || mirrored {
+        None
+    } else {
+        restored(&rules.inspector, &passed, tokens, findings)
+    };
+    let message = restored.map_or(Ok(passed), again)?;
+    Ok(Inspected { message: Some(message), permitted })
+}
+
+/// The message with the tokens in its arguments replaced by what they stand for, where there are any.
+fn restored(
+    inspector: &Inspector,
+    message: &Message,
+    detectors: &BTreeSet<String>,
+    findings: &mut Vec<Finding>,
+) -> Option<Bytes> {
+    const ARGUMENTS: &str = "/params/arguments";
+    let arguments = message.params()?.get("arguments")?;
+    let (mut edits, mut edited) = (Edits::new(), false);
+    answer::leaves(arguments, ARGUMENTS, |place, kind, leaf| {
+        let Some(text) = leaf.as_str().filter(|_| kind == Place::Value) else { return };
+        let subject = Subject { role: Role::Argument, place, text: &text };
+        if let Some((text, mut found)) = inspector.restored(&subject, detectors) {
+            edits.replace(leaf.span(), quote(&text).into_bytes());
+            edited = true;
+            found.truncate(FINDINGS_MAX.saturating_sub(findings.len()));
+            findings.append(&mut found);
+        }
+    });
+    if edited { edits.apply(message.bytes()).ok() } else { None }
 }
 
 /// A refusal that names the detectors, not what they saw.

@@ -32,7 +32,7 @@ fn tasks(world: &Arc<World>) -> Tasks {
 }
 
 fn masks() -> Obligations {
-    Obligations { answers: [("email".to_owned(), Treatment::Refuse)].into(), approval: None }
+    Obligations { answers: [("email".to_owned(), Treatment::Refuse)].into(), ..Obligations::default() }
 }
 
 fn message(text: &str) -> Message {
