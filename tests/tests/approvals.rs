@@ -39,8 +39,12 @@ struct House {
 
 impl House {
     async fn start(more: &str) -> Outcome<Self> {
+        Self::with(ROLES, more).await
+    }
+
+    async fn with(roles: &str, more: &str) -> Outcome<Self> {
         let server = HostileServer::start().await?;
-        let yaml = format!("{ROLES}servers:\n  s:\n    url: {}\n{more}", server.url());
+        let yaml = format!("{roles}servers:\n  s:\n    url: {}\n{more}", server.url());
         let gateway = Gateway::start(&yaml).await?;
         known(&gateway, SOON).await?;
         let key = new_key(&gateway, "caller", "caller")?;
@@ -589,5 +593,159 @@ async fn a_yes_of_one_person_is_none_once_the_session_has_seen_what_takes_anothe
     assert!(house.answer("approve", &more, &lead)?.is_err());
     house.approve(&more, &both)?;
     assert_eq!(client.call("add", sum).await?.text(), "3");
+    Ok(())
+}
+
+/// Where the person behind the client may confirm calls.
+const BY_CALLER: &str = "roles:
+  lead: {}
+  caller:
+    allow:
+      - actions: [connect]
+      - actions: [call_tool]
+        tools: [echo]
+        approval: {by_caller: true}
+      - actions: [call_tool]
+        tools: [add]
+        approval: {roles: [lead], by_caller: true}
+        mask: [email]
+";
+const CONFIRM: &str = "dev.portcullis/confirm";
+
+fn with_forms(tool: &str, arguments: &Value) -> Value {
+    json!({
+        "name": tool, "arguments": arguments,
+        "_meta": {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
+    })
+}
+
+/// The same call again, with what the user said.
+fn said(call: &Value, state: &str, answer: &Value) -> Value {
+    let mut call = call.clone();
+    call["inputResponses"] = json!({CONFIRM: answer});
+    call["requestState"] = json!(state);
+    call
+}
+
+fn yes() -> Value {
+    json!({"action": "accept", "content": {"make_the_call": true}})
+}
+
+/// The question that the client is to show its user: its name, and what it says.
+fn shown(answer: &Answer) -> Outcome<(String, String)> {
+    let result = answer.result();
+    let question = &result["inputRequests"][CONFIRM];
+    let params = &question["params"];
+    let kind = (&result["resultType"], &question["method"], &params["mode"]);
+    if kind != (&json!("input_required"), &json!("elicitation/create"), &json!("form")) {
+        return Err(format!("not asked: {}", answer.reply.text()).into());
+    }
+    assert_eq!(params["requestedSchema"]["required"], json!(["make_the_call"]));
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    Ok((text(&result["requestState"]).ok_or("no state")?, text(&params["message"]).ok_or("no message")?))
+}
+
+#[tokio::test]
+async fn the_person_behind_a_client_confirms_a_call_there_once_where_policy_lets_it() -> Outcome {
+    let house = House::with(BY_CALLER, "").await?;
+    let lead = house.person("lead", &["lead"])?;
+    let mut client = house.client(Era::Modern).await?;
+    let call = with_forms("echo", &json!({"text": "x"}));
+    let (id, message) = shown(&client.request("tools/call", call.clone()).await?)?;
+    assert_eq!(message, r#"Shall the tool `echo` of server `s` be called with {"text":"x"}"#);
+    assert_eq!(shown(&client.request("tools/call", call.clone()).await?)?.0, id, "it is one question");
+    assert!(house.answer("approve", &id, &lead)?.is_err(), "nobody else is asked");
+    // Closed without an answer, it stays open; the answer to another question, or for another call, is none.
+    let other = with_forms("echo", &json!({"text": "y"}));
+    let closed = said(&call, &id, &json!({"action": "cancel"}));
+    assert_eq!(shown(&client.request("tools/call", closed).await?)?.0, id);
+    assert_eq!(shown(&client.request("tools/call", said(&call, "apr_other", &yes())).await?)?.0, id);
+    let (other_id, _) = shown(&client.request("tools/call", said(&other, &id, &yes())).await?)?;
+    assert_ne!(other_id, id);
+    assert_eq!(house.server.count("tools/call"), 0);
+
+    let confirmed = said(&call, &id, &yes());
+    assert_eq!(client.request("tools/call", confirmed.clone()).await?.text(), "x");
+    let received = house.server.received().pop().ok_or("nothing")?.json();
+    assert_eq!(received["method"], "tools/call");
+    assert!(
+        received["params"].get("inputResponses").is_none()
+            && received["params"].get("requestState").is_none()
+    );
+    assert_ne!(shown(&client.request("tools/call", confirmed).await?)?.0, id, "a yes is good once");
+    assert_eq!(
+        events(&house.gateway, &id).await?,
+        ["approval.asked", "approval.granted", "approval.redeemed", "call.intent", "call.outcome"]
+    );
+    let granted = entries(&house.gateway, "event=approval.granted").await?;
+    assert_eq!((granted.len(), &granted[0]["data"]["via"]), (1, &json!("client")));
+    assert_eq!(granted[0]["data"]["caller"], granted[0]["actor"]["id"]);
+
+    for no in [json!({"action": "decline"}), json!({"action": "accept", "content": {"make_the_call": false}})]
+    {
+        let call = with_forms("echo", &json!({"text": no.to_string()}));
+        let (id, _) = shown(&client.request("tools/call", call.clone()).await?)?;
+        let denied = client.request("tools/call", said(&call, &id, &no)).await?;
+        assert_eq!(code_of(&denied), "approval.denied", "{no}");
+        assert_eq!(
+            code_of(&client.request("tools/call", said(&call, &id, &yes())).await?),
+            "approval.denied"
+        );
+    }
+    assert_eq!(house.server.count("tools/call"), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_fifty_confirmations_at_once_one_lets_its_call_through() -> Outcome {
+    let house = House::with(BY_CALLER, "").await?;
+    let mut client = house.client(Era::Modern).await?;
+    let call = with_forms("echo", &json!({"text": "x"}));
+    let (id, _) = shown(&client.request("tools/call", call.clone()).await?)?;
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let (mut client, call) = (client.clone(), said(&call, &id, &yes()));
+            tokio::spawn(async move {
+                client.request("tools/call", call).await.map_err(|error| error.to_string())
+            })
+        })
+        .collect();
+    let (mut through, mut asked_again) = (0, 0);
+    for call in calls {
+        let answer = call.await??;
+        through += usize::from(answer.text() == "x");
+        asked_again += usize::from(shown(&answer).is_ok_and(|(next, _)| next != id));
+    }
+    assert_eq!((through, asked_again, house.server.count("tools/call")), (1, 49, 1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_ask_is_refused_and_where_policy_asks_others_no_client_confirms() -> Outcome {
+    let house = House::with(BY_CALLER, "").await?;
+    let lead = house.person("lead", &["lead"])?;
+    for era in [Era::Legacy, Era::Modern] {
+        let mut client = house.client(era).await?;
+        let refused = echo(&mut client, "x").await?;
+        asked(&refused)?;
+        assert!(refused.text().contains("in a client that can ask"), "{era:?}: {}", refused.text());
+    }
+    // What a client may confirm and people may approve, whoever comes first answers; neither sees more than policy lets.
+    let mut client = house.client(Era::Modern).await?;
+    let call = with_forms("add", &json!({"a": 1, "b": 2, "note": "to me@example.com"}));
+    let (id, message) = shown(&client.request("tools/call", call.clone()).await?)?;
+    assert!(message.contains("to [masked:email]"), "{message}");
+    house.approve(&id, &lead)?;
+    assert_eq!(client.request("tools/call", call).await?.text(), "3");
+
+    let strict = House::start("").await?;
+    let mut client = strict.client(Era::Modern).await?;
+    for (tool, arguments) in [("echo", json!({"text": "x"})), ("add", json!({"a": 1, "b": 2}))] {
+        let call = with_forms(tool, &arguments);
+        let id = asked(&client.request("tools/call", call.clone()).await?)?;
+        assert_ne!(asked(&client.request("tools/call", said(&call, &id, &yes())).await?)?, id, "{tool}");
+    }
+    assert_eq!(strict.server.count("tools/call"), 0);
+    assert!(entries(&strict.gateway, "event=approval.granted").await?.is_empty());
     Ok(())
 }

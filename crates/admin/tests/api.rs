@@ -369,7 +369,7 @@ async fn nothing_changes_when_the_ledger_cannot_record_it() {
 impl World {
     /// Asks people about a call of a tool, or uses the yes to it up.
     async fn call(&self, text: &str) -> Result<Arc<str>, (Code, Value)> {
-        let caller = person("asker");
+        let caller = Arc::new(person("asker"));
         let target = Target {
             server: "files".into(),
             item: Some((TargetKind::Tool, "write".into())),
@@ -381,6 +381,8 @@ impl World {
         let waiting = Waiting {
             binding: portcullis_approve::Binding::of(&caller, &target, (policy, &demand), &params, None),
             caller: &caller,
+            asks: false,
+            confirmation: None,
             owner: Some("a team"),
             target: &target,
             demand: &demand,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    Waiting,
+    Confirmation, Waiting,
     binding::round,
     counts::Counts,
     refusal::{denied, later, too_many, unavailable, unrecorded, waiting},
@@ -29,6 +29,11 @@ const PREFIX: &str = "apr_";
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// Letters of a name.
 const ID_CHARS: usize = 16;
+
+/// The way of answers in the client.
+const CLIENT: &str = "client";
+/// Whether an answer of somebody counts.
+type May = fn(&ApprovalRow, &Caller) -> Result<(), AnswerError>;
 
 /// What a desk works with.
 #[derive(Clone, Debug)]
@@ -97,12 +102,13 @@ impl Desk {
         Self { parts, counts, asking: Mutex::default(), answering: Mutex::default() }
     }
 
-    /// Lets an approved call pass, once; its approval. For any other, people are asked unless they were.
+    /// Counts what the person behind the client said, then lets an approved call pass, once; its approval. For any other, people are asked unless they were.
     ///
     /// # Errors
     /// `approval.required`, `approval.denied`, `limit.approvals`; `approval.unavailable` and `ledger.unavailable`, and then
     /// nothing is asked or used up.
     pub async fn pass(self: &Arc<Self>, call: &Waiting<'_>, limits: &Limits) -> Result<Used, Refusal> {
+        self.confirm(call).await?;
         let now = self.parts.clock.now();
         if let Some(round) = call.binding.round {
             let taken = self.parts.store.take_round(call.binding.first, round, now).await;
@@ -128,12 +134,34 @@ impl Desk {
         }
     }
 
+    /// Counts what the person behind the client said to the question about exactly this call. What answers another
+    /// question, or one that is not open any more, is nothing: the call is judged as if nobody had said it.
+    async fn confirm(self: &Arc<Self>, call: &Waiting<'_>) -> Result<(), Refusal> {
+        let Some(Confirmation { id, yes }) = &call.confirmation else { return Ok(()) };
+        let row = self.parts.store.asked(call.binding.call).await.map_err(|error| unavailable(&error))?;
+        if row.is_none_or(|row| row.asked.id != *id) {
+            return Ok(());
+        }
+        match self.said(id, call.caller, (*yes, ""), (CLIENT, may_confirm)).await {
+            Err(AnswerError::Ledger(error)) => Err(unrecorded(&error)),
+            Err(AnswerError::Store(error)) => Err(unavailable(&error)),
+            Ok(_)
+            | Err(
+                AnswerError::Asker
+                | AnswerError::Before
+                | AnswerError::Closed(_)
+                | AnswerError::Role
+                | AnswerError::Unknown,
+            ) => Ok(()),
+        }
+    }
+
     /// What is said where there is a question that is not over.
     async fn told(&self, call: &Waiting<'_>) -> Result<Option<Refusal>, Refusal> {
         let row = self.parts.store.asked(call.binding.call).await.map_err(|error| unavailable(&error))?;
         let now = self.parts.clock.now();
         Ok(row.and_then(|row| match row.state(now) {
-            ApprovalState::Open => Some(waiting(&row)),
+            ApprovalState::Open => Some(waiting(&row, call.asks)),
             ApprovalState::Denied => Some(denied(&row)),
             ApprovalState::Approved | ApprovalState::Redeemed | ApprovalState::Expired => None,
         }))
@@ -211,7 +239,7 @@ impl Desk {
         ];
         self.record_call(Event::ApprovalAsked, call, BTreeMap::from(data)).await?;
         let row = self.parts.store.ask(new).await.map_err(|error| unavailable(&error))?;
-        Ok(waiting(&row))
+        Ok(waiting(&row, call.asks))
     }
 
     /// The server of an approved call wants it once more, with `state`.
@@ -267,9 +295,19 @@ impl Desk {
         (yes, reason): (bool, &str),
         via: &'static str,
     ) -> Result<Arc<ApprovalRow>, AnswerError> {
+        self.said(id, by, (yes, reason), (via, may_decide)).await
+    }
+
+    async fn said(
+        self: &Arc<Self>,
+        id: &str,
+        by: &Arc<Caller>,
+        (yes, reason): (bool, &str),
+        way: (&'static str, May),
+    ) -> Result<Arc<ApprovalRow>, AnswerError> {
         let (desk, by) = (Arc::clone(self), Arc::clone(by));
         let (id, reason) = (id.to_owned(), reason.to_owned());
-        let counting = tokio::spawn(async move { desk.count(&id, &by, (yes, &reason), via).await });
+        let counting = tokio::spawn(async move { desk.count(&id, &by, (yes, &reason), way).await });
         counting.await.unwrap_or_else(|_panic| Err(StoreError::Closed.into()))
     }
 
@@ -278,7 +316,7 @@ impl Desk {
         id: &str,
         by: &Caller,
         (yes, reason): (bool, &str),
-        via: &str,
+        (via, may): (&str, May),
     ) -> Result<Arc<ApprovalRow>, AnswerError> {
         let _answering = self.answering.lock().await;
         let row = self.show(id, Some(by)).await?.ok_or(AnswerError::Unknown)?;
@@ -287,12 +325,7 @@ impl Desk {
         if state != ApprovalState::Open && (yes || state != ApprovalState::Approved) {
             return Err(AnswerError::Closed(state));
         }
-        if row.asked.askers.iter().any(|asker| **asker == *by.id) {
-            return Err(AnswerError::Asker);
-        }
-        if !may_answer(&row, by) {
-            return Err(AnswerError::Role);
-        }
+        may(&row, by)?;
         if row.answers.iter().any(|answer| answer.by == *by.id && answer.yes == yes) {
             return Err(AnswerError::Before);
         }
@@ -388,6 +421,21 @@ fn target(row: &ApprovalRow) -> Option<Target> {
 fn may_answer(row: &ApprovalRow, by: &Caller) -> bool {
     let reaches = target(row).is_some_and(|target| by.servers.reaches(&target.server));
     by.kind == CallerKind::User && by.actors.is_empty() && reaches && row.asked.demand.may_answer(&by.roles)
+}
+
+/// Whoever may answer, but who asks.
+fn may_decide(row: &ApprovalRow, by: &Caller) -> Result<(), AnswerError> {
+    match row.asked.askers.iter().any(|asker| **asker == *by.id) {
+        true => Err(AnswerError::Asker),
+        false => may_answer(row, by).then_some(()).ok_or(AnswerError::Role),
+    }
+}
+
+/// Who asks, where policy lets the person behind it confirm the call, and never where several people are asked.
+fn may_confirm(row: &ApprovalRow, by: &Caller) -> Result<(), AnswerError> {
+    let demand = &row.asked.demand;
+    let may = demand.by_caller && demand.people == 1 && *row.asked.caller == *by.id;
+    may.then_some(()).ok_or(AnswerError::Role)
 }
 
 fn may_know(row: &ApprovalRow, by: &Caller) -> bool {

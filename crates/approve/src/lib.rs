@@ -10,4 +10,4 @@ mod refusal;
 pub use binding::{Binding, round};
 pub use counts::Counts;
 pub use desk::{AnswerError, Desk, Parts, Used};
-pub use question::{Shown, Waiting};
+pub use question::{Confirmation, Shown, Waiting};

@@ -1,6 +1,6 @@
 //! What people are shown, and what the ledger says of it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use portcullis_core::{Approval, Caller, Digest, Finding, Severity, Target, Treatment};
 use serde_json::{Value, json};
@@ -23,12 +23,25 @@ pub struct Shown {
     pub digest: Digest,
 }
 
+/// What the person behind a client said there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmation {
+    /// To which question.
+    pub id: String,
+    /// Whether the call shall be made.
+    pub yes: bool,
+}
+
 /// A call that must be approved.
 pub struct Waiting<'a> {
     /// What exactly is approved.
     pub binding: Binding,
     /// Who asks.
-    pub caller: &'a Caller,
+    pub caller: &'a Arc<Caller>,
+    /// Whether the client can show its user a question.
+    pub asks: bool,
+    /// What its user said to one.
+    pub confirmation: Option<Confirmation>,
     /// Who answers for the program that asks.
     pub owner: Option<&'a str>,
     /// On what.

@@ -13,7 +13,7 @@ use portcullis_core::{Action, Approval};
 use crate::{Role, entities::Words};
 
 /// The annotations, in the order in which they are written.
-const ANNOTATIONS: [&str; 3] = ["approval", "approval_roles", "approval_expires_s"];
+const ANNOTATIONS: [&str; 4] = ["approval", "approval_roles", "approval_expires_s", "approval_by_caller"];
 /// What can wait for people: a call of its own, which can be made again.
 const ACTIONS: [Action; 3] = [Action::CallTool, Action::GetPrompt, Action::ReadResource];
 
@@ -31,7 +31,7 @@ pub(crate) fn read(
         if name.starts_with("approv") && !ANNOTATIONS.contains(&name) {
             return Err((
                 format!("there is no `@{name}`"),
-                "write approval, approval_roles or approval_expires_s",
+                "write approval, approval_roles, approval_expires_s or approval_by_caller",
             ));
         }
     }
@@ -54,9 +54,13 @@ pub(crate) fn read(
         people: count(people)?,
         roles: one_of(policy.annotation("approval_roles"), roles)?,
         expires_s: expiry(policy.annotation("approval_expires_s"))?,
-        by_caller: false,
+        by_caller: flag(policy.annotation("approval_by_caller"))?,
     };
-    if approval.roles.is_empty() {
+    if approval.by_caller && approval.people > 1 {
+        let message = "`@approval_by_caller` where several people are asked for";
+        return Err((message.to_string(), "ask for one person, or take it away"));
+    }
+    if approval.roles.is_empty() && !approval.by_caller {
         let message = "`@approval` without `@approval_roles`: nobody could say yes";
         return Err((message.to_string(), "name the roles of which an approver must have one"));
     }
@@ -101,6 +105,16 @@ fn expiry(text: Option<&str>) -> Result<u32, Mistake> {
     })
 }
 
+fn flag(text: Option<&str>) -> Result<bool, Mistake> {
+    match text.map(str::trim) {
+        None | Some("false") => Ok(false),
+        Some("" | "true") => Ok(true),
+        Some(other) => {
+            Err((format!("`@approval_by_caller(\"{other}\")` says neither yes nor no"), "write \"true\""))
+        }
+    }
+}
+
 /// The annotations that say `approval`, as [`read`] reads them.
 pub(crate) fn annotations(approval: &Approval) -> Vec<(&'static str, String)> {
     let mut out = alloc::vec![("approval", approval.people.to_string())];
@@ -108,6 +122,9 @@ pub(crate) fn annotations(approval: &Approval) -> Vec<(&'static str, String)> {
         out.push(("approval_roles", any.iter().cloned().collect::<Vec<_>>().join(",")));
     }
     out.push(("approval_expires_s", approval.expires_s.to_string()));
+    if approval.by_caller {
+        out.push(("approval_by_caller", "true".to_string()));
+    }
     out
 }
 
@@ -117,5 +134,10 @@ pub(crate) fn in_words(approval: &Approval) -> String {
         if approval.people == 1 { "1 person".to_string() } else { format!("{} people", approval.people) };
     let of = |any: &BTreeSet<String>| format!("`{}`", any.iter().cloned().collect::<Vec<_>>().join("` or `"));
     let roles: Vec<String> = approval.roles.iter().map(of).collect();
-    format!("once {who} with role {} approve", roles.join(" and "))
+    let others = format!("once {who} with role {} approve", roles.join(" and "));
+    match (approval.by_caller, roles.is_empty()) {
+        (false, _) => others,
+        (true, true) => "once the caller confirms it".to_string(),
+        (true, false) => format!("once the caller confirms it, or {others}"),
+    }
 }

@@ -61,7 +61,7 @@ fn a_permit_can_ask_for_people_and_several_that_apply_ask_for_what_satisfies_all
            @approval("1") @approval_roles("security")
            permit (principal, action in [Action::"call_tool", Action::"get_prompt"], resource)
                when {{ resource has name && resource.name == "one" }};
-           @approval("1 person") @approval_roles("lead")
+           @approval("1 person") @approval_by_caller
            {TOOL} when {{ resource has name && resource.name == "two" }};
            {TOOL} when {{ resource has name && resource.name == "three" }};"#
     );
@@ -70,8 +70,8 @@ fn a_permit_can_ask_for_people_and_several_that_apply_ask_for_what_satisfies_all
     assert_eq!((one.people, one.expires_s, one.by_caller), (2, 60, false));
     assert_eq!(one.roles, sets(&[&["lead", "security"], &["security"]]));
     let two = approval(&policies, &[], "two", Labels::NONE).unwrap();
-    assert_eq!((two.people, two.expires_s, two.by_caller), (1, 3_600, false));
-    assert!(two.roles == sets(&[&["lead"]]) && approval(&policies, &[], "three", Labels::NONE).is_none());
+    assert_eq!((two.people, two.expires_s, two.by_caller), (1, 3_600, true));
+    assert!(two.roles.is_empty() && approval(&policies, &[], "three", Labels::NONE).is_none());
     // A further permit adds nothing to be had without asking.
     let both = approval(&policies, &["admin"], "one", Labels::NONE).unwrap();
     assert_eq!(both, one);
@@ -86,12 +86,12 @@ fn a_rule_of_a_role_asks_as_a_policy_does_and_the_digest_of_the_policy_knows_it(
         source.roles.push(role);
         compile(&source)
     };
-    let demand = Approval { people: 1, roles: sets(&[&["lead"]]), expires_s: 5, by_caller: false };
+    let demand = Approval { people: 1, roles: sets(&[&["lead"]]), expires_s: 5, by_caller: true };
     let policies = with(Some(demand.clone()));
     assert_eq!(approval(&policies, &["r"], "x", Labels::NONE), Some(demand.clone()));
     assert!(approval(&with(None), &["r"], "x", Labels::NONE).is_none());
     assert_ne!(with(None).digest(), policies.digest());
-    assert_ne!(with(Some(Approval { people: 2, ..demand })).digest(), policies.digest());
+    assert_ne!(with(Some(Approval { people: 2, by_caller: false, ..demand })).digest(), policies.digest());
 }
 
 #[test]
@@ -134,6 +134,8 @@ fn an_approval_that_nobody_could_give_or_that_could_not_take_effect_stops_the_st
         (r#"@approval("1") @approval_roles("lead,")"#, TOOL, "there is no role ``"),
         (r#"@approval("1") @approval_roles("lead") @approval_expires_s("0")"#, TOOL, "no number of seconds"),
         (r#"@approval("1") @approval_roles("lead") @approval_expires_s("1h")"#, TOOL, "no number of seconds"),
+        (r#"@approval("2") @approval_roles("lead") @approval_by_caller"#, TOOL, "several people"),
+        (r#"@approval("1") @approval_by_caller("maybe")"#, TOOL, "neither yes nor no"),
         (r#"@approval("1") @approval_role("lead")"#, TOOL, "there is no `@approval_role`"),
         (
             r#"@approval("1") @approval_roles("lead")"#,

@@ -144,7 +144,7 @@ impl Gateway {
         held.1 = trail.keep(Stage::Throttle, throttle::quota(self, &caller, trail, rules).await)?;
         let inspected = inspect::call(alive, rules, &mut trail.findings);
         let inspected = trail.keep(Stage::Inspect, inspected)?;
-        let approved = approve::call(self, inspected, rules, trail).await;
+        let approved = approve::call(self, inspected, rules, trail, asked.fills_forms).await;
         let approved = trail.keep(Stage::Approve, approved)?;
         let recorded = record::intent(self, approved, trail).await;
         if recorded.is_err() {

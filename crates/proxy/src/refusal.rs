@@ -24,6 +24,8 @@ pub struct Asked {
     pub tool_call: bool,
     /// Whether the client opens a URL for its user and calls again.
     pub opens_urls: bool,
+    /// Whether the client shows its user a form and calls again.
+    pub fills_forms: bool,
     /// The route, whose metadata a challenge names (RFC 9728).
     pub route: Option<Arc<Route>>,
     /// Whether the token came as a DPoP token.
@@ -56,11 +58,13 @@ const FOR_THE_MODEL: &[Code] = &[
 /// The reply to a refused message.
 #[must_use]
 pub fn reply(refusal: &Refusal, asked: &Asked) -> Response<Body> {
-    let (code, to_open) = (refusal.shown, connect(refusal, asked));
+    let code = refusal.shown;
+    let question = asked
+        .id
+        .as_deref()
+        .and_then(|id| connect(refusal, asked, id).or_else(|| confirm(refusal, asked, id)));
     let (status, text) = match &asked.id {
-        Some(id) if to_open.is_some() => {
-            (200, to_open.map(|url| input_required(id, url)).unwrap_or_default())
-        }
+        Some(_) if question.is_some() => (200, question.unwrap_or_default()),
         Some(id) if asked.tool_call && FOR_THE_MODEL.contains(&code) => {
             (200, tool_result(refusal, asked, id))
         }
@@ -101,25 +105,50 @@ pub fn message(refusal: &Refusal, asked: &Asked) -> Bytes {
 /// Under which name a client is asked to connect its user to a server.
 pub(crate) const CONNECT: &str = "dev.portcullis/connect";
 
-/// What the user of the client is to open, where the client can be asked: the params of `elicitation/create`.
-fn connect<'a>(refusal: &'a Refusal, asked: &Asked) -> Option<View<'a>> {
+/// Under which name the user of a client is asked to confirm a call.
+pub(crate) const CONFIRM: &str = "dev.portcullis/confirm";
+/// The one thing that the user is asked.
+pub(crate) const CONFIRMED: &str = "make_the_call";
+
+/// Asks the user to open a URL, where the client can be asked that.
+fn connect(refusal: &Refusal, asked: &Asked, id: &[u8]) -> Option<String> {
     let data =
         refusal.data.as_deref().filter(|_| asked.opens_urls && refusal.shown == Code::ConnectionRequired)?;
-    View::of(data.as_bytes()).get("elicitations")?.elements().next()
+    let params = View::of(data.as_bytes()).get("elicitations")?.elements().next()?;
+    let (url, message) = (raw(params, "url"), raw(params, "message"));
+    let params = format!("{{\"mode\":\"url\",\"url\":{url},\"message\":{message}}}");
+    Some(input_required(id, CONNECT, &params, ""))
 }
 
-/// Asks the user to open a URL; the client calls again afterwards (2026-07-28).
-fn input_required(id: &[u8], params: View<'_>) -> String {
-    let member = |name: &str| {
-        params.get(name).map_or("null".into(), |view| String::from_utf8_lossy(view.raw()).into_owned())
-    };
+/// Asks the user to confirm the call, where the client can be asked that and policy lets it. The state is the name of
+/// the question, which is about exactly this call of exactly this caller.
+fn confirm(refusal: &Refusal, asked: &Asked, id: &[u8]) -> Option<String> {
+    let data =
+        refusal.data.as_deref().filter(|_| asked.fills_forms && refusal.shown == Code::ApprovalRequired)?;
+    let data = View::of(data.as_bytes());
+    data.get("confirm")?;
+    let params = format!(
+        "{{\"mode\":\"form\",\"message\":{},\"requestedSchema\":{{\"type\":\"object\",\"properties\":{{{}:\
+         {{\"type\":\"boolean\",\"title\":\"Make this call\"}}}},\"required\":[{}]}}}}",
+        raw(data, "confirm"),
+        quote(CONFIRMED),
+        quote(CONFIRMED),
+    );
+    let state = format!(",\"requestState\":{}", raw(data, "approval"));
+    Some(input_required(id, CONFIRM, &params, &state))
+}
+
+fn raw(view: View<'_>, name: &str) -> String {
+    view.get(name).map_or("null".into(), |view| String::from_utf8_lossy(view.raw()).into_owned())
+}
+
+/// Asks the user something; the client calls again afterwards (2026-07-28).
+fn input_required(id: &[u8], name: &str, params: &str, state: &str) -> String {
     format!(
         "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"resultType\":\"input_required\",\"inputRequests\":{{{}:\
-         {{\"method\":\"elicitation/create\",\"params\":{{\"mode\":\"url\",\"url\":{},\"message\":{}}}}}}}}}}}",
+         {{\"method\":\"elicitation/create\",\"params\":{params}}}}}{state}}}}}",
         String::from_utf8_lossy(id),
-        quote(CONNECT),
-        member("url"),
-        member("message"),
+        quote(name),
     )
 }
 

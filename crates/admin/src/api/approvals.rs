@@ -95,6 +95,8 @@ wire! { answer
         given: u64,
         /// Whoever answers has a role of each of these lists.
         roles: Vec<Vec<String>>,
+        /// Whether the person behind the caller may confirm it in the client.
+        by_caller: bool,
         /// The policies that permit it once it is approved.
         policies: Vec<String>,
         /// When it was asked (RFC 3339).
@@ -141,6 +143,7 @@ impl Control {
             people: demand.people.into(),
             given: row.given() as u64,
             roles: demand.roles.iter().map(|any| any.iter().cloned().collect()).collect(),
+            by_caller: demand.by_caller,
             policies: list("policies").filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
             created: asked.created.to_string(),
             expires: asked.expires.to_string(),

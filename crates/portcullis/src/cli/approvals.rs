@@ -132,7 +132,8 @@ fn whole(view: &View) -> String {
     lines.push(format!("asked        {}", view.created));
     lines.push(format!("ends         {}", view.expires));
     let roles: Vec<String> = view.roles.iter().map(|any| any.join(" or ")).collect();
-    lines.push(format!("takes        {} of role {}", view.people, roles.join(" and ")));
+    let confirms = if view.by_caller { "; the caller may confirm it itself" } else { "" };
+    lines.push(format!("takes        {} of role {}{confirms}", view.people, roles.join(" and ")));
     for finding in &view.findings {
         let (detector, severity, place) = (&finding.detector, &finding.severity, &finding.place);
         lines.push(format!("finding      {detector} ({severity}) at {place}: {}", finding.treatment));

@@ -89,6 +89,9 @@ section! {
         roles: Vec<RoleName>;
         /// So long after it was asked the question, and a yes to it, are good.
         expires_s: Bounded<1, 604_800> = Bounded(3_600);
+        /// The person behind the caller may confirm the call in the client itself; only with `people: 1`. Clients that
+        /// cannot be asked are refused as ever.
+        by_caller: bool = false;
     }
 }
 
@@ -100,7 +103,7 @@ impl ApprovalSection {
             people: u8::try_from(self.people.0).unwrap_or(Approval::PEOPLE_MAX),
             roles: if any.is_empty() { BTreeSet::new() } else { BTreeSet::from([any]) },
             expires_s: u32::try_from(self.expires_s.0).unwrap_or(Approval::EXPIRES_S_MAX),
-            by_caller: false,
+            by_caller: self.by_caller,
         }
     }
 }

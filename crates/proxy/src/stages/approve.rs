@@ -3,13 +3,18 @@
 
 use std::borrow::Cow;
 
-use portcullis_approve::{Binding, Shown, Waiting};
+use portcullis_approve::{Binding, Confirmation, Shown, Waiting};
 use portcullis_core::{Code, Digest, Direction, Refusal};
 use portcullis_inspect::Verdict;
 use portcullis_mcp::{json::View, jsonrpc::Message};
 
 use super::inspect::{self, Inspected};
-use crate::{gateway::Gateway, refusal::CONNECT, rules::Rules, trail::Trail};
+use crate::{
+    gateway::Gateway,
+    refusal::{CONFIRM, CONFIRMED, CONNECT},
+    rules::Rules,
+    trail::Trail,
+};
 
 /// An inspected call that needs no approval, or has one, which is used up.
 #[derive(Debug)]
@@ -17,7 +22,8 @@ pub struct Approved {
     pub(super) inspected: Inspected,
 }
 
-/// Asks for the approval of a call where its permit demands one; the trail learns its name.
+/// Asks for the approval of a call where its permit demands one; the trail learns its name. `asks` where the client can
+/// show its user a form.
 ///
 /// # Errors
 /// `approval.required`, `approval.denied`, `limit.approvals`, `approval.unavailable`, `ledger.unavailable`.
@@ -26,6 +32,7 @@ pub async fn call(
     inspected: Inspected,
     rules: &Rules,
     trail: &mut Trail,
+    asks: bool,
 ) -> Result<Approved, Refusal> {
     let permitted = &inspected.permitted;
     let Some(demand) = &permitted.permit.obligations().approval else { return Ok(Approved { inspected }) };
@@ -39,10 +46,12 @@ pub async fn call(
             &permitted.caller,
             &aimed.target,
             (policy, demand),
-            &bound(message, aimed.server.authorization.is_some()),
+            &bound(message, &own(&inspected)),
             state.and_then(|state| state.as_str()).as_deref(),
         ),
         caller: &permitted.caller,
+        asks,
+        confirmation: confirmation(message).filter(|_| demand.by_caller),
         owner: trail.owner.as_deref(),
         target: &aimed.target,
         demand,
@@ -65,13 +74,41 @@ pub async fn unused(gateway: &Gateway, trail: &Trail) {
     }
 }
 
-/// What is approved of a message. That the user was asked to connect is between gateway and client.
-fn bound(message: &Message, connects: bool) -> Vec<(Cow<'_, str>, &[u8])> {
-    let answers = message.params().and_then(|params| params.get("inputResponses")).filter(|_| connects);
-    let connected =
-        answers.is_some_and(|answers| answers.get(CONNECT).is_some() && answers.members().count() == 1);
+/// Names under which the gateway may have asked the user of the client something about the call.
+pub(super) fn own(inspected: &Inspected) -> Vec<&'static str> {
+    let permitted = &inspected.permitted;
+    let connects = permitted.valid.aimed.server.authorization.is_some();
+    let confirms = permitted.permit.obligations().approval.as_ref().is_some_and(|demand| demand.by_caller);
+    [(CONNECT, connects), (CONFIRM, confirms)]
+        .into_iter()
+        .filter_map(|(name, may)| may.then_some(name))
+        .collect()
+}
+
+/// What the user said who was asked to confirm the call; nothing where the user closed the question.
+fn confirmation(message: &Message) -> Option<Confirmation> {
+    let params = message.params()?;
+    let answer = params.path(&["inputResponses", CONFIRM])?;
+    let id = params.get("requestState")?.as_str()?.into_owned();
+    let action = answer.get("action")?.as_str()?;
+    let confirmed = answer.path(&["content", CONFIRMED]).and_then(|confirmed| confirmed.as_bool());
+    match &*action {
+        "accept" => Some(Confirmation { id, yes: confirmed == Some(true) }),
+        "decline" => Some(Confirmation { id, yes: false }),
+        _ => None,
+    }
+}
+
+/// What is approved of a message. What the gateway asked the user of the client is between the two of them, where it
+/// is nothing but that.
+fn bound<'a>(message: &'a Message, own: &[&str]) -> Vec<(Cow<'a, str>, &'a [u8])> {
     let mut members = members(message);
-    members.retain(|(name, _)| !(connected && name == "inputResponses"));
+    let Some(answers) = message.params().and_then(|params| params.get("inputResponses")) else {
+        return members;
+    };
+    let ours = answers.members().next().is_some() && answers.members().all(|(name, _)| own.contains(&&*name));
+    let stated = ours && answers.get(CONFIRM).is_some();
+    members.retain(|(name, _)| !(ours && name == "inputResponses" || stated && name == "requestState"));
     members
 }
 

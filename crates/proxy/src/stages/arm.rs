@@ -7,15 +7,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use portcullis_core::{Code, Obligations, Refusal};
 use portcullis_mcp::{
     json::Edits,
+    jsonrpc::Message,
     revision::{Era, mirrored},
 };
 
-use super::record::Recorded;
+use super::{approve, record::Recorded};
 use crate::{
     bridge::Unwanted,
     extensions,
     head::{LAST_EVENT_ID, NAME, PARAM_PREFIX},
-    refusal::CONNECT,
+    refusal::CONFIRM,
     rules::Server,
     session::Backend,
     settings::Transport,
@@ -123,24 +124,24 @@ fn exchange_tasks(recorded: &mut Recorded) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// That the user was asked to connect is between gateway and client: the server has not asked.
+/// What the user was asked by the gateway is between gateway and client: the server has not asked.
 fn forget_answer(recorded: &mut Recorded) -> Result<(), Refusal> {
-    let aimed = &recorded.inspected.permitted.valid.aimed;
-    let Some(message) = recorded.inspected.message.as_ref().filter(|_| aimed.server.authorization.is_some())
-    else {
-        return Ok(());
-    };
-    let params = message.params();
+    let own = approve::own(&recorded.inspected);
+    let params = recorded.inspected.message.as_ref().and_then(Message::params);
     let answers = params.and_then(|params| params.get("inputResponses"));
-    let (Some(params), Some(answers)) = (params, answers.filter(|answers| answers.get(CONNECT).is_some()))
-    else {
+    let (Some(message), Some(params), Some(answers)) = (&recorded.inspected.message, params, answers) else {
         return Ok(());
     };
+    let said: Vec<&str> = own.into_iter().filter(|name| answers.get(name).is_some()).collect();
+    if said.is_empty() {
+        return Ok(());
+    }
     let mut edits = Edits::new();
-    if answers.members().count() == 1 {
-        edits.remove_member(params, "inputResponses");
+    if answers.members().count() > said.len() {
+        edits.retain_members(answers, |name| !said.contains(&name));
     } else {
-        edits.remove_member(answers, CONNECT);
+        let stated = said.contains(&CONFIRM);
+        edits.retain_members(params, |name| name != "inputResponses" && !(stated && name == "requestState"));
     }
     let bytes =
         edits.apply(message.bytes()).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;

@@ -197,18 +197,21 @@ fn message(head: &Head, bytes: Bytes, rules: &Rules, asked: &mut Asked) -> Resul
         return Err(Refusal::new(Code::RequestInvalid, format!("`{name}` with or without an id, wrongly")));
     }
     asked.tool_call = row.action == Action::CallTool;
-    asked.opens_urls = era == Era::Modern && opens_urls(&message, row);
+    asked.opens_urls = era == Era::Modern && elicits(&message, row, "url");
+    asked.fills_forms = era == Era::Modern && elicits(&message, row, "form");
     revision::agree(era, &headers, &message, row).map_err(|error| refused(error, head, rules))?;
     let action = row.action;
     Ok(Parsed { content: Content::Message(message), era, row: Some(row), listed, action })
 }
 
-/// Whether the client can be asked to open a URL in the answer to this request (2026-07-28, multi round-trip requests).
-fn opens_urls(message: &Message, row: &MethodRow) -> bool {
-    let declared = message
-        .params()
-        .and_then(|params| params.path(&["_meta", revision::META_CAPABILITIES, "elicitation", "url"]));
-    matches!(row.name, "prompts/get" | "resources/read" | "tools/call") && declared.is_some()
+/// Whether the client's user can be asked so in the answer to this request (2026-07-28, multi round-trip requests). Who
+/// declares no way of asking has forms.
+fn elicits(message: &Message, row: &MethodRow, way: &str) -> bool {
+    let params =
+        message.params().filter(|_| matches!(row.name, "prompts/get" | "resources/read" | "tools/call"));
+    let declared =
+        params.and_then(|params| params.path(&["_meta", revision::META_CAPABILITIES, "elicitation"]));
+    declared.is_some_and(|ways| ways.get(way).is_some() || (way == "form" && ways.members().count() == 0))
 }
 
 /// A refusal for headers, body and revision that do not go together. What is supported is what the server of the
