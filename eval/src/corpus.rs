@@ -30,6 +30,9 @@ pub struct Row {
     pub category: String,
     /// The text itself.
     pub text: String,
+    /// The attack in the text, where it is known.
+    #[serde(default)]
+    pub payload: Option<String>,
     /// First character of a secret.
     #[serde(default)]
     pub start: Option<usize>,
@@ -39,6 +42,9 @@ pub struct Row {
     /// Personal data in the text.
     #[serde(default)]
     pub spans: Vec<Span>,
+    /// What a classifier makes of it that has seen nothing of its source.
+    #[serde(skip)]
+    pub unseen: Option<u16>,
 }
 
 impl Row {

@@ -2,29 +2,38 @@
 
 mod attacks;
 mod corpus;
+mod cost;
+mod generate;
+mod grammar;
+mod learn;
 mod personal;
 mod report;
 mod secrets;
 mod stats;
 mod summary;
+mod train;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use portcullis_inspect::{InspectSettings, Inspector};
+use portcullis_inspect::{InspectSettings, Inspector, Role, learned::Words};
 
 use corpus::Row;
+use grammar::Grammar;
 use report::Report;
 use summary::Aim;
 
 const HELP: &str = "\
-Usage: cargo xtask eval [--corpus DIR] [--out FILE] [--only PART] [--show]
+Usage: cargo xtask eval [--corpus DIR] [--out FILE] [--only PART] [--show] [--shipped] [--cost]
+       cargo xtask train [--corpus DIR]
 
   --corpus DIR   folder of .jsonl files (default ../shared/corpus)
   --out FILE     the page to write (default docs/reference/detection.md for the default corpus, else none)
   --only PART    secrets, personal, arguments or injection
   --show         print every text that was missed or wrongly flagged
+  --cost         measure what a look costs, and nothing else
+  --shipped      measure the classifier as it is shipped, also on the corpus that it learnt from
 ";
 
 type Part = fn(&Inspector, &[Row], bool, &mut Report) -> Vec<Aim>;
@@ -42,10 +51,21 @@ struct Options {
     out: Option<PathBuf>,
     only: Option<String>,
     show: bool,
+    shipped: bool,
+    train: bool,
+    cost: bool,
 }
 
 fn options() -> Result<Option<Options>> {
-    let mut options = Options { corpus: None, out: None, only: None, show: false };
+    let mut options = Options {
+        corpus: None,
+        out: None,
+        only: None,
+        show: false,
+        shipped: false,
+        train: false,
+        cost: false,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} wants a value"));
@@ -54,6 +74,9 @@ fn options() -> Result<Option<Options>> {
             "--out" => options.out = Some(value()?.into()),
             "--only" => options.only = Some(value()?),
             "--show" => options.show = true,
+            "--shipped" => options.shipped = true,
+            "--cost" => options.cost = true,
+            "train" => options.train = true,
             "help" | "--help" | "-h" => return Ok(None),
             other => bail!("unknown argument `{other}`\n{HELP}"),
         }
@@ -68,12 +91,32 @@ fn main() -> Result<()> {
     };
     let begun = Instant::now();
     let folder = options.corpus.clone().unwrap_or_else(|| PathBuf::from("../shared/corpus"));
-    let rows = corpus::read(&folder)?;
+    let mut rows = corpus::read(&folder)?;
+    let (words, grammar) = (Words::default(), Grammar::ours()?);
+    if options.train {
+        learn::write(&words, &grammar, &rows, &PathBuf::from("crates/inspect/models"))?;
+        eprintln!("learnt in {:.1} s", begun.elapsed().as_secs_f64());
+        return Ok(());
+    }
     let inspector = Inspector::new(&InspectSettings::default())?;
+    let wanted = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+    if options.cost {
+        return cost::run(&inspector, &rows);
+    }
+    // The classifier has learnt from the corpus of development; there it is judged by what it makes of other sources.
+    if options.corpus.is_none() && !options.shipped && wanted("injection") {
+        for role in [Role::Definition, Role::Answer] {
+            for (at, score) in learn::unseen(&words, &grammar, role, &rows)? {
+                if let Some(row) = rows.get_mut(at) {
+                    row.unseen = Some(score);
+                }
+            }
+        }
+    }
     let mut report = Report::default();
     let mut aims = Vec::new();
     for (part, run) in PARTS {
-        if options.only.as_deref().is_none_or(|only| only == *part) {
+        if wanted(part) {
             aims.extend(run(&inspector, &rows, options.show, &mut report));
         }
     }
@@ -118,7 +161,7 @@ mod tests {
             ("arguments", ["| path | 0.0 % (0 of 1", "| call | 0.0 % (0 of 1", "Missed: path 1."]),
             (
                 "injection",
-                ["| ansi | 100.0 % (1 of 1", "| override | 0.0 % (0 of 1", "| doc | 0.0 % (0 of 1"],
+                ["| ansi | 100.0 % (1 of 1", "| override | 100.0 % (1 of 1", "| doc | 0.0 % (0 of 1"],
             ),
         ] {
             let (_, run) = PARTS.iter().find(|(name, _)| *name == part).unwrap();

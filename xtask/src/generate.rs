@@ -12,8 +12,9 @@ use crate::{matrix, process};
 /// Where the generated files stand.
 const REFERENCE: &str = "docs/reference";
 
-/// The page that `cargo xtask eval` writes from a corpus outside the repository: taken over as it is.
-const MEASURED: &str = "detection.md";
+/// Taken over as they are: the page that `cargo xtask eval` writes from a corpus outside the repository, and the data sheet of
+/// what `cargo xtask train` makes of it.
+const MEASURED: [&str; 2] = ["detection.md", "classifier.md"];
 
 /// Runs the generator, or compares with what it would write.
 pub fn run(root: &Path, arguments: &[String]) -> Result<ExitCode> {
@@ -58,10 +59,11 @@ fn write(root: &Path, folder: &Path) -> Result<()> {
         .args(["run", "--quiet", "--package", "portcullis", "--", "generate"])
         .arg(folder);
     process::output(command).context("the reference cannot be generated")?;
-    let measured = root.join(REFERENCE).join(MEASURED);
-    let copy = folder.join(MEASURED);
-    if measured.exists() && measured != copy {
-        fs::copy(measured, copy)?;
+    for page in MEASURED {
+        let (measured, copy) = (root.join(REFERENCE).join(page), folder.join(page));
+        if measured.exists() && measured != copy {
+            fs::copy(measured, copy)?;
+        }
     }
     matrix::write(root, folder)
 }

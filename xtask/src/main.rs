@@ -32,6 +32,7 @@ Tasks:
   generate [--check]                         write docs/reference and the configuration schema
   bench [ARGUMENTS]                          measure speed beside a bare proxy
   eval [ARGUMENTS]                           measure what the detectors find of labelled texts
+  train [ARGUMENTS]                          make the tables of the classifier from labelled and generated texts
   install [--fast]                           install the counterparts of the tests
 
 Examples:
@@ -64,7 +65,8 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "matrix" => matrix::run(&root, rest),
         "generate" => generate::run(&root, rest),
         "bench" => bench::run(&root, rest),
-        "eval" => eval::run(&root, rest),
+        "eval" => eval::run(&root, &[], rest),
+        "train" => eval::run(&root, &["train"], rest),
         "install" => install::run(&root, rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

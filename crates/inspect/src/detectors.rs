@@ -22,6 +22,11 @@ pub trait Detector: fmt::Debug + Send + Sync {
         Some(Sighting::CERTAIN)
     }
 
+    /// Whether a definition in which it sees something waits for a person before anybody may use it.
+    fn holds(&self) -> bool {
+        false
+    }
+
     /// Whether the raw JSON text may hold something that [`Self::find`] would report in one of its strings, decoded.
     /// False is certain. Asked only where one of the anchors occurs.
     fn may_match(&self, raw: &Raw<'_>) -> bool;
@@ -61,5 +66,5 @@ impl Sighting {
 catalog! {
     /// Every detector.
     pub CATALOG: [Kind<Box<dyn Detector>>] =
-        bidi_controls, control_characters, credentials, email, generic_secrets, payment_card, tag_characters
+        bidi_controls, control_characters, credentials, email, generic_secrets, homoglyphs, injection, payment_card, tag_characters
 }

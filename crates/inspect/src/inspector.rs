@@ -17,6 +17,7 @@ use crate::{
     decode,
     detectors::Sighting,
     form::{Form, Keys},
+    plain::Plain,
     raw::Raw,
     verdict::{mask, verdict},
 };
@@ -95,10 +96,10 @@ impl Inspector {
     #[must_use]
     pub fn quick(&self, direction: Direction, raw: &[u8], unicode_escapes: bool) -> bool {
         let raw = Raw::new(raw, unicode_escapes);
-        if decode::may_hide(&raw) && self.active.iter().any(|one| one.looks(direction)) {
+        if (raw.is_veiled() || decode::may_hide(&raw)) && self.active.iter().any(|one| one.looks(direction)) {
             return true;
         }
-        let seen = if raw.is_disguised() { u64::MAX } else { self.anchors.seen(raw.bytes()) };
+        let seen = self.anchors.seen(raw.bytes());
         self.awake(seen).any(|one| one.looks(direction) && one.detector.may_match(&raw))
     }
 
@@ -203,14 +204,33 @@ impl Inspector {
         scores.into_iter().collect()
     }
 
+    /// The detectors that saw something in a text of a definition that a person should look at before anybody uses it.
+    #[must_use]
+    pub fn holds(&self, place: &str, text: &str) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        self.sight(&Subject { role: Role::Definition, place, text }, |one, threshold, sightings| {
+            if one.detector.holds() && sightings.iter().any(|sighting| sighting.confidence >= threshold) {
+                names.push(one.name);
+            }
+        });
+        names
+    }
+
     fn sight(&self, subject: &Subject<'_>, mut tell: impl FnMut(&Active, u16, &[Sighting])) {
         let mut sightings = Vec::new();
         // Under a name that says what it is, a text needs no word of it.
-        let seen = self.anchors.seen(subject.text.as_bytes()) | self.anchors.seen(subject.key().as_bytes());
-        for one in self.awake(seen) {
+        let key = self.anchors.seen(subject.key().as_bytes());
+        let seen = self.anchors.seen(subject.text.as_bytes()) | key;
+        // What it says without its disguises; nearly always it has none.
+        let plain = Plain::of(subject.text);
+        let said = plain.as_ref().map_or(0, |plain| self.anchors.seen(plain.text.as_bytes()) | key);
+        for one in self.awake(seen | said) {
             let Some(threshold) = one.detector.threshold(subject.role) else { continue };
             sightings.clear();
             one.detector.find(subject, &mut sightings);
+            if let Some(plain) = &plain {
+                one.undisguised(subject, plain, &mut sightings);
+            }
             if !sightings.is_empty() {
                 tell(one, threshold, &sightings);
             }
@@ -252,6 +272,27 @@ impl Inspector {
 }
 
 impl Active {
+    /// Adds what only shows without the disguises of a text, at the place where it is hidden.
+    fn undisguised(&self, subject: &Subject<'_>, plain: &Plain, sightings: &mut Vec<Sighting>) {
+        let mut more = Vec::new();
+        self.detector.find(&Subject { text: &plain.text, ..*subject }, &mut more);
+        let before = sightings.len();
+        for mut sighting in more {
+            sighting.range = plain.range(&sighting.range);
+            let known = sightings.iter_mut().find(|known| {
+                known.range.start < sighting.range.end && sighting.range.start < known.range.end
+            });
+            match known {
+                Some(known) => known.confidence = known.confidence.max(sighting.confidence),
+                None if sighting.range.is_empty() => {}
+                None => sightings.push(sighting),
+            }
+        }
+        if sightings.len() > before {
+            sightings.sort_by_key(|sighting| sighting.range.start);
+        }
+    }
+
     fn looks(&self, direction: Direction) -> bool {
         [Role::Argument, Role::Answer, Role::Definition]
             .into_iter()

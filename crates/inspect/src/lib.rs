@@ -12,11 +12,14 @@ mod decode;
 mod detectors;
 mod form;
 mod inspector;
+pub mod learned;
+mod plain;
 mod raw;
 mod settings;
 mod subject;
 #[cfg(test)]
 mod testing;
+mod unseen;
 mod verdict;
 mod window;
 

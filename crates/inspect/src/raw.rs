@@ -4,6 +4,11 @@ use core::cell::OnceCell;
 
 use memchr::memmem;
 
+use crate::{
+    plain::{is_spaced, is_twisted},
+    unseen::{is_invisible, unseen_bytes},
+};
+
 /// A JSON text as it came.
 #[derive(Debug)]
 pub struct Raw<'a> {
@@ -11,11 +16,20 @@ pub struct Raw<'a> {
     escapes: bool,
     unseen: OnceCell<bool>,
     disguised: OnceCell<bool>,
+    twisted: OnceCell<bool>,
+    veiled: OnceCell<bool>,
 }
 
 impl<'a> Raw<'a> {
     pub(crate) const fn new(bytes: &'a [u8], unicode_escapes: bool) -> Self {
-        Self { bytes, escapes: unicode_escapes, unseen: OnceCell::new(), disguised: OnceCell::new() }
+        Self {
+            bytes,
+            escapes: unicode_escapes,
+            unseen: OnceCell::new(),
+            disguised: OnceCell::new(),
+            twisted: OnceCell::new(),
+            veiled: OnceCell::new(),
+        }
     }
 
     /// The bytes.
@@ -40,6 +54,36 @@ impl<'a> Raw<'a> {
                 || memmem::find(self.bytes, b"\\f").is_some()
                 || (!self.bytes.is_ascii() && unseen_bytes(self.bytes))
                 || (self.escapes && self.any_escape(|unit| is_unseen(unit) || is_unseen_surrogate(unit)))
+        })
+    }
+
+    /// Whether a text in it may say something else without its disguises, so that no search in the raw bytes is dependable.
+    #[must_use]
+    pub fn is_veiled(&self) -> bool {
+        *self.veiled.get_or_init(|| {
+            self.is_disguised() || self.has_unseen() || self.is_twisted() || is_spaced(self.bytes)
+        })
+    }
+
+    /// Whether letters may be in it that stand for others: compatibility forms, or two scripts in one word.
+    #[must_use]
+    pub fn is_twisted(&self) -> bool {
+        *self.twisted.get_or_init(|| {
+            (!self.bytes.is_ascii() && is_twisted(self.bytes))
+                || (self.escapes
+                    && (self.is_disguised()
+                        || self.any_escape(|unit| {
+                            matches!(
+                                unit,
+                                Some(
+                                    0x370..=0x587
+                                    | 0x2100..=0x214f
+                                    | 0x2460..=0x24ff
+                                    | 0xd835
+                                    | 0xff10..=0xff5a,
+                                )
+                            )
+                        })))
         })
     }
 
@@ -81,55 +125,13 @@ fn is_unseen_surrogate(unit: Option<u32>) -> bool {
     matches!(unit, Some(0xdb40..=0xdb43))
 }
 
-/// Characters that take no room, and bidi controls. Keep in step with [`unseen_bytes`].
-pub(crate) const fn is_invisible(unit: u32) -> bool {
-    matches!(
-        unit,
-        0xad | 0x034f
-            | 0x061c
-            | 0x115f
-            | 0x1160
-            | 0x180b..=0x180f
-            | 0x200b..=0x200f
-            | 0x202a..=0x202e
-            | 0x2060..=0x206f
-            | 0x3164
-            | 0xfe00..=0xfe0f
-            | 0xfeff
-            | 0xffa0
-            | 0xe0000..=0xe0fff
-    )
-}
-
-/// Whether the UTF-8 bytes may hold an unseen character that is not ASCII.
-pub(crate) fn unseen_bytes(bytes: &[u8]) -> bool {
-    let second = |at: usize| bytes.get(at + 1).copied().unwrap_or_default();
-    let third = |at: usize| bytes.get(at + 2).copied().unwrap_or_default();
-    // General Punctuation, soft hyphen and C1, planes 14.
-    memchr::memchr3_iter(0xe2, 0xc2, 0xf3, bytes).any(|at| match bytes.get(at) {
-        Some(0xe2) => match second(at) {
-            0x80 => matches!(third(at), 0x8b..=0x8f | 0xaa..=0xae),
-            0x81 => matches!(third(at), 0xa0..=0xaf),
-            _ => false,
-        },
-        Some(0xc2) => second(at) < 0xa0 || second(at) == 0xad,
-        _ => true,
-    }) || memchr::memchr3_iter(0xef, 0xe1, 0xe3, bytes).any(|at| match bytes.get(at) {
-        Some(0xef) => matches!((second(at), third(at)), (0xb8, 0x80..=0x8f) | (0xbb, 0xbf) | (0xbe, 0xa0)),
-        Some(0xe1) => matches!((second(at), third(at)), (0x85, 0x9f | 0xa0) | (0xa0, 0x8b..=0x8f)),
-        _ => (second(at), third(at)) == (0x85, 0xa4),
-    }) || memchr::memchr2_iter(0xcd, 0xd8, bytes).any(|at| match bytes.get(at) {
-        Some(0xcd) => second(at) == 0x8f,
-        _ => second(at) == 0x9c,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     extern crate std;
     use std::format;
 
-    use super::{Raw, is_invisible};
+    use super::Raw;
+    use crate::unseen::is_invisible;
 
     #[test]
     fn every_invisible_character_is_noticed_raw_and_escaped() {

@@ -7,7 +7,6 @@ mod compile;
 mod convert;
 mod groups;
 mod health;
-mod hooks;
 mod judge;
 mod own_tls;
 mod quotas;

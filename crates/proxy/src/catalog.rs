@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use portcullis_connect::results::Results;
 use portcullis_core::{Clock, Digest, TargetKind};
+use portcullis_inspect::Inspector;
 use portcullis_mcp::{json::View, revision::ParamHeader, schema::Schema, template};
 use portcullis_policy::Audience;
 pub use portcullis_store::definitions::Standing;
@@ -185,6 +186,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Which gateway this is, for entries.
     pub instance: Arc<str>,
+    /// The detectors of the configuration in force.
+    pub inspector: Arc<ArcSwap<Inspector>>,
 }
 
 /// What one server offers.

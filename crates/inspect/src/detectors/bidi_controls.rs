@@ -8,10 +8,7 @@ use alloc::{boxed::Box, vec::Vec};
 use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
-use crate::{
-    DetectorSettings, Subject,
-    raw::{Raw, unseen_bytes},
-};
+use crate::{DetectorSettings, Subject, raw::Raw, unseen::unseen_bytes};
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "bidi_controls",
@@ -25,6 +22,10 @@ struct BidiControls;
 impl Detector for BidiControls {
     fn defaults(&self) -> DetectorSettings {
         DetectorSettings { enabled: true, arguments: Treatment::Refuse, answers: Treatment::Mask }
+    }
+
+    fn holds(&self) -> bool {
+        true
     }
 
     fn may_match(&self, raw: &Raw<'_>) -> bool {

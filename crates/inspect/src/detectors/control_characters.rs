@@ -8,7 +8,7 @@ use alloc::{boxed::Box, vec::Vec};
 use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, Subject, raw::Raw};
+use crate::{DetectorSettings, Subject, plain::sequence, raw::Raw};
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "control_characters",
@@ -16,15 +16,16 @@ pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     build: |_| Ok(Box::new(ControlCharacters)),
 };
 
-/// Bytes of an operating-system command (`ESC ]`) after which its end is no longer looked for.
-const COMMAND_BYTES_MAX: usize = 512;
-
 #[derive(Debug)]
 struct ControlCharacters;
 
 impl Detector for ControlCharacters {
     fn defaults(&self) -> DetectorSettings {
         DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Mask }
+    }
+
+    fn holds(&self) -> bool {
+        true
     }
 
     fn may_match(&self, raw: &Raw<'_>) -> bool {
@@ -59,32 +60,6 @@ impl Detector for ControlCharacters {
 
 const fn is_layout(byte: u8) -> bool {
     matches!(byte, b'\t' | b'\n' | b'\r')
-}
-
-/// Bytes of an escape sequence (ECMA-48) that follow its introducer `c`.
-fn sequence(c: char, after: &str) -> usize {
-    match (c, after.as_bytes().first()) {
-        ('\u{9b}', _) => parameters(after),
-        ('\u{1b}', Some(b'[')) => after.get(1..).map_or(0, parameters).checked_add(1).unwrap_or_default(),
-        ('\u{1b}', Some(b']')) => {
-            let ends = after.bytes().take(COMMAND_BYTES_MAX).position(|byte| matches!(byte, 0x07 | 0x1b));
-            match ends {
-                Some(at) if after.as_bytes().get(at) == Some(&0x07) => at + 1,
-                Some(at) => at,
-                None => 1,
-            }
-        }
-        _ => 0,
-    }
-}
-
-fn parameters(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    let middle = bytes.iter().take(64).take_while(|byte| matches!(byte, 0x20..=0x3f)).count();
-    match bytes.get(middle) {
-        Some(0x40..=0x7e) => middle + 1,
-        _ => 0,
-    }
 }
 
 #[cfg(test)]

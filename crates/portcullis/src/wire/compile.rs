@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use portcullis_admin::{SERVER_KIND, SERVER_SLOT};
 use portcullis_authorize::Authorizer;
 use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
 use portcullis_core::{Caller, Clock, Digest, Limits, Secret};
+use portcullis_inspect::Inspector;
 use portcullis_mcp::json::JsonLimits;
 use portcullis_net::{
     client::{HttpUpstream, UpstreamOptions},
@@ -48,6 +50,8 @@ pub(crate) struct World {
     pub(crate) environment: Environment,
     pub(crate) surroundings: Surroundings,
     pub(crate) instance: Arc<str>,
+    /// The detectors in force, for catalogues.
+    pub(crate) inspector: Arc<ArcSwap<Inspector>>,
     pub(crate) data: SocketAddr,
     /// The only caller, where there is no listener.
     pub(crate) local: Option<Arc<Caller>>,
@@ -72,8 +76,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     let public_url = public_url(settings, world.data);
     let mut digests = vec![config.digest, policy.digest()];
     digests.extend(shadow.as_ref().map(|shadow| shadow.digest()));
-    let mut servers = BTreeMap::new();
-    let mut found = Found::new();
+    let (mut servers, mut found) = (BTreeMap::new(), Found::new());
     // Links and answers of browsers name it.
     let moved = old.is_some_and(|old| old.public_url != public_url);
     for (name, section) in &declared {
@@ -124,8 +127,9 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         access: BTreeMap::new(),
         scopes: super::convert::scopes(settings),
     };
-    let access = super::convert::access(settings, &issuers, |name| rules.resource(name));
-    rules.access = access.map_err(identities)?;
+    rules.access =
+        super::convert::access(settings, &issuers, |name| rules.resource(name)).map_err(identities)?;
+    world.inspector.store(Arc::clone(&rules.inspector));
     Ok(rules)
 }
 
@@ -334,6 +338,7 @@ pub(super) fn catalog_parts(world: &World) -> CatalogParts {
         ledger: Arc::clone(&world.ledger),
         clock: Arc::clone(&world.clock),
         instance: Arc::clone(&world.instance),
+        inspector: Arc::clone(&world.inspector),
     }
 }
 

@@ -13,6 +13,7 @@ use portcullis_approve::{self as approve, Desk};
 use portcullis_authorize::{Authorizer, Parts as AuthorizerParts};
 use portcullis_connect::auth::{ProofMemory, new_api_key};
 use portcullis_core::{Caller, CallerKind, Clock, Entropy, Event, Scope, Secret};
+use portcullis_inspect::{InspectSettings, Inspector};
 use portcullis_net::{listen::Bound, stdio::Environment, tls::ServerTls};
 use portcullis_proof::{SigningKey, VerifierKey, entry::Entry};
 use portcullis_proxy::{
@@ -177,6 +178,7 @@ impl Base {
             environment: place.environment,
             surroundings,
             instance,
+            inspector: Arc::new(ArcSwap::from_pointee(Inspector::new(&InspectSettings::default())?)),
             data: place.data,
             local: place.local,
         };
@@ -190,8 +192,7 @@ impl Base {
             entropy: Arc::clone(&entropy),
             instance: Arc::clone(&world.instance),
         };
-        let hooks = super::hooks::start(&config.settings, &world.clock, &approval_counts)?;
-        let waits = (usage, kills, Desk::new(desk, approval_counts, hooks));
+        let waits = (usage, kills, Desk::new(desk, approval_counts));
         let core = Arc::new(Core {
             gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer(), waits)?,
             config: ArcSwap::from_pointee(config),
@@ -206,7 +207,6 @@ impl Base {
             active: tokio::sync::Mutex::default(),
             dir,
         });
-        super::hooks::know(&core);
         recovered(&core, &kept.recovery).await?;
         Ok(core)
     }

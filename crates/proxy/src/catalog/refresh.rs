@@ -268,7 +268,7 @@ impl Catalog {
             self.put(plan, kind, item, heads.observed);
             self.move_head(plan, kind, &item.name, definitions::OBSERVED, heads.observed, Some(item.digest));
             match heads.pinned {
-                None if first => {
+                None if first && self.is_harmless(kind, item) => {
                     self.move_head(plan, kind, &item.name, definitions::PINNED, None, Some(item.digest));
                     plan.change(Event::DefinitionPinned, kind, &item.name, item.digest);
                 }
@@ -284,6 +284,24 @@ impl Catalog {
             plan.change(Event::DefinitionVanished, kind, &Arc::from(name), digest);
         }
         Ok(())
+    }
+
+    /// Whether nothing is seen in a definition that a person should look at before anybody uses it.
+    fn is_harmless(&self, kind: TargetKind, item: &Observed) -> bool {
+        let inspector = self.parts.inspector.load();
+        let mut found = Vec::new();
+        answer::leaves(View::of(&item.raw), "", |place, _, leaf| {
+            if let Some(text) = leaf.as_str() {
+                found.extend(inspector.holds(place, &text));
+            }
+        });
+        found.sort_unstable();
+        found.dedup();
+        if !found.is_empty() {
+            let (server, name) = (&self.server, &item.name);
+            tracing::warn!(%server, %kind, ?name, seen = ?found, "held for review: it may give orders to a model");
+        }
+        found.is_empty()
     }
 
     fn put(&self, plan: &mut Plan, kind: TargetKind, item: &Observed, parent: Option<Digest>) {

@@ -1,0 +1,248 @@
+//! The small trained classifier: from a text to hashed features of its tokens, and from these, by a table of weights, to
+//! the score of the part of it that looks most like an order to a model.
+//!
+//! Training, evaluation and detectors share this code. All arithmetic is on integers, so that a text has one score.
+
+use alloc::{borrow::Cow, collections::VecDeque, string::String, vec, vec::Vec};
+use core::ops::Range;
+
+use crate::{decode, plain::Plain};
+
+mod hash;
+mod lexicon;
+mod tokens;
+mod words;
+
+use hash::Hash;
+use lexicon::Concept;
+use tokens::{Token, tokens};
+pub(crate) use words::Words as Table;
+
+/// Features are numbered below this.
+pub const FEATURES: usize = 1 << 16;
+/// Tokens of which the part that is scored has at most so many.
+pub const WINDOW: usize = 48;
+/// Tokens between two whose concepts are seen together.
+const REACH: usize = 10;
+/// Concepts before one that are seen together with it.
+const BEFORE: usize = 4;
+
+/// The words that features are made of.
+#[derive(Debug)]
+pub struct Words(Table);
+
+impl Default for Words {
+    fn default() -> Self {
+        Self(Table::new())
+    }
+}
+
+/// One token: where it stands and what it contributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes of the text.
+    pub range: Range<usize>,
+    /// Features that say which words.
+    pub words: Vec<u16>,
+    /// Features that say what they are about.
+    pub concepts: Vec<u16>,
+}
+
+/// The text without its disguises: what features are made of.
+#[must_use]
+pub fn plain(text: &str) -> Cow<'_, str> {
+    Plain::of(text).map_or(Cow::Borrowed(text), |plain| Cow::Owned(plain.text))
+}
+
+/// All that a text says: without its disguises, and what is written in it in codes.
+#[must_use]
+pub fn readings(text: &str) -> Vec<String> {
+    let layers = decode::unwrap(text);
+    let coded = layers.iter().map(|layer| plain(&layer.text).into_owned());
+    core::iter::once(plain(text).into_owned()).chain(coded).collect()
+}
+
+/// The features of every token of a text, in order.
+#[must_use]
+pub fn places(words: &Words, text: &str) -> Vec<Place> {
+    let tokens = tokens(text, &words.0);
+    let mut out: Vec<Place> = tokens
+        .iter()
+        .map(|token| Place { range: token.range.clone(), words: Vec::new(), concepts: Vec::new() })
+        .collect();
+    features(&tokens, |at, feature, of_concept| {
+        if let Some(place) = out.get_mut(at) {
+            if of_concept { place.concepts.push(feature) } else { place.words.push(feature) }
+        }
+    });
+    out
+}
+
+/// Tells each feature: of which token, which one, and whether it is one of what the words are about. What was told within a
+/// window is not told again: said twice, it says no more.
+fn features(tokens: &[Token], mut tell: impl FnMut(usize, u16, bool)) {
+    let mut recent = Recent::new(tokens.len() * 8);
+    let mut before: VecDeque<(usize, Concept)> = VecDeque::with_capacity(BEFORE + 1);
+    let (mut last, mut other) = (None, None);
+    for (at, token) in tokens.iter().enumerate() {
+        let mut add = |hash: Hash, of_concept: bool| {
+            let feature = (hash.get() as usize % FEATURES) as u16;
+            if recent.is_new(feature, at) {
+                tell(at, feature, of_concept);
+            }
+        };
+        add(Hash::new(10).word(token.hash), false);
+        if let Some(last) = last {
+            add(Hash::new(11).word(last).word(token.hash), false);
+        }
+        if let Some(other) = other {
+            add(Hash::new(12).word(other).word(token.hash), false);
+        }
+        if token.begins {
+            add(Hash::new(13).word(token.hash), false);
+        }
+        if let Some(concept) = token.concept {
+            of_concepts(token, at, concept, &before, &mut |hash| add(hash, true));
+            before.push_back((at, concept));
+            if before.len() > BEFORE {
+                before.pop_front();
+            }
+        }
+        (other, last) = (last, Some(token.hash));
+    }
+}
+
+/// What was told last, and where. A place holds one feature; another one that belongs there takes it.
+struct Recent(Vec<(u16, u32)>);
+
+impl Recent {
+    const NEVER: u32 = u32::MAX;
+
+    fn new(features: usize) -> Self {
+        Self(vec![(0, Self::NEVER); features.clamp(64, 4_096).next_power_of_two()])
+    }
+
+    fn is_new(&mut self, feature: u16, at: usize) -> bool {
+        let slot = usize::from(feature) & (self.0.len() - 1);
+        let at = at as u32;
+        let Some(place) = self.0.get_mut(slot) else { return true };
+        let (known, last) = *place;
+        *place = (feature, at);
+        last == Self::NEVER || known != feature || at.saturating_sub(last) >= WINDOW as u32
+    }
+}
+
+/// What the concept of a token adds, alone and together with those before it.
+fn of_concepts(
+    token: &Token,
+    at: usize,
+    concept: Concept,
+    before: &VecDeque<(usize, Concept)>,
+    add: &mut impl FnMut(Hash),
+) {
+    let own = |salt: u8| Hash::new(salt).byte(concept as u8).byte(u8::from(token.quoted));
+    add(own(20));
+    if token.begins {
+        add(own(21));
+    }
+    if token.loud {
+        add(own(22));
+    }
+    let near = before.iter().rev().filter(|(other, _)| at - other <= REACH);
+    let mut last: Option<Concept> = None;
+    for (count, (other, earlier)) in near.enumerate() {
+        add(own(23).byte(*earlier as u8).byte(u8::from(at - other <= 3)));
+        match (count, last) {
+            (1, Some(last)) => add(own(24).byte(last as u8).byte(*earlier as u8)),
+            (2, Some(last)) => add(own(25).byte(last as u8).byte(*earlier as u8)),
+            _ => {}
+        }
+        if count == 0 {
+            last = Some(*earlier);
+        }
+    }
+}
+
+/// The part of the text that scores most: `sums` are what its tokens contribute, and no part is longer than
+/// [`WINDOW`]. None of an empty text.
+#[must_use]
+pub fn best(sums: &[i32]) -> Option<(Range<usize>, i32)> {
+    // The sum of a part is that of all tokens to its end without that of all before its start; the least of these within
+    // reach is kept at the front.
+    let mut starts: VecDeque<(usize, i32)> = VecDeque::new();
+    let mut found: Option<(Range<usize>, i32)> = None;
+    let mut total = 0_i32;
+    for (at, sum) in sums.iter().enumerate() {
+        while starts.back().is_some_and(|(_, least)| *least >= total) {
+            starts.pop_back();
+        }
+        starts.push_back((at, total));
+        while starts.front().is_some_and(|(start, _)| *start + WINDOW <= at) {
+            starts.pop_front();
+        }
+        total = total.saturating_add(*sum);
+        if let Some((start, least)) = starts.front() {
+            let score = total.saturating_sub(*least);
+            if found.as_ref().is_none_or(|(_, most)| score > *most) {
+                found = Some((*start..at + 1, score));
+            }
+        }
+    }
+    found
+}
+
+/// A trained table of weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Model<'a> {
+    /// One for each feature, signed.
+    weights: &'a [u8],
+    /// Added to every score.
+    bias: i32,
+}
+
+impl<'a> Model<'a> {
+    /// The table; one that is too short has no weight for what it lacks.
+    #[must_use]
+    pub const fn new(weights: &'a [u8], bias: i32) -> Self {
+        Self { weights, bias }
+    }
+
+    /// A table as it is kept in a file: the weights, then the bias.
+    #[must_use]
+    pub fn read(file: &'a [u8]) -> Self {
+        let (weights, bias) = file.split_last_chunk().unwrap_or((file, &[0; 4]));
+        Self { weights, bias: i32::from_le_bytes(*bias) }
+    }
+
+    /// What looks most like an order in a text, as bytes of it, and how much: 500 is undecided, 1,000 the most.
+    #[must_use]
+    pub fn look(&self, words: &Words, text: &str) -> Option<(Range<usize>, u16)> {
+        let tokens = tokens(text, &words.0);
+        let mut sums = vec![0_i32; tokens.len()];
+        features(&tokens, |at, feature, _| {
+            let weight =
+                self.weights.get(usize::from(feature)).map_or(0, |weight| i32::from(weight.cast_signed()));
+            if let Some(sum) = sums.get_mut(at) {
+                *sum += weight;
+            }
+        });
+        let (part, score) = best(&sums)?;
+        let start = tokens.get(part.start)?.range.start;
+        let end = tokens.get(part.end.checked_sub(1)?)?.range.end;
+        Some((start..end.max(start), confidence(score.saturating_add(self.bias))))
+    }
+}
+
+/// Of a score (64 is one unit of log odds), rising without end towards 1,000.
+#[must_use]
+pub const fn confidence(score: i32) -> u16 {
+    let score = if score > 1 << 20 {
+        1 << 20
+    } else if score < -(1 << 20) {
+        -(1 << 20)
+    } else {
+        score
+    };
+    let size = score.abs();
+    (500 + score * 500 / (size + 256)) as u16
+}

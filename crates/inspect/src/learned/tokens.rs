@@ -1,0 +1,286 @@
+//! From a text to tokens: words, and what stands for things whose exact writing says nothing (addresses, numbers).
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::{
+    hash::{Hash, fold},
+    lexicon::Concept,
+    words::Words,
+};
+
+/// Bytes of a text of which tokens are made: the first ones. What is longer is looked at in parts.
+pub(super) const TOKEN_BYTES_MAX: usize = 256;
+
+/// One token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    /// Of its lower-case text, or of what it stands for.
+    pub(super) hash: u32,
+    /// What it is about.
+    pub(super) concept: Option<Concept>,
+    /// It stands in quotation marks that follow a word: somebody speaks about it.
+    pub(super) quoted: bool,
+    /// It begins a sentence, a line or a bracket.
+    pub(super) begins: bool,
+    /// It is written in capital letters.
+    pub(super) loud: bool,
+    /// Bytes of the text.
+    pub(super) range: Range<usize>,
+}
+
+/// Reads tokens one after the other.
+pub(super) struct Reader<'a> {
+    text: &'a str,
+    words: &'a Words,
+    at: usize,
+    begins: bool,
+    /// The quotation mark that ends what is quoted.
+    quote: Option<char>,
+    quoted_from: usize,
+    /// What came last was a word.
+    after_word: bool,
+    out: Vec<Token>,
+}
+
+/// Characters of quoted text after which the closing mark is no longer expected.
+const QUOTED_BYTES_MAX: usize = 400;
+
+/// The tokens of a text.
+pub(super) fn tokens(text: &str, words: &Words) -> Vec<Token> {
+    let mut reader = Reader {
+        text,
+        words,
+        at: 0,
+        begins: true,
+        quote: None,
+        quoted_from: 0,
+        after_word: false,
+        out: Vec::with_capacity(text.len() / 5),
+    };
+    while reader.step() {}
+    reader.out
+}
+
+impl<'a> Reader<'a> {
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn step(&mut self) -> bool {
+        let Some(c) = self.rest().chars().next() else { return false };
+        if self.quote.is_some() && self.at.saturating_sub(self.quoted_from) > QUOTED_BYTES_MAX {
+            self.quote = None;
+        }
+        if c.is_alphanumeric() || matches!(c, '~' | '/' | '.' | '_') && self.is_path_start() {
+            self.chunk(c);
+        } else {
+            self.sign(c);
+        }
+        true
+    }
+
+    /// Whether what follows looks like a path or a dot file.
+    fn is_path_start(&self) -> bool {
+        let mut bytes = self.rest().bytes();
+        match (bytes.next(), bytes.next()) {
+            (Some(b'~'), Some(b'/')) => true,
+            (Some(b'/' | b'.'), Some(next)) => {
+                next.is_ascii_alphabetic()
+                    && !self
+                        .text
+                        .get(..self.at)
+                        .is_some_and(|before| before.ends_with(|c: char| c.is_alphanumeric() || c == '<'))
+            }
+            (Some(b'_'), Some(next)) => next.is_ascii_alphabetic(),
+            _ => false,
+        }
+    }
+
+    /// A word, a number, an address, a name.
+    fn chunk(&mut self, first: char) {
+        if is_ideograph(first) {
+            return self.ideograph(first);
+        }
+        let rest = self.rest();
+        let inner = |c: char| c.is_alphanumeric() && !is_ideograph(c);
+        let mut end = 0;
+        let mut signs = 0_usize;
+        let mut chars = rest.char_indices().peekable();
+        while let Some((at, c)) = chars.next() {
+            let joins = match c {
+                _ if inner(c) => true,
+                '\'' | '\u{2019}' | '-' => {
+                    chars.peek().is_some_and(|(_, next)| next.is_alphabetic()) && at > 0
+                }
+                '_' | '/' | '~' | '.' | '@' | ':' | '\\' | '=' | '?' | '&' | '%' | '#' | '+' | '$' => {
+                    let close = chars
+                        .peek()
+                        .is_some_and(|(_, next)| inner(*next) || matches!(next, '/' | '_' | '.' | '~'));
+                    signs += usize::from(close);
+                    close
+                }
+                _ => false,
+            };
+            if !joins || at > TOKEN_BYTES_MAX {
+                break;
+            }
+            end = at + c.len_utf8();
+        }
+        let end = end.max(first.len_utf8());
+        let chunk = rest.get(..end).unwrap_or_default();
+        let concept_of_form = if signs == 0 { None } else { form(chunk) };
+        let range = self.at..self.at + end;
+        match concept_of_form {
+            Some(concept) => {
+                let secret =
+                    matches!(concept, Concept::Path) && self.words.any_part(chunk, Concept::SecretFile);
+                let concept = if secret { Concept::SecretFile } else { concept };
+                self.push(Hash::new(1).byte(concept as u8).get(), Some(concept), false, range);
+                if matches!(concept, Concept::Identifier) {
+                    self.parts(chunk);
+                }
+            }
+            None if chunk.bytes().all(|byte| byte.is_ascii_digit()) => {
+                self.push(Hash::new(2).byte(chunk.len().min(6) as u8).get(), None, false, range);
+            }
+            None if signs > 0 => self.parts(chunk),
+            None => self.word(chunk, self.at),
+        }
+        self.at += end;
+        self.begins = false;
+        self.after_word = true;
+    }
+
+    /// The words of a joined name.
+    fn parts(&mut self, chunk: &str) {
+        let mut at = self.at;
+        for part in chunk.split(|c: char| !c.is_alphanumeric()) {
+            if part.len() > 1 && !part.bytes().all(|byte| byte.is_ascii_digit()) {
+                self.word(part, at);
+            }
+            at += part.len() + 1;
+        }
+    }
+
+    fn word(&mut self, word: &str, at: usize) {
+        let found = self.words.find(word);
+        let loud = word.len() > 2 && word.bytes().all(|byte| !byte.is_ascii_lowercase()) && word.is_ascii();
+        self.push(found.hash, found.concept, loud, at..at + word.len());
+    }
+
+    /// Scripts without blanks: every character is a token, with the concept of the word that begins at it.
+    fn ideograph(&mut self, first: char) {
+        let found = self.words.find_start(self.rest());
+        let range = self.at..self.at + first.len_utf8();
+        self.push(found.hash, found.concept, false, range);
+        self.at += first.len_utf8();
+        self.begins = false;
+        self.after_word = true;
+    }
+
+    fn sign(&mut self, c: char) {
+        let rest = self.rest();
+        let run = rest.chars().take_while(|next| *next == c).map(char::len_utf8).sum::<usize>();
+        let (mut used, mut concept, mut begins) = (c.len_utf8(), None, self.begins);
+        match c {
+            '\n' => {
+                let blank =
+                    rest.bytes().take_while(|byte| matches!(byte, b'\n' | b'\r' | b' ' | b'\t')).count();
+                let lines = rest.bytes().take(blank).filter(|byte| *byte == b'\n').count();
+                (used, begins) = (blank, true);
+                concept = (lines >= 6 || blank >= 60).then_some(Concept::Padding);
+            }
+            ' ' | '\t' | '\u{a0}' => {
+                used = run;
+                concept = (run >= 40).then_some(Concept::Padding);
+            }
+            '.' | '!' | '?' | ';' | ':' | '\u{3002}' | '\u{ff01}' => {
+                used = run;
+                if c == ':' && self.out.last().is_some_and(|last| last.begins) {
+                    // A name before a colon at the beginning: somebody's turn in a conversation, a label.
+                    concept = Some(Concept::Turn);
+                }
+                begins = true;
+            }
+            '<' if rest.starts_with("<!--") => (used, concept, begins) = (4, Some(Concept::Comment), true),
+            '<' => {
+                let tag = rest.get(1..).is_some_and(|next| {
+                    next.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '|')
+                });
+                (concept, begins) = (tag.then_some(Concept::Tag), true);
+            }
+            '[' | '{' | '(' | '\u{3010}' => {
+                used = run;
+                concept = (c != '(' && c != '{').then_some(Concept::Bracket);
+                begins = true;
+            }
+            '-' | '=' | '*' | '#' | '~' | '_' => {
+                used = run;
+                concept = (run >= 3).then_some(Concept::Rule);
+                begins = begins || run >= 2;
+            }
+            '"' | '`' | '\'' | '\u{201c}' | '\u{201d}' | '\u{2018}' | '\u{2019}' => self.quotation(c),
+            '>' | ']' | '}' | ')' | '|' => begins = true,
+            _ => {}
+        }
+        let after_word = self.after_word && matches!(c, ' ' | '(');
+        if let Some(concept) = concept {
+            let range = self.at..self.at + used;
+            self.push(Hash::new(1).byte(concept as u8).get(), Some(concept), false, range);
+        }
+        self.at += used.max(1);
+        self.begins = begins;
+        self.after_word = after_word;
+    }
+
+    fn quotation(&mut self, c: char) {
+        let closing = match c {
+            '\u{201c}' => '\u{201d}',
+            '\u{2018}' => '\u{2019}',
+            other => other,
+        };
+        if self.quote == Some(c) {
+            self.quote = None;
+        } else if self.quote.is_none() && self.after_word {
+            (self.quote, self.quoted_from) = (Some(closing), self.at);
+        }
+    }
+
+    fn push(&mut self, hash: u32, concept: Option<Concept>, loud: bool, range: Range<usize>) {
+        self.out.push(Token {
+            hash,
+            concept,
+            quoted: self.quote.is_some(),
+            begins: self.begins,
+            loud,
+            range,
+        });
+    }
+}
+
+/// What a chunk with signs in it is.
+fn form(chunk: &str) -> Option<Concept> {
+    let has = |sign: char| chunk.contains(sign);
+    if chunk.contains("://") || chunk.starts_with("www.") {
+        return Some(Concept::Url);
+    }
+    if has('@') && has('.') {
+        return Some(Concept::Mail);
+    }
+    if chunk.starts_with(['~', '/', '.']) || (has('/') && has('.')) || has('\\') {
+        return Some(Concept::Path);
+    }
+    let snake = has('_') && !has('/') && !has(' ');
+    (snake && chunk.bytes().any(|byte| byte.is_ascii_lowercase())).then_some(Concept::Identifier)
+}
+
+/// Scripts that put no blanks between words.
+const fn is_ideograph(c: char) -> bool {
+    matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}')
+}
+
+/// The letters of a word as they are compared.
+pub(super) fn letters(word: &str) -> impl Iterator<Item = char> + '_ {
+    word.chars().filter_map(fold)
+}

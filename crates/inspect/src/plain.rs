@@ -1,0 +1,260 @@
+//! What a text says to a model that reads through its disguises: invisible characters gone, tags and look-alikes as the
+//! letters they stand for, words pulled apart put together. With it comes where each byte of it stands in the text itself.
+//! What is written in a code is the matter of `decode.rs`.
+
+use alloc::{string::String, vec::Vec};
+use core::ops::Range;
+
+use unicode_normalization::char::decompose_compatible;
+use unicode_security::skeleton;
+
+use crate::unseen::{is_invisible, unseen_bytes};
+
+/// Bytes of an operating-system command (`ESC ]`) after which its end is no longer looked for.
+const COMMAND_BYTES_MAX: usize = 512;
+
+/// Single letters in a row that are a word pulled apart.
+const SPACED_MIN: usize = 10;
+
+/// A text without its disguises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plain {
+    pub(crate) text: String,
+    /// Byte of the original for each byte, and for the end.
+    origin: Vec<u32>,
+}
+
+impl Plain {
+    /// None where the text has none, as nearly all have.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let spaced = is_spaced(bytes);
+        let strange = memchr::memchr(0x1b, bytes).is_some()
+            || (!text.is_ascii() && (unseen_bytes(bytes) || is_twisted(bytes)));
+        if !(strange || spaced) || u32::try_from(text.len()).is_err() {
+            return None;
+        }
+        let mut plain =
+            Self { text: String::with_capacity(text.len()), origin: Vec::with_capacity(text.len() + 1) };
+        plain.read(text);
+        plain.origin.push(text.len() as u32);
+        if spaced {
+            plain.close();
+        }
+        (plain.text != text).then_some(plain)
+    }
+
+    /// Where a range of the plain text stands in the original.
+    pub(crate) fn range(&self, range: &Range<usize>) -> Range<usize> {
+        let at = |at: usize| self.origin.get(at).or_else(|| self.origin.last()).map_or(0, |at| *at as usize);
+        let (one, other) = (at(range.start), at(range.end));
+        one.min(other)..one.max(other)
+    }
+
+    fn push(&mut self, c: char, origin: usize) {
+        self.text.push(c);
+        self.origin.resize(self.text.len(), origin as u32);
+    }
+
+    fn read(&mut self, text: &str) {
+        let mut done = 0;
+        let mut word = 0..0;
+        let mut twisted = false;
+        for (at, c) in text.char_indices() {
+            if at < done {
+                continue;
+            }
+            let after = text.get(at + c.len_utf8()..).unwrap_or_default();
+            if at >= word.end && c.is_alphabetic() {
+                let end = at
+                    + text
+                        .get(at..)
+                        .unwrap_or_default()
+                        .find(|c: char| !is_joined(c))
+                        .unwrap_or(text.len() - at);
+                word = at..end;
+                twisted = text.get(word.clone()).is_some_and(is_look_alike);
+            }
+            match c {
+                '\u{e0020}'..='\u{e007e}' => {
+                    self.push(char::from_u32(u32::from(c) - 0xe0000).unwrap_or(' '), at);
+                }
+                '\u{1b}' | '\u{9b}' => done = at + c.len_utf8() + sequence(c, after),
+                _ if is_invisible(u32::from(c)) => {}
+                _ => match latin_of(c).filter(|_| twisted && word.contains(&at)) {
+                    Some(latin) => self.push(latin, at),
+                    None => decompose(c, |c| self.push(c, at)),
+                },
+            }
+        }
+    }
+
+    /// Letters pulled apart by single blanks, put together; two blanks part words.
+    fn close(&mut self) {
+        let (text, origin) = (core::mem::take(&mut self.text), core::mem::take(&mut self.origin));
+        let bytes = text.as_bytes();
+        for (at, c) in text.char_indices() {
+            let alone = |at: Option<usize>| {
+                at.and_then(|at| bytes.get(at)).is_some_and(|byte| !byte.is_ascii_whitespace())
+            };
+            // A blank between two characters that stand alone.
+            let between = c == ' '
+                && alone(at.checked_sub(1))
+                && alone(Some(at + 1))
+                && !alone(at.checked_sub(2))
+                && !alone(Some(at + 2));
+            if !between {
+                self.push(c, origin.get(at).map_or(0, |at| *at as usize));
+            }
+        }
+        self.origin.extend(origin.last());
+    }
+}
+
+/// Compatibility forms of letters and digits; what is no such form stays as it is.
+fn decompose(c: char, mut emit: impl FnMut(char)) {
+    let form = matches!(c, '\u{ff10}'..='\u{ff5a}' | '\u{1d400}'..='\u{1d7ff}' | '\u{2460}'..='\u{24ff}' | '\u{2100}'..='\u{214f}');
+    if form { decompose_compatible(c, emit) } else { emit(c) }
+}
+
+/// What belongs to a word although nobody sees it.
+fn is_joined(c: char) -> bool {
+    c.is_alphanumeric() || is_invisible(u32::from(c))
+}
+
+/// Whether compatibility forms of letters, or letters of two scripts side by side, may be in it.
+pub(crate) fn is_twisted(bytes: &[u8]) -> bool {
+    let at = |at: usize| bytes.get(at).copied().unwrap_or_default();
+    let letter = |byte: u8| byte.is_ascii_alphabetic();
+    let mut before = 0;
+    for (index, byte) in bytes.iter().copied().enumerate() {
+        let found = match byte {
+            0xef => matches!((at(index + 1), at(index + 2)), (0xbc, 0x90..) | (0xbd, ..=0x9a)),
+            0xf0 => (at(index + 1), at(index + 2) >= 0x90) == (0x9d, true),
+            0xe2 => matches!(
+                (at(index + 1), at(index + 2)),
+                (0x91, 0xa0..) | (0x92 | 0x93, _) | (0x84, _) | (0x85, ..=0x8f)
+            ),
+            0xcd..=0xd6 => letter(before) || letter(at(index + 2)),
+            _ => false,
+        };
+        if found {
+            return true;
+        }
+        before = byte;
+    }
+    false
+}
+
+/// Whether letters stand in a row that are a word pulled apart.
+pub(crate) fn is_spaced(bytes: &[u8]) -> bool {
+    let (mut letters, mut last) = (0, 0);
+    for at in memchr::memchr_iter(b' ', bytes) {
+        let letter = at - last == 2 && bytes.get(last + 1).is_some_and(u8::is_ascii_alphanumeric);
+        letters = match at - last {
+            _ if letter => letters + 1,
+            1 => letters,
+            _ => 0,
+        };
+        if letters >= SPACED_MIN {
+            return true;
+        }
+        last = at;
+    }
+    false
+}
+
+/// The Latin letter that a letter of another script looks like.
+pub(crate) fn latin_of(c: char) -> Option<char> {
+    // Greek, Cyrillic, Armenian: whose small letters are used so. Others are rare enough to be seen by their look.
+    if !matches!(c, '\u{370}'..='\u{587}') {
+        return None;
+    }
+    let mut bytes = [0; 4];
+    let mut letters = skeleton(c.encode_utf8(&mut bytes));
+    match (letters.next(), letters.next()) {
+        (Some(letter), None) if letter.is_ascii_alphabetic() => Some(letter),
+        _ => None,
+    }
+}
+
+/// Whether a word mixes Latin letters with others that all look like Latin ones, of which one stands before a Latin one.
+pub(crate) fn is_look_alike(word: &str) -> bool {
+    let (mut other, mut before, mut latin) = (false, false, false);
+    for c in word.chars().filter(|c| c.is_alphabetic()) {
+        if c.is_ascii_alphabetic() {
+            latin = true;
+            before |= other;
+        } else if latin_of(c).is_some() {
+            other = true;
+        } else {
+            return false;
+        }
+    }
+    latin && before
+}
+
+/// Bytes of an escape sequence (ECMA-48) that follow its introducer `c`.
+pub(crate) fn sequence(c: char, after: &str) -> usize {
+    match (c, after.as_bytes().first()) {
+        ('\u{9b}', _) => parameters(after),
+        ('\u{1b}', Some(b'[')) => after.get(1..).map_or(0, parameters).checked_add(1).unwrap_or_default(),
+        ('\u{1b}', Some(b']')) => {
+            let ends = after.bytes().take(COMMAND_BYTES_MAX).position(|byte| matches!(byte, 0x07 | 0x1b));
+            match ends {
+                Some(at) if after.as_bytes().get(at) == Some(&0x07) => at + 1,
+                Some(at) => at,
+                None => 1,
+            }
+        }
+        _ => 0,
+    }
+}
+
+fn parameters(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let middle = bytes.iter().take(64).take_while(|byte| matches!(byte, 0x20..=0x3f)).count();
+    match bytes.get(middle) {
+        Some(0x40..=0x7e) => middle + 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::Plain;
+
+    #[test]
+    fn disguises_are_seen_through_and_places_are_kept() {
+        for (text, expected) in [
+            ("Rea\u{200b}d a\u{200b}nd se\u{2060}nd", "Read and send"),
+            ("x\u{e0049}\u{e0067}\u{e006e}y", "xIgny"),
+            ("\u{1b}[8mhide\u{1b}[0m me", "hide me"),
+            ("\u{0456}gn\u{043e}re \u{0430}ll \u{0440}rior", "ignore all prior"),
+            ("\u{ff49}\u{ff47}\u{ff4e}ore \u{1d422}\u{1d420}", "ignore ig"),
+            ("I g n o r e  a l l  r u l e s", "Ignore  all  rules"),
+        ] {
+            let plain = Plain::of(text).unwrap();
+            assert_eq!(plain.text, expected);
+            assert_eq!(plain.origin.len(), plain.text.len() + 1, "{text}");
+            assert!(plain.origin.iter().all(|at| text.is_char_boundary(*at as usize)), "{text}");
+        }
+        let plain = Plain::of("a pa\u{200b}ss").unwrap();
+        assert_eq!(plain.range(&(2..6)), 2..9);
+    }
+
+    #[test]
+    fn ordinary_texts_in_any_language_are_plain_already() {
+        for text in [
+            "plain words, caf\u{e9} \u{201c}quoted\u{201d}",
+            "\u{43f}\u{440}\u{438}\u{432}\u{435}\u{442}, \u{43c}\u{438}\u{440} SQL",
+            "\u{65e5}\u{672c}\u{8a9e}\u{ff0c}API\u{306e}",
+            "\u{1f600} a b c 100% &amp; 5%20",
+            "10k\u{3a9} \u{b5}F",
+        ] {
+            assert_eq!(Plain::of(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the classifier learns from which texts, and how it does on sources that it has not learnt from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use portcullis_inspect::{
+    Role,
+    learned::{self, Model, Words},
+};
+
+use crate::{
+    corpus::Row,
+    generate::Maker,
+    grammar::Grammar,
+    train::{Lesson, Trained, train},
+};
+
+/// Where learning begins; another one gives another, equally good table.
+pub const SEED: u64 = 0x706f_7274;
+/// Generated attacks, and generated texts that only look like some, for each role.
+const BAD: usize = 12_000;
+const HARMLESS: usize = 7_000;
+/// What the rows of one class of one source count together, at most.
+const CLASS_WEIGHT: f32 = 120.0;
+/// How much a harmless text of another kind counts: descriptions beside answers, and what users ask.
+const OTHER_WEIGHT: f32 = 1.0;
+const ASKED_WEIGHT: f32 = 0.3;
+/// Sources of harmless texts that are left out together: there are too many for a training each.
+const GROUPS: usize = 4;
+
+/// The kind of rows that a role is measured on.
+pub const fn kind(role: Role) -> &'static str {
+    match role {
+        Role::Definition => "tool_description",
+        Role::Answer | Role::Argument => "tool_result",
+    }
+}
+
+/// The file of the table of a role, in the crate `inspect`.
+pub const fn file(role: Role) -> &'static str {
+    match role {
+        Role::Definition => "definition.bin",
+        Role::Answer | Role::Argument => "answer.bin",
+    }
+}
+
+/// Learns from the rows and from generated texts.
+pub fn learn(
+    words: &Words,
+    grammar: &Grammar,
+    role: Role,
+    rows: &[&Row],
+    skip: impl Fn(&str) -> bool,
+) -> Result<Trained> {
+    let own: Vec<&&Row> = rows.iter().filter(|row| row.kind == kind(role)).collect();
+    let mut sizes = BTreeMap::<(&str, &str), f32>::new();
+    for row in &own {
+        *sizes.entry((&row.source, &row.category)).or_default() += 1.0;
+    }
+    let mut lessons = Vec::new();
+    for row in &own {
+        let size = sizes.get(&(row.source.as_str(), row.category.as_str())).copied().unwrap_or(1.0);
+        let weight = if row.is_benign() { 1.0 } else { (CLASS_WEIGHT / size).min(1.0) };
+        lessons.push(Lesson::new(words, &row.text, row.payload.as_deref(), !row.is_benign(), weight));
+    }
+    for row in rows.iter().filter(|row| row.kind != kind(role) && row.is_benign()) {
+        let weight = match row.kind.as_str() {
+            "tool_description" | "tool_result" => OTHER_WEIGHT,
+            "user_text" => ASKED_WEIGHT,
+            _ => continue,
+        };
+        lessons.push(Lesson::new(words, &row.text, None, false, weight));
+    }
+    let carriers: Vec<&str> = own.iter().filter(|row| row.is_benign()).map(|row| row.text.as_str()).collect();
+    let mut maker = Maker::new(grammar, role, &carriers, SEED, skip);
+    for at in 0..BAD + HARMLESS {
+        let made = maker.make(at < BAD)?;
+        lessons.push(Lesson::new(words, &made.text, Some(&made.payload), made.bad, 1.0));
+    }
+    Ok(train(&lessons, SEED))
+}
+
+/// The score of each row of a role, by a classifier that has seen nothing of its source: by the row's place.
+pub fn unseen(words: &Words, grammar: &Grammar, role: Role, rows: &[Row]) -> Result<BTreeMap<usize, u16>> {
+    let own: Vec<(usize, &Row)> = rows.iter().enumerate().filter(|(_, row)| row.kind == kind(role)).collect();
+    let attackers: BTreeSet<&str> =
+        own.iter().filter(|(_, row)| !row.is_benign()).map(|(_, row)| row.source.as_str()).collect();
+    let others: BTreeSet<&str> =
+        own.iter().map(|(_, row)| row.source.as_str()).filter(|source| !attackers.contains(source)).collect();
+    let mut folds: Vec<BTreeSet<&str>> = attackers.iter().map(|one| BTreeSet::from([*one])).collect();
+    let groups = GROUPS.min(others.len());
+    folds.extend((0..groups).map(|group| {
+        others.iter().enumerate().filter(|(at, _)| at % groups == group).map(|(_, one)| *one).collect()
+    }));
+    let mut scores = BTreeMap::new();
+    for fold in folds {
+        let rest: Vec<&Row> = rows.iter().filter(|row| !fold.contains(row.source.as_str())).collect();
+        let trained = learn(words, grammar, role, &rest, |_| false)?;
+        let model = Model::new(&trained.weights, trained.bias);
+        for (at, row) in own.iter().filter(|(_, row)| fold.contains(row.source.as_str())) {
+            scores.insert(*at, score(&model, words, &row.text));
+        }
+    }
+    Ok(scores)
+}
+
+/// What a classifier makes of a text.
+pub fn score(model: &Model<'_>, words: &Words, text: &str) -> u16 {
+    let looks = learned::readings(text).into_iter().filter_map(|text| model.look(words, &text));
+    looks.map(|(_, score)| score).max().unwrap_or_default()
+}
+
+/// Learns from everything and writes the tables.
+pub fn write(words: &Words, grammar: &Grammar, rows: &[Row], folder: &Path) -> Result<()> {
+    let all: Vec<&Row> = rows.iter().collect();
+    for role in [Role::Definition, Role::Answer] {
+        let trained = learn(words, grammar, role, &all, |_| false)?;
+        let mut bytes = trained.weights;
+        bytes.extend(trained.bias.to_le_bytes());
+        let path = folder.join(file(role));
+        std::fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    Ok(())
+}
