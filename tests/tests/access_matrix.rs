@@ -431,6 +431,7 @@ const ADMIN: &[(&str, &str, &str, u16, bool)] = &[
     ("show_approval", "/v1/approvals/apr_nosuch", "", 404, false),
     ("approve_call", "/v1/approvals/approve", r#"{"id":"apr_nosuch"}"#, 403, false),
     ("deny_call", "/v1/approvals/deny", r#"{"id":"apr_nosuch"}"#, 403, false),
+    ("answer_by_hook", "/v1/approvals/answer/chat", "{}", 401, false),
     ("list_kills", "/v1/kills", "", 200, false),
     ("kill", "/v1/kills", r#"{"kind":"caller","name":"key:nobody"}"#, 200, false),
     ("unkill", "/v1/kills/lift", r#"{"kind":"caller","name":"key:nobody"}"#, 200, false),

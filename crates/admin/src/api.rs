@@ -17,12 +17,15 @@ mod status;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
+use portcullis_approve::Signature;
 use portcullis_core::Caller;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub use self::{
-    approvals::{Approval, ApprovalFinding, ApprovalList, ApprovalQuery, ApprovalSaid, ApprovalVerdict},
+    approvals::{
+        Approval, ApprovalAnswer, ApprovalFinding, ApprovalList, ApprovalQuery, ApprovalSaid, ApprovalVerdict,
+    },
     connections::{Connection, ConnectionList, RevokeConnection, RevokedConnection},
     control::Control,
     definitions::{
@@ -47,6 +50,8 @@ pub enum Access {
     Key,
     /// Whoever has the token; everybody on this machine where configuration says so.
     Metrics,
+    /// Whoever can sign as a chat system that configuration names; looked at where the body is.
+    Signed,
     /// Everybody on this machine.
     Open,
     /// Whoever has the token.
@@ -67,6 +72,8 @@ pub struct Input {
     pub body: Vec<u8>,
     /// Who asks.
     pub by: By,
+    /// The headers of a signed message.
+    pub signature: Signature,
 }
 
 impl Input {
@@ -156,6 +163,7 @@ macro_rules! endpoints {
         }),+];
     };
     (@type path) => { String };
+    (@type signed $question:ty) => { Input };
     (@type by_path) => { (By, String) };
     (@type by_body $question:ty) => { (By, $question) };
     (@type by_query $question:ty) => { (By, $question) };
@@ -166,11 +174,13 @@ macro_rules! endpoints {
     (@query by_query $question:ty) => { Some(<$question as Described>::schema) };
     (@query $($other:tt)*) => { None };
     (@body body $question:ty) => { Some(<$question as Described>::schema) };
+    (@body signed $question:ty) => { Some(<$question as Described>::schema) };
     (@body by_body $question:ty) => { Some(<$question as Described>::schema) };
     (@body $($other:tt)*) => { None };
     (@schema Text) => { None };
     (@schema $answer:ident) => { Some(<$answer as Described>::schema) };
     (@read $input:ident path) => { $input.path };
+    (@read $input:ident signed $question:ty) => { $input };
     (@read $input:ident by_path) => { ($input.by, $input.path) };
     (@read $input:ident by_query $question:ty) => { ($input.by.clone(), $input.query::<$question>()?) };
     (@read $input:ident by_body $question:ty) => { ($input.by.clone(), $input.body::<$question>()?) };
@@ -232,6 +242,8 @@ endpoints! {
     POST "/v1/approvals/approve" approve_call(by_body ApprovalVerdict) Key -> Approval;
     /// Says no: the same call is refused until the question ends. Only with an API key that has the roles.
     POST "/v1/approvals/deny" deny_call(by_body ApprovalVerdict) Key -> Approval;
+    /// Says yes or no for a user of a chat system, whose message it signs (Standard Webhooks), each message once.
+    POST "/v1/approvals/answer/{hook}" answer_by_hook(signed ApprovalAnswer) Signed -> Approval;
     /// Everything that is stopped.
     GET "/v1/kills" list_kills() Token -> KillList;
     /// Stops a caller, session, server, tool or everything, at once: open streams and running calls end.

@@ -58,6 +58,9 @@ pub enum Problem {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// A signed message counts for nothing.
+    #[error("{0}")]
+    Signature(String),
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(String),
@@ -93,7 +96,7 @@ impl Problem {
             Self::NotFound(_) => 404,
             Self::Store(_) => 500,
             Self::TooLarge(_) => 413,
-            Self::Unauthorized => 401,
+            Self::Signature(_) | Self::Unauthorized => 401,
         }
     }
 
@@ -109,6 +112,7 @@ impl Problem {
             Self::MediaType => "admin.media_type",
             Self::MethodNotAllowed => "admin.method_not_allowed",
             Self::NotFound(_) => "admin.not_found",
+            Self::Signature(_) => "admin.signature",
             Self::Store(_) => "store.failed",
             Self::TooLarge(_) => "admin.too_large",
             Self::Unauthorized => "admin.unauthorized",
@@ -125,6 +129,9 @@ impl Problem {
             Self::Ledger(_) => "look at `/healthz` and the disk; try again when the ledger is healthy",
             Self::MediaType => "send `Content-Type: application/json`",
             Self::MethodNotAllowed | Self::NotFound(_) => "`/openapi.json` lists what there is",
+            Self::Signature(_) => {
+                "sign id, time and body with the secret of the hook, and send each message once"
+            }
             Self::Store(_) => "look at the log and the disk",
             Self::TooLarge(_) => "send less",
             Self::Unauthorized => {

@@ -17,6 +17,7 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use portcullis_approve::Signature;
 use portcullis_core::{Digest, Event};
 use portcullis_net::{
     body::{BodyError, read_bounded},
@@ -123,10 +124,16 @@ impl Gate {
                 return no(&Problem::invalid("the path is not valid", "encode it as UTF-8 percent escapes"));
             }
         };
-        let input = Input { path, query: head.uri.query().unwrap_or_default().to_owned(), body, by };
+        let (query, signature) = (head.uri.query().unwrap_or_default().to_owned(), signature(&head.headers));
+        let input = Input { path, query, body, by, signature };
         match (endpoint.call)(Arc::clone(&self.api), input).await {
             Ok(reply) => yes(reply),
-            Err(problem) => no(&problem),
+            Err(problem) => {
+                if matches!(problem, Problem::Signature(_)) {
+                    self.record_refusal(&problem, &head.method, head.uri.path(), peer).await;
+                }
+                no(&problem)
+            }
         }
     }
 
@@ -143,7 +150,7 @@ impl Gate {
             return Err(Problem::Forbidden(String::from("web pages may not use the admin API")));
         }
         match access {
-            Access::Open => Ok(None),
+            Access::Open | Access::Signed => Ok(None),
             Access::Metrics if self.parts.metrics_public => Ok(None),
             Access::Metrics | Access::Token => self.check_token(presented(headers)).map(|()| None),
             Access::Key => {
@@ -193,6 +200,20 @@ impl Gate {
             (count < REFUSALS_PER_S_MAX).then_some(second * 1_000 + count + 1)
         });
         counted.is_ok()
+    }
+}
+
+/// The headers of a signed message; what is there twice is not there.
+fn signature(headers: &HeaderMap) -> Signature {
+    let one = |name: &str| {
+        let mut values = headers.get_all(name).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return String::new() };
+        value.to_str().unwrap_or_default().to_owned()
+    };
+    Signature {
+        id: one("webhook-id"),
+        timestamp: one("webhook-timestamp"),
+        signature: one("webhook-signature"),
     }
 }
 

@@ -12,9 +12,26 @@ struct Labels {
     event: &'static str,
 }
 
-/// Counted by the event of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PostLabels {
+    hook: String,
+    outcome: &'static str,
+}
+
+/// What became of a post to a chat system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Posted {
+    Delivered,
+    Dropped,
+    Failed,
+}
+
+/// Counted by the event of the ledger, and by what became of posts.
 #[derive(Clone, Debug, Default)]
-pub struct Counts(Family<Labels, Counter>);
+pub struct Counts {
+    events: Family<Labels, Counter>,
+    posts: Family<PostLabels, Counter>,
+}
 
 impl Counts {
     /// Counted in `registry`.
@@ -22,12 +39,23 @@ impl Counts {
     pub fn registered(registry: &mut Registry) -> Self {
         let counts = Self::default();
         let help = "Questions for approval: asked, granted, denied, redeemed, expired";
-        registry.register("portcullis_approvals", help, counts.0.clone());
+        registry.register("portcullis_approvals", help, counts.events.clone());
+        let help = "Questions for approval posted to chat systems: delivered, failed, dropped";
+        registry.register("portcullis_approval_posts", help, counts.posts.clone());
         counts
     }
 
     pub(crate) fn happened(&self, event: Event) {
         let event = event.name().rsplit('.').next().unwrap_or_default();
-        self.0.get_or_create(&Labels { event }).inc();
+        self.events.get_or_create(&Labels { event }).inc();
+    }
+
+    pub(crate) fn posted(&self, hook: &str, posted: Posted) {
+        let outcome = match posted {
+            Posted::Delivered => "delivered",
+            Posted::Dropped => "dropped",
+            Posted::Failed => "failed",
+        };
+        self.posts.get_or_create(&PostLabels { hook: hook.to_owned(), outcome }).inc();
     }
 }

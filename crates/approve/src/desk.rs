@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::{
-    Confirmation, Waiting,
+    Confirmation, Hooks, Person, Waiting,
     binding::round,
     counts::Counts,
     refusal::{denied, later, too_many, unavailable, unrecorded, waiting},
@@ -53,7 +53,8 @@ pub struct Parts {
 /// Where questions are asked and answered.
 #[derive(Debug)]
 pub struct Desk {
-    parts: Parts,
+    pub(crate) parts: Parts,
+    pub(crate) hooks: Hooks,
     counts: Counts,
     /// One question at a time is asked, and one answered: what was looked up is still true when it is recorded.
     asking: Mutex<()>,
@@ -96,10 +97,15 @@ pub enum AnswerError {
 }
 
 impl Desk {
-    /// With nothing but what the store has.
+    /// With nothing but what the store has; questions are posted to `hooks` as well.
     #[must_use]
-    pub fn new(parts: Parts, counts: Counts) -> Self {
-        Self { parts, counts, asking: Mutex::default(), answering: Mutex::default() }
+    pub fn new(parts: Parts, counts: Counts, hooks: Hooks) -> Self {
+        Self { parts, hooks, counts, asking: Mutex::default(), answering: Mutex::default() }
+    }
+
+    /// From here on it is known who holds which API key, which chat systems answer for.
+    pub fn know(&self, person: Box<Person>) {
+        self.hooks.know(person);
     }
 
     /// Counts what the person behind the client said, then lets an approved call pass, once; its approval. For any other, people are asked unless they were.
@@ -238,7 +244,12 @@ impl Desk {
             ("roles", json!(new.demand.roles)),
         ];
         self.record_call(Event::ApprovalAsked, call, BTreeMap::from(data)).await?;
+        let id = new.id.clone();
         let row = self.parts.store.ask(new).await.map_err(|error| unavailable(&error))?;
+        // Where another gateway asked first, it posts.
+        if row.asked.id == id {
+            self.hooks.post(&row, &self.counts, |by| may_decide(&row, by).is_ok());
+        }
         Ok(waiting(&row, call.asks))
     }
 
@@ -293,7 +304,7 @@ impl Desk {
         id: &str,
         by: &Arc<Caller>,
         (yes, reason): (bool, &str),
-        via: &'static str,
+        via: &str,
     ) -> Result<Arc<ApprovalRow>, AnswerError> {
         self.said(id, by, (yes, reason), (via, may_decide)).await
     }
@@ -303,11 +314,11 @@ impl Desk {
         id: &str,
         by: &Arc<Caller>,
         (yes, reason): (bool, &str),
-        way: (&'static str, May),
+        (via, may): (&str, May),
     ) -> Result<Arc<ApprovalRow>, AnswerError> {
         let (desk, by) = (Arc::clone(self), Arc::clone(by));
-        let (id, reason) = (id.to_owned(), reason.to_owned());
-        let counting = tokio::spawn(async move { desk.count(&id, &by, (yes, &reason), way).await });
+        let (id, reason, via) = (id.to_owned(), reason.to_owned(), via.to_owned());
+        let counting = tokio::spawn(async move { desk.count(&id, &by, (yes, &reason), (&via, may)).await });
         counting.await.unwrap_or_else(|_panic| Err(StoreError::Closed.into()))
     }
 

@@ -25,7 +25,7 @@ portcullis_core::catalog! {
     pub CATALOG: [Kind<Option<Box<dyn Way>>, Building>] = api_key, opaque, jwt, certificate
 }
 
-pub use api_key::new_api_key;
+pub use api_key::{key_holder, new_api_key};
 pub use certificate::{CertificateName, CertificateRule, NamePattern};
 pub use dpop::ProofMemory;
 pub use introspect::{Introspected, Introspection};

@@ -37,6 +37,7 @@ pub(crate) use self::{
     authorization::{AuthorizationMode, AuthorizationSection},
     identities::{
         BoundTokens, Introspected, Introspection, IssuerDown, Jwt, JwtKind, Preset, ScopeText, StepUp,
+        is_local,
     },
     insert::{fragment, with_servers},
     mistake::{ConfigMistake, Place},

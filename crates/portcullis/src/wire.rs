@@ -7,6 +7,7 @@ mod compile;
 mod convert;
 mod groups;
 mod health;
+mod hooks;
 mod judge;
 mod own_tls;
 mod quotas;

@@ -29,7 +29,7 @@ const ORDER: &[(&str, &[&str])] = &[
     ("store", &["proof", "core"]),
     ("connect", &["net", "store", "proof", "core"]),
     ("usage", &["store", "policy", "core"]),
-    ("approve", &["store", "proof", "core"]),
+    ("approve", &["store", "net", "proof", "core"]),
     ("authorize", &["upstream", "connect", "store", "net", "proof", "core"]),
     (
         "proxy",

@@ -1,14 +1,11 @@
 //! Calls that wait for people: what is asked, and the answers of those who hold a key with a role that may answer.
 
-use portcullis_approve::AnswerError;
-use portcullis_store::{ApprovalAnswer, ApprovalRow, ApprovalState};
+use portcullis_approve::{AnswerError, HookError, REASON_BYTES_MAX};
+use portcullis_store::{ApprovalRow, ApprovalState};
 use serde_json::Value;
 
-use super::{By, Control};
+use super::{By, Control, Input};
 use crate::{problem::Problem, wire::wire};
-
-/// Bytes of a reason at most.
-const REASON_BYTES_MAX: usize = 1_024;
 
 wire! { question
     /// Which questions.
@@ -23,6 +20,22 @@ wire! { question
     ApprovalVerdict {
         /// The question, by id.
         id: String,
+        /// Why; kept in the ledger.
+        reason: Option<String>,
+    }
+}
+
+wire! { question
+    /// The answer of a user of a chat system.
+    ApprovalAnswer {
+        /// `approval.answer`: no other signed message counts as one.
+        kind: String,
+        /// The question, by id.
+        approval: String,
+        /// The user, as configuration names it.
+        user: String,
+        /// `yes` or `no`.
+        answer: String,
         /// Why; kept in the ledger.
         reason: Option<String>,
     }
@@ -187,6 +200,19 @@ impl Control {
     }
 }
 
+impl Control {
+    pub(super) async fn hook_verdict(&self, message: Input) -> Result<Approval, Problem> {
+        let Input { path: hook, body, signature, .. } = message;
+        let answered = self.parts.approvals.answer_by_hook(&hook, &signature, &body).await;
+        answered.map(|row| self.approval_view(&row)).map_err(|error| match error {
+            HookError::Signature(error) => Problem::Signature(error.to_string()),
+            HookError::Unreadable(what) => Problem::invalid(what, "`/openapi.json` says what an answer is"),
+            HookError::User(_) => Problem::Forbidden(error.to_string()),
+            HookError::Answer(error) => problem(error, "of the message"),
+        })
+    }
+}
+
 fn unknown(id: &str) -> Problem {
     Problem::NotFound(format!(
         "there is no question `{id}` that you may answer: that takes the key of a person (`key create --user`) with the role"
@@ -216,8 +242,8 @@ fn finding(value: &Value) -> ApprovalFinding {
     }
 }
 
-fn said(answer: &ApprovalAnswer) -> ApprovalSaid {
-    let ApprovalAnswer { by, yes, via, reason, at } = answer;
+fn said(answer: &portcullis_store::ApprovalAnswer) -> ApprovalSaid {
+    let portcullis_store::ApprovalAnswer { by, yes, via, reason, at } = answer;
     ApprovalSaid {
         by: by.clone(),
         answer: String::from(if *yes { "yes" } else { "no" }),

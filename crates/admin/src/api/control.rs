@@ -12,8 +12,8 @@ use super::{
     AddServer, Api, Approval, ApprovalList, ApprovalQuery, ApprovalVerdict, By, CheckpointNote,
     ConnectionList, CreateGrant, CreateKey, CreatedKey, Definition, DefinitionDiff, DefinitionList,
     DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ExplainQuestion, Explained, Grant, GrantList,
-    Healthz, Judged, Key, KeyList, KillChanged, KillList, KillQuestion, ProofText, QuotaList, Reloaded,
-    RevokeConnection, RevokedConnection, ServerChanged, ServerList, Status,
+    Healthz, Input, Judged, Key, KeyList, KillChanged, KillList, KillQuestion, ProofText, QuotaList,
+    Reloaded, RevokeConnection, RevokedConnection, ServerChanged, ServerList, Status,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -176,6 +176,10 @@ impl Api for Control {
 
     async fn deny_call(&self, question: (By, ApprovalVerdict)) -> Result<Approval, Problem> {
         self.verdict(question, false).await
+    }
+
+    async fn answer_by_hook(&self, message: Input) -> Result<Approval, Problem> {
+        self.hook_verdict(message).await
     }
 
     async fn list_kills(&self) -> Result<KillList, Problem> {

@@ -30,6 +30,8 @@ pub fn document(version: &str) -> Value {
         "components": {
             "securitySchemes": {
                 "key": { "type": "http", "scheme": "bearer", "description": "An API key of the gateway." },
+                "signature": { "type": "apiKey", "in": "header", "name": "webhook-signature", "description":
+                    "With `webhook-id` and `webhook-timestamp`, as Standard Webhooks has them." },
                 "token": { "type": "http", "scheme": "bearer" },
             },
             "schemas": { "Problem": ProblemBody::schema() },
@@ -64,6 +66,7 @@ fn operation(endpoint: &Endpoint) -> Value {
         "security": match endpoint.access {
             Access::Open => json!([]),
             Access::Metrics => json!([{ "token": [] }, {}]),
+            Access::Signed => json!([{ "signature": [] }]),
             Access::Key => json!([{ "token": [] }, { "key": [] }]),
             Access::Token => json!([{ "token": [] }]),
         },

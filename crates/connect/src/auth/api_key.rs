@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_core::{
-    Caller, Clock, Entropy, Proof, Secret,
+    Caller, Clock, Entropy, Proof, Secret, Timestamp,
     kind::{Kind, KindError},
 };
 use portcullis_store::{KeyRow, Keys};
@@ -140,6 +140,12 @@ impl ApiKey {
         self.callers.write().unwrap_or_else(PoisonError::into_inner).insert(row.id.clone(), entry);
         caller
     }
+}
+
+/// The caller that a key is for, as far as the key is valid at `now`: for those who are known without showing it.
+#[must_use]
+pub fn key_holder(row: &KeyRow, now: Timestamp) -> Option<Caller> {
+    (row.revoked.is_none() && row.valid(now)).then(|| caller_of(row))
 }
 
 fn caller_of(row: &KeyRow) -> Caller {

@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use portcullis_core::Approval;
 use portcullis_policy::{Agent, Label, Pattern, ServerFacts};
 use portcullis_usage::{Amount, Quota, Share};
+use url::Url;
 
 use super::{
     decode::{Setting, Shape, Walk, choice, one_of, section},
+    identities::is_local,
     mistake::ConfigMistake,
     primitives::Bounded,
     safety,
     sections::{Form, Settings},
-    values::{PatternText, RoleName},
+    values::{NAME_HINT, PatternText, Reference, RoleName, is_name},
     yaml::Node,
 };
 
@@ -105,6 +107,20 @@ impl ApprovalSection {
             expires_s: u32::try_from(self.expires_s.0).unwrap_or(Approval::EXPIRES_S_MAX),
             by_caller: self.by_caller,
         }
+    }
+}
+
+section! {
+    /// A chat system in which people are asked. Messages both ways are signed as Standard Webhooks has them.
+    ApprovalHook {
+        /// Where questions are posted.
+        url: Url;
+        /// What both sides sign with, 32 bytes or more: `env:NAME` or `file:PATH`.
+        secret: Reference;
+        /// Ids of the API keys of people, by user of the chat. Who answers there needs no text of a key.
+        people: BTreeMap<String, String>;
+        /// Its name may resolve to private addresses.
+        allow_private: bool = false;
     }
 }
 
@@ -212,6 +228,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         let message = "`flow: approve` and `flow_approval` go together";
         refuse("flow_approval", message, "say whom to ask, or set `flow: refuse`");
     }
+    hooks(settings, &mut refuse);
     for (id, agent) in &settings.agents {
         if agent.owner.trim().is_empty() {
             refuse(&format!("agents.{id}.owner"), "names nobody", "say who answers for the program");
@@ -255,4 +272,26 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         }
     }
     out
+}
+
+/// Chat systems that would show questions or secrets to the wrong side.
+fn hooks(settings: &Settings, refuse: &mut impl FnMut(&str, &str, &str)) {
+    for (name, hook) in &settings.approval_hooks {
+        let key = format!("approval_hooks.{name}");
+        if !is_name(name) {
+            refuse(&key, "is no name", NAME_HINT);
+        }
+        if hook.url.scheme() != "https" && !(hook.url.scheme() == "http" && is_local(&hook.url)) {
+            let message = "questions would be sent over plain HTTP";
+            refuse(&format!("{key}.url"), message, "use `https://`");
+        }
+        if matches!(hook.secret, Reference::Literal(_)) {
+            let message = "this is the place of a secret, and a configuration file is not";
+            refuse(&format!("{key}.secret"), message, "write `env:NAME` or `file:PATH`");
+        }
+        if hook.people.is_empty() || hook.people.values().any(|id| id.contains(':')) {
+            let message = "each user of the chat needs the id of an API key";
+            refuse(&format!("{key}.people"), message, "write it as `portcullis key list` shows it");
+        }
+    }
 }

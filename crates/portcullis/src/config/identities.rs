@@ -255,7 +255,7 @@ impl Setting for ScopeText {
 }
 
 /// Whether the URL points at this machine.
-pub(super) fn is_local(url: &Url) -> bool {
+pub(crate) fn is_local(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),

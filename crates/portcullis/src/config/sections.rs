@@ -10,7 +10,7 @@ use url::Url;
 use super::{
     aggregate::{Aggregate, VirtualServer},
     decode::{choice, section},
-    governance::{AgentSection, ApprovalSection, Flow, QuotaSection},
+    governance::{AgentSection, ApprovalHook, ApprovalSection, Flow, QuotaSection},
     identities::Identities,
     primitives::Bounded,
     server::Server,
@@ -55,6 +55,8 @@ section! {
         flow: Flow = Flow::Refuse;
         /// Whom to ask about such calls, with `flow: approve`.
         flow_approval: Option<ApprovalSection>;
+        /// Chat systems in which people are asked, by name.
+        approval_hooks: BTreeMap<String, ApprovalHook>;
         /// How much may be used, by name of the quota.
         quotas: BTreeMap<String, QuotaSection>;
         /// What detectors look for in arguments and answers, by detector name.

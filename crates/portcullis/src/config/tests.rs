@@ -196,6 +196,14 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "roles: {r: {deny: [{mask: [email]}]}}",
         &["1:20 roles.r.deny[0]: a denial lets nothing through that could be masked, refused or approved"],
     ),
+    (
+        "approval_hooks: {chat: {url: 'http://chat.example/', secret: env:S, people: {u: k}}}",
+        &["1:25 approval_hooks.chat.url: questions would be sent over plain HTTP"],
+    ),
+    (
+        "approval_hooks: {chat: {url: 'https://chat.example/', secret: env:S, people: {u: 'key:k'}}}",
+        &["1:70 approval_hooks.chat.people: each user of the chat needs the id of an API key"],
+    ),
     ("inspect: {emial: {}}", &["1:11 inspect.emial: unknown key"]),
     ("inspect: {email: {answers: hide}}", &["1:28 inspect.email.answers: `hide` is not known here"]),
     ("limits: {body_bytes_max: 1}", &["1:26 limits.body_bytes_max: 1 is out of range"]),

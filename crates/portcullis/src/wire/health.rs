@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_admin::{Health, api::servers::ServerState};
-use portcullis_connect::auth::{Credentials, Route};
+use portcullis_connect::auth::{Credentials, Route, key_holder};
 use portcullis_core::{Caller, Proof, TargetKind};
 use portcullis_proxy::settings::Transport;
 use portcullis_store::Involved;
@@ -12,12 +12,27 @@ use super::start::Core;
 
 /// Who holds an API key, with the roles of now; nobody where it is not valid, or its caller was stopped.
 pub(crate) fn holder(core: &Core, key: &str) -> Option<Arc<Caller>> {
-    let (rules, gateway) = (core.gateway.rules.load(), &core.gateway);
+    let rules = core.gateway.rules.load();
     let credentials = Credentials { bearer: Some(key), method: "POST", ..Credentials::default() };
     let caller = rules.auth.try_now(&credentials, &Route::at(""))?.ok()?;
+    standing(core, Some(caller).filter(|caller| matches!(caller.proof, Proof::ApiKey { .. }))?)
+}
+
+/// The same by the id of the key, for chat systems.
+pub(crate) fn person(core: &Core, id: &str) -> Option<Arc<Caller>> {
+    if !core.config.load().settings.identities.api_keys {
+        return None;
+    }
+    let row = core.keys.find(id)?;
+    standing(core, Arc::new(key_holder(&row, core.gateway.clock.now())?))
+}
+
+fn standing(core: &Core, caller: Arc<Caller>) -> Option<Arc<Caller>> {
+    let gateway = &core.gateway;
     let involved = Involved { caller: &caller.id, ..Involved::default() };
-    let stopped = gateway.kills.kills().stops(&involved).is_some();
-    let caller = Some(caller).filter(|caller| matches!(caller.proof, Proof::ApiKey { .. }) && !stopped)?;
+    if gateway.kills.kills().stops(&involved).is_some() {
+        return None;
+    }
     Some(portcullis_usage::granted(&*gateway.usage.grants, caller, gateway.clock.now()).0)
 }
 

@@ -192,7 +192,8 @@ impl Base {
             entropy: Arc::clone(&entropy),
             instance: Arc::clone(&world.instance),
         };
-        let waits = (usage, kills, Desk::new(desk, approval_counts));
+        let hooks = super::hooks::start(&config.settings, &world.clock, &approval_counts)?;
+        let waits = (usage, kills, Desk::new(desk, approval_counts, hooks));
         let core = Arc::new(Core {
             gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer(), waits)?,
             config: ArcSwap::from_pointee(config),
@@ -207,6 +208,7 @@ impl Base {
             active: tokio::sync::Mutex::default(),
             dir,
         });
+        super::hooks::know(&core);
         recovered(&core, &kept.recovery).await?;
         Ok(core)
     }

@@ -1,0 +1,45 @@
+//! Chat systems in which people approve calls, as configured.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use portcullis_approve::{Counts, Hook, Hooks};
+use portcullis_core::{Clock, Secret};
+use portcullis_net::guard::EgressPolicy;
+
+use super::{health, start::Core};
+use crate::config::{Settings, is_local};
+
+/// Bytes of a secret at least, as many as the signature has.
+const SECRET_BYTES_MIN: usize = 32;
+
+/// Starts to post to them.
+pub(crate) fn start(settings: &Settings, clock: &Arc<dyn Clock>, counts: &Counts) -> anyhow::Result<Hooks> {
+    let mut hooks = std::collections::BTreeMap::new();
+    for (name, section) in &settings.approval_hooks {
+        let key = format!("approval_hooks.{name}.secret");
+        let secret = section.secret.resolve().map_err(anyhow::Error::msg).with_context(|| key.clone())?;
+        ensure!(secret.expose().len() >= SECRET_BYTES_MIN, "{key}: has less than {SECRET_BYTES_MIN} bytes");
+        let local = is_local(&section.url);
+        let hook = Hook {
+            url: section.url.clone(),
+            egress: EgressPolicy {
+                allow_http: local,
+                allow_loopback: local,
+                allow_private: section.allow_private,
+            },
+            secret: Secret::new(secret.expose().clone().into_bytes()),
+            people: section.people.clone(),
+        };
+        hooks.insert(name.clone(), hook);
+    }
+    Ok(Hooks::start(hooks, clock, counts))
+}
+
+/// From here on answers count for the keys of people.
+pub(crate) fn know(core: &Arc<Core>) {
+    let weak = Arc::downgrade(core);
+    core.gateway
+        .approvals
+        .know(Box::new(move |id| weak.upgrade().and_then(|core| health::person(&core, id))));
+}
