@@ -3,17 +3,21 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use portcullis_connect::seal::Sealer;
-use portcullis_core::{Clock, Code, Entropy, Event, Target, Timestamp};
+use portcullis_core::{Caller, Clock, Code, Entropy, Event, Target, Timestamp};
 use portcullis_proof::{Entry, entry::Actor};
 use portcullis_store::{ConnectionRow, Connections, Ledger};
 
 use crate::{
     flow::{Answer, Flow, Flows},
     grant::Grant,
+    presented::Presented,
     vault::Vault,
     web::Failure,
 };
@@ -76,9 +80,20 @@ pub(crate) struct Slot {
     pub(crate) failed: Option<(Timestamp, Failure)>,
     /// When an operator ended the connection: what was begun before leads to none.
     pub(crate) ended: Option<Timestamp>,
+    /// What an exchange gave counts in this epoch alone.
+    pub(crate) epoch: u64,
 }
 
 type Slots = HashMap<(Arc<str>, String), Arc<tokio::sync::Mutex<Slot>>>;
+
+/// Under which name the exchange of one token of a caller is held.
+pub(crate) fn exchange_name(caller: &str, token: &str) -> String {
+    format!("{caller}\n{token}")
+}
+
+fn exchanged_for(name: &str) -> Option<&str> {
+    name.rsplit_once('\n').map(|(caller, _)| caller)
+}
 
 /// Tokens for the servers behind one gateway.
 #[derive(Debug)]
@@ -90,6 +105,8 @@ pub struct Authorizer {
     instance: Arc<str>,
     flows: Mutex<Flows>,
     slots: Mutex<Slots>,
+    presented: Mutex<Presented>,
+    epoch: AtomicU64,
 }
 
 impl Authorizer {
@@ -98,7 +115,43 @@ impl Authorizer {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, sealer, ledger, clock, entropy, instance } = parts;
         let vault = Vault::new(store, sealer, Arc::clone(&entropy));
-        Self { vault, ledger, clock, entropy, instance, flows: Mutex::default(), slots: Mutex::default() }
+        Self {
+            vault,
+            ledger,
+            clock,
+            entropy,
+            instance,
+            flows: Mutex::default(),
+            slots: Mutex::default(),
+            presented: Mutex::default(),
+            epoch: AtomicU64::default(),
+        }
+    }
+
+    /// Notes that a caller came with that token, which was judged valid, so that it can be exchanged.
+    pub fn presented_by(&self, caller: &Caller, token: &str) {
+        self.presented().note(caller, token, self.clock.now());
+    }
+
+    /// Uses nothing any more that was obtained in exchange, as after somebody was killed.
+    pub fn exchange_anew(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Forgets what the tokens of `caller` were exchanged for; false when that is nothing.
+    pub(crate) fn forget_exchanged(&self, server: &Arc<str>, caller: &str) -> bool {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = slots.len();
+        slots.retain(|(of, name), _| of != server || exchanged_for(name) != Some(caller));
+        slots.len() < before
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn presented(&self) -> MutexGuard<'_, Presented> {
+        self.presented.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who is connected to what.

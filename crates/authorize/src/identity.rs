@@ -8,7 +8,7 @@ use url::Url;
 use crate::{
     metadata::Issuer,
     registered::Registered,
-    settings::{ClientAuth, Settings},
+    settings::{ClientAuth, ClientSettings, Settings},
     vault::Vault,
     web::{Failure, Web},
 };
@@ -65,12 +65,7 @@ pub(crate) async fn settle(
                 "the gateway is registered at another authorization server".into(),
             ));
         }
-        let proof = match &client.auth {
-            ClientAuth::None => ClientProof::None,
-            ClientAuth::Secret(secret) => ClientProof::Secret(sent_by(issuer, None), secret.clone()),
-            ClientAuth::Key { pem, id } => ClientProof::Key { pem: pem.clone(), id: id.clone() },
-        };
-        return Ok(Client { id: client.id.clone(), proof, own: false });
+        return Ok(declared(client, issuer));
     }
     if let Some(url) = document(settings, place.public).filter(|_| issuer.takes_documents) {
         return Ok(Client { id: url, proof: ClientProof::None, own: false });
@@ -87,6 +82,16 @@ pub(crate) async fn settle(
         }
     };
     Ok(of_registration(issuer, registered))
+}
+
+/// The gateway as it was registered by hand.
+pub(crate) fn declared(client: &ClientSettings, issuer: &Issuer) -> Client {
+    let proof = match &client.auth {
+        ClientAuth::None => ClientProof::None,
+        ClientAuth::Secret(secret) => ClientProof::Secret(sent_by(issuer, None), secret.clone()),
+        ClientAuth::Key { pem, id } => ClientProof::Key { pem: pem.clone(), id: id.clone() },
+    };
+    Client { id: client.id.clone(), proof, own: false }
 }
 
 /// The URL of the document about the gateway, which an authorization server has to be able to fetch.

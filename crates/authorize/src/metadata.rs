@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::{
     challenge,
-    settings::Settings,
+    settings::{Mode, Settings},
     web::{Failure, Web},
 };
 
@@ -69,6 +69,23 @@ pub(crate) struct Issuer {
     pub(crate) offline_access: bool,
 }
 
+impl Issuer {
+    /// One of which only the token endpoint matters.
+    pub(crate) fn at(name: &str, token: Url) -> Self {
+        Self {
+            name: name.to_owned(),
+            authorization: None,
+            token,
+            registration: None,
+            revocation: None,
+            auth_methods: None,
+            takes_documents: false,
+            names_itself: false,
+            offline_access: false,
+        }
+    }
+}
+
 /// Finds out who issues tokens for the server; `hint` is where its challenge says that its metadata is.
 pub(crate) async fn discover(settings: &Settings, hint: Option<&str>) -> Result<Discovered, Failure> {
     let web = Web::new(settings.egress);
@@ -93,7 +110,9 @@ pub(crate) async fn discover(settings: &Settings, hint: Option<&str>) -> Result<
             None => "the server names no authorization server".into(),
         })
     })?;
-    let issuer = of_issuer(&web, issuer).await?;
+    // Where no browser is sent, there is no code that could be stolen.
+    let browser = matches!(settings.mode, Mode::ClientCredentials | Mode::User);
+    let issuer = of_issuer(&web, issuer, browser).await?;
     let scopes = resource.scopes_supported.map(|scopes| challenge::scopes(&scopes.join(" ")));
     Ok(Discovered { resource: resource.resource, scopes, issuer })
 }
@@ -141,7 +160,8 @@ fn places(issuer: &Url) -> Vec<Url> {
     places
 }
 
-async fn of_issuer(web: &Web, name: &str) -> Result<Issuer, Failure> {
+/// What an authorization server says of itself; whether a browser is to be sent there says how strict to be.
+pub(crate) async fn of_issuer(web: &Web, name: &str, browser: bool) -> Result<Issuer, Failure> {
     let url = web.url("the issuer", name)?;
     if url.query().is_some() {
         return Err(Failure::Untrusted("the issuer has a query".into()));
@@ -151,7 +171,7 @@ async fn of_issuer(web: &Web, name: &str) -> Result<Issuer, Failure> {
         match web.get(&place).await {
             // Whoever answers there is asked no further: what it says counts, or nothing does.
             Ok(answer) if answer.status.is_success() => {
-                return judged(web, answer.read("the metadata of the issuer")?, name);
+                return judged(web, answer.read("the metadata of the issuer")?, name, browser);
             }
             Ok(answer) => reasons.push(format!("`{place}` answered {}", answer.status)),
             Err(failure) => reasons.push(failure.to_string()),
@@ -160,7 +180,7 @@ async fn of_issuer(web: &Web, name: &str) -> Result<Issuer, Failure> {
     Err(Failure::Unavailable(format!("`{name}` has no metadata: {}", reasons.join("; "))))
 }
 
-fn judged(web: &Web, written: Written, name: &str) -> Result<Issuer, Failure> {
+fn judged(web: &Web, written: Written, name: &str, browser: bool) -> Result<Issuer, Failure> {
     if written.issuer != name {
         let found = clipped(&written.issuer);
         return Err(Failure::Untrusted(format!("the metadata is of `{found}`, it was asked for `{name}`")));
@@ -168,7 +188,7 @@ fn judged(web: &Web, written: Written, name: &str) -> Result<Issuer, Failure> {
     let methods = written.code_challenge_methods_supported.unwrap_or_default();
     let authorization = written.authorization_endpoint.as_deref();
     // Without it nobody knows whether a stolen code can be used, so that nobody is sent there.
-    if authorization.is_some() && !methods.iter().any(|method| method == "S256") {
+    if browser && authorization.is_some() && !methods.iter().any(|method| method == "S256") {
         return Err(Failure::Untrusted("the authorization server does not offer PKCE with S256".into()));
     }
     let address = |what: &str, text: Option<&str>| text.map(|text| web.url(what, text)).transpose();
@@ -273,7 +293,7 @@ mod tests {
     #[test]
     fn pkce_is_never_done_without_and_the_document_is_of_the_issuer_that_was_asked_for() {
         let web = Web::new(EgressPolicy::default());
-        let judge = |written| judged(&web, written, "https://a.example");
+        let judge = |written| judged(&web, written, "https://a.example", true);
         assert!(judge(document(|_| {})).is_ok());
         for (what, edit) in [
             ("downgraded", serde_json::json!({"code_challenge_methods_supported": ["plain"]})),
@@ -318,7 +338,7 @@ mod tests {
                 "x",
             ] {
                 let written = document(|document| document[member] = url.into());
-                assert!(judged(&web, written, "https://a.example").is_err(), "{member}: {url}");
+                assert!(judged(&web, written, "https://a.example", true).is_err(), "{member}: {url}");
             }
         }
     }

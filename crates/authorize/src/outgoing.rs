@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use portcullis_core::{Event, Refusal, Secret, Timestamp};
-use portcullis_upstream::{Tokens, Unauthorized};
+use portcullis_upstream::{Behalf, Tokens, Unauthorized};
 use tokio::sync::OwnedMutexGuard;
 use tracing::Instrument as _;
 
@@ -14,13 +14,13 @@ use crate::{
     grant::Grant,
     identity::{self, Client, Place},
     metadata::{self, Discovered},
-    settings::{Mode, Settings},
+    settings::{Mode, Settings, Subject},
     token::{Desk, Granted},
     web::{Failure, Web},
 };
 
 /// Under which name the gateway's own tokens are held.
-const ITSELF: &str = "gateway";
+pub(crate) const ITSELF: &str = "gateway";
 /// For how long a failure is the answer to whoever asks next: those who waited for one attempt do not make it again.
 const FAILED_MS: u64 = 1_000;
 /// The same where the old token still lasts, so that nobody waits for a new one on every call.
@@ -83,7 +83,7 @@ impl Outgoing {
         }
         let kept = match self.settings.mode {
             Mode::User => self.authorizer.vault.get(caller, &self.server).await?,
-            Mode::ClientCredentials => None,
+            Mode::ClientCredentials | Mode::Exchange | Mode::IdJag => None,
         };
         // What does not fit is looked at again: the declaration may come back.
         slot.known = kept.as_ref().is_none_or(fits);
@@ -97,11 +97,24 @@ impl Outgoing {
             && self.settings.issuer.as_ref().is_none_or(|issuer| *issuer == grant.issuer)
     }
 
+    /// What keeps the tokens with which callers come, where one of these servers takes one in exchange.
+    pub fn exchanging<'a>(mut all: impl Iterator<Item = &'a Arc<Self>>) -> Option<Arc<Authorizer>> {
+        all.find(|own| own.exchanges()).map(|own| Arc::clone(&own.authorizer))
+    }
+
+    /// Whether the tokens with which callers come are exchanged for those that the server gets.
+    #[must_use]
+    pub fn exchanges(&self) -> bool {
+        let exchange = self.settings.exchange.as_ref();
+        exchange.is_some_and(|exchange| matches!(exchange.subject, Subject::Caller))
+    }
+
     /// Whose grant a request needs.
     fn owner<'a>(&self, caller: Option<&'a str>) -> Option<&'a str> {
         match self.settings.mode {
             Mode::User => caller,
             Mode::ClientCredentials => Some(ITSELF),
+            Mode::Exchange | Mode::IdJag => None,
         }
     }
 
@@ -136,10 +149,20 @@ impl Outgoing {
     }
 
     pub(crate) fn granted(&self, discovered: &Discovered, granted: Granted, requested: Vec<String>) -> Grant {
+        self.granted_by((&discovered.issuer.name, &discovered.resource), granted, requested)
+    }
+
+    /// The same, where nothing else is known of who issued it and for what.
+    pub(crate) fn granted_by(
+        &self,
+        (issuer, resource): (&str, &str),
+        granted: Granted,
+        requested: Vec<String>,
+    ) -> Grant {
         let now = self.now();
         Grant {
-            issuer: discovered.issuer.name.clone(),
-            resource: discovered.resource.clone(),
+            issuer: issuer.to_owned(),
+            resource: resource.to_owned(),
             access: granted.access,
             refresh: granted.refresh,
             expires: granted.lasts_s.map(|seconds| now.plus_ms(seconds.saturating_mul(1_000))),
@@ -262,37 +285,53 @@ impl Outgoing {
 #[async_trait]
 impl Tokens for Outgoing {
     fn personal(&self) -> bool {
-        self.settings.mode == Mode::User
+        match self.settings.mode {
+            Mode::User => true,
+            Mode::ClientCredentials => false,
+            Mode::Exchange | Mode::IdJag => self.exchanges(),
+        }
     }
 
-    async fn token(&self, caller: Option<&str>) -> Result<Option<Secret<String>>, Refusal> {
+    fn per_token(&self) -> bool {
+        self.exchanges()
+    }
+
+    async fn token(&self, behalf: Option<&Behalf>) -> Result<Option<Secret<String>>, Refusal> {
+        if self.settings.exchange.is_some() {
+            return self.exchanged(behalf, None).await;
+        }
+        let caller = behalf.map(|behalf| behalf.caller.as_str());
         let Some(owner) = self.owner(caller).map(str::to_owned) else { return Ok(None) };
         self.with(&owner.clone(), async move |own, mut slot| own.held(&mut slot, &owner).await).await
     }
 
     async fn refused(
         &self,
-        caller: Option<&str>,
+        behalf: Option<&Behalf>,
         answer: Unauthorized<'_>,
     ) -> Result<Option<Secret<String>>, Refusal> {
-        let Some(owner) = self.owner(caller).map(str::to_owned) else { return Ok(None) };
         let challenge = Challenge::of(answer.challenges.iter().copied());
         if answer.status == 403 && !challenge.wants_more_scope() {
             return Ok(None);
         }
         let said =
             Said { token: answer.token.cloned(), more: answer.status == 403, again: answer.again, challenge };
+        if self.settings.exchange.is_some() {
+            return self.exchanged(behalf, Some(said)).await;
+        }
+        let caller = behalf.map(|behalf| behalf.caller.as_str());
+        let Some(owner) = self.owner(caller).map(str::to_owned) else { return Ok(None) };
         self.with(&owner.clone(), async move |own, mut slot| own.another(&mut slot, &owner, said).await).await
     }
 }
 
 /// What a server answered to a request that it did not authorize.
-struct Said {
-    token: Option<Secret<String>>,
+pub(crate) struct Said {
+    pub(crate) token: Option<Secret<String>>,
     /// The token counts, and is not enough.
-    more: bool,
-    again: bool,
-    challenge: Challenge,
+    pub(crate) more: bool,
+    pub(crate) again: bool,
+    pub(crate) challenge: Challenge,
 }
 
 impl Outgoing {
@@ -303,6 +342,7 @@ impl Outgoing {
         let kept = match self.settings.mode {
             Mode::User => self.renew(slot, owner).await,
             Mode::ClientCredentials => self.renew_own(slot).await,
+            Mode::Exchange | Mode::IdJag => Ok(()),
         };
         self.remembered(slot, kept)?;
         Ok(slot.grant.as_ref().map(|grant| grant.access.clone()))

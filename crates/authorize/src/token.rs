@@ -1,11 +1,5 @@
 //! The token endpoint (RFC 6749) and the one for revocation (RFC 7009): what is sent there, and what an answer is worth.
 
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
-    },
-};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -15,11 +9,12 @@ use portcullis_core::{Entropy, Secret, Timestamp};
 use serde::Deserialize;
 use serde_json::json;
 use url::{Url, form_urlencoded};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
 use crate::{
     challenge::scopes,
     identity::{Client, ClientProof, SentBy},
+    key::SigningKey,
     metadata::Issuer,
     web::{Answered, Failure, Web},
 };
@@ -40,9 +35,38 @@ pub(crate) struct Granted {
     pub(crate) scopes: Option<Vec<String>>,
 }
 
+/// Which token is expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An access token.
+    Access,
+    /// An assertion about a user, in exchange for another token.
+    Assertion,
+    /// An access token, in exchange for another.
+    Exchanged,
+}
+
+impl Kind {
+    /// Whether an answer says that it is this. A token of another kind must not go where this one goes.
+    fn fits(self, written: &Written) -> bool {
+        let issued = |kind: &str| {
+            let issued = written.issued_token_type.as_deref();
+            issued.and_then(|issued| issued.strip_prefix("urn:ietf:params:oauth:token-type:")) == Some(kind)
+        };
+        let bearer = written.token_type.eq_ignore_ascii_case("bearer");
+        match self {
+            Self::Access => bearer,
+            // Its type of use is none (RFC 8693 section 2.2.1).
+            Self::Assertion => issued("id-jag"),
+            Self::Exchanged => bearer && (issued("access_token") || issued("jwt")),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Written {
     access_token: String,
+    issued_token_type: Option<String>,
     token_type: String,
     expires_in: Option<serde_json::Number>,
     refresh_token: Option<String>,
@@ -65,14 +89,19 @@ pub(crate) struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// Asks for tokens.
+    /// Asks for an access token.
     pub(crate) async fn request(&self, form: &[(&str, &str)]) -> Result<Granted, Failure> {
+        self.tokens(form, Kind::Access).await
+    }
+
+    /// Asks for tokens.
+    pub(crate) async fn tokens(&self, form: &[(&str, &str)], kind: Kind) -> Result<Granted, Failure> {
         let answer = self.send(&self.issuer.token, form).await?;
         if !answer.status.is_success() {
             return Err(problem(&answer));
         }
         let written: Written = answer.read("the answer of the token endpoint")?;
-        if !written.token_type.eq_ignore_ascii_case("bearer") {
+        if !kind.fits(&written) {
             return Err(Failure::Unavailable("the token is of a kind that the gateway cannot use".into()));
         }
         Ok(Granted {
@@ -141,53 +170,6 @@ impl Desk<'_> {
         let signature = signature.ok_or_else(|| Failure::Ours("the client's key cannot sign".into()))?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
-}
-
-/// The key of a client that proves itself with assertions.
-enum SigningKey {
-    Ecdsa(EcdsaKeyPair),
-    Ed25519(Ed25519KeyPair),
-    Rsa(Box<RsaKeyPair>),
-}
-
-impl SigningKey {
-    /// A key as PKCS #8 in PEM.
-    fn of(pem: &Secret<String>) -> Option<Self> {
-        let lines = pem.expose().lines().map(str::trim).filter(|line| !line.starts_with("-----"));
-        let text = Zeroizing::new(lines.collect::<String>());
-        let der = Zeroizing::new(STANDARD.decode(text.as_bytes()).ok()?);
-        let ecdsa = || EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der).ok().map(Self::Ecdsa);
-        let ed25519 = || Ed25519KeyPair::from_pkcs8(&der).ok().map(Self::Ed25519);
-        let rsa = || RsaKeyPair::from_pkcs8(&der).ok().map(|key| Self::Rsa(Box::new(key)));
-        ecdsa().or_else(ed25519).or_else(rsa)
-    }
-
-    const fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Ecdsa(_) => "ES256",
-            Self::Ed25519(_) => "EdDSA",
-            Self::Rsa(_) => "RS256",
-        }
-    }
-
-    fn sign(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let random = SystemRandom::new();
-        match self {
-            Self::Ecdsa(key) => Some(key.sign(&random, bytes).ok()?.as_ref().to_vec()),
-            Self::Ed25519(key) => Some(key.sign(bytes).as_ref().to_vec()),
-            Self::Rsa(key) => {
-                let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &random, bytes, &mut signature).ok()?;
-                Some(signature)
-            }
-        }
-    }
-}
-
-/// Whether a text is a key that assertions can be signed with.
-#[must_use]
-pub fn is_signing_key(pem: &Secret<String>) -> bool {
-    SigningKey::of(pem).is_some()
 }
 
 fn token(mut text: String) -> Result<Secret<String>, Failure> {

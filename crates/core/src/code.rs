@@ -146,6 +146,10 @@ codes! {
         "this has not been approved yet", "review it with `portcullis tool show`, then `portcullis tool approve`";
     DefinitionUnusable = "definition.unusable", Upstream, Warn, http 200 / 200, rpc 4093,
         "the server describes this in a way that cannot be pinned", "`portcullis server list` says what is wrong; its server has to describe it otherwise";
+    ExchangeRefused = "exchange.refused", Upstream, Warn, http 403 / 403, rpc 4038,
+        "the authorization server gave no token for the server in exchange for the caller's", "the ledger entry has its error code; it has to let the gateway exchange tokens of this caller for this server";
+    ExchangeToken = "exchange.token", Client, Info, http 403 / 403, rpc 4037,
+        "the server takes a token in exchange for the caller's own, and there is none that can be exchanged", "come with an access token of the issuer that `authorization.exchange` names, not with an API key";
     Internal = "internal", Ours, Error, http 500 / 500, rpc -32603,
         "internal error", "the log has the cause; please report it";
     Killed = "killed", Policy, Warn, http 403 / 403, rpc 4036,

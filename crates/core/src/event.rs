@@ -58,6 +58,8 @@ events! {
     ConnectionGranted = "connection.granted",
     /// The token of a connection was renewed.
     ConnectionRefreshed = "connection.refreshed",
+    /// A token for a server was obtained in exchange for the caller's own.
+    ConnectionExchanged = "connection.exchanged",
     /// A connection was revoked and its token forgotten.
     ConnectionRevoked = "connection.revoked",
     /// A connection could not be made or ended by itself; `detail` says why.

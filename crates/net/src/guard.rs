@@ -23,6 +23,27 @@ pub struct EgressPolicy {
     pub allow_private: bool,
 }
 
+impl EgressPolicy {
+    /// Public addresses and these; in the clear only to what is not public.
+    #[must_use]
+    pub const fn of(loopback: bool, private: bool) -> Self {
+        Self { allow_http: loopback || private, allow_loopback: loopback, allow_private: private }
+    }
+
+    /// The same with what `url` names: an operator who writes a literal address or `localhost` means exactly that kind of
+    /// address.
+    #[must_use]
+    pub fn naming(self, url: &Url) -> Self {
+        let (loopback, private) = match url.host() {
+            Some(Host::Domain(name)) => (name == "localhost" || name.ends_with(".localhost"), false),
+            Some(Host::Ipv4(ip)) => (ip.is_loopback(), ip.is_private()),
+            Some(Host::Ipv6(ip)) => (ip.is_loopback(), ip.is_unique_local()),
+            None => (false, false),
+        };
+        Self::of(self.allow_loopback || loopback, self.allow_private || private)
+    }
+}
+
 /// Why the guard refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum GuardError {

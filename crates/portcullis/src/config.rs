@@ -7,6 +7,7 @@
 mod aggregate;
 mod authorization;
 mod decode;
+mod exchange;
 mod governance;
 mod identities;
 mod insert;
@@ -35,6 +36,7 @@ use url::Url;
 pub(crate) use self::{
     aggregate::VirtualServer,
     authorization::{AuthorizationMode, AuthorizationSection},
+    exchange::ExchangeSection,
     identities::{
         BoundTokens, Introspected, Introspection, IssuerDown, Jwt, JwtKind, Preset, ScopeText, StepUp,
         is_local,

@@ -34,7 +34,7 @@ use crate::{
     tasks::reparsed,
 };
 use portcullis_upstream::{
-    Reply, Upstream, Verb, headers::METHOD, headers::SESSION, headers::VERSION, parse, stdio::Owner,
+    Behalf, Reply, Upstream, Verb, headers::METHOD, headers::SESSION, headers::VERSION, parse, stdio::Owner,
 };
 
 /// Kinds of questions that a server may be allowed to ask.
@@ -47,6 +47,8 @@ pub struct Crossing<'a> {
     pub server: &'a Arc<Server>,
     /// Whose it is.
     pub caller: &'a str,
+    /// The same, with the token with which it came where that is known.
+    pub behalf: Behalf,
     /// The message as it was judged and recorded.
     pub message: &'a Message,
     /// Its row in the table of methods.

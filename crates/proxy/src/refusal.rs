@@ -46,6 +46,8 @@ const FOR_THE_MODEL: &[Code] = &[
     Code::ConnectionFailed,
     Code::DefinitionChanged,
     Code::DefinitionUnreviewed,
+    Code::ExchangeRefused,
+    Code::ExchangeToken,
     Code::Killed,
     Code::LimitApprovals,
     Code::PolicyDenied,

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use portcullis_authorize::Outgoing;
+use portcullis_authorize::{Authorizer, Outgoing};
 use portcullis_connect::auth::{Authenticator, Route};
 use portcullis_core::{Digest, Limits, TargetKind};
 use portcullis_inspect::Inspector;
@@ -40,6 +40,8 @@ pub struct Rules {
     pub origins: BTreeSet<String>,
     /// Scheme and authority under which clients reach us, without a trailing slash.
     pub public_url: String,
+    /// Keeps the tokens with which callers come, where a server takes one in exchange for them.
+    pub exchange: Option<Arc<Authorizer>>,
     /// Issuers named in protected-resource metadata.
     pub authorization_servers: Vec<String>,
     /// How routes let callers in, by name, where that is not the default.

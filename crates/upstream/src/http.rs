@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{Events, Reply, events::EventStream, own::OwnHttp, spoken::Spoken};
 use crate::{
     headers::{METHOD, SESSION, Verb},
-    tokens::{Tokens, Unauthorized, bear, take_caller},
+    tokens::{Behalf, Tokens, Unauthorized, bear, take_caller},
 };
 
 /// Bytes of the id that a server gives a session, which is kept as long as the session.
@@ -43,6 +43,13 @@ impl HttpPeer {
         Self { tokens, ..self }
     }
 
+    pub(super) fn keeps_for(&self, behalf: &Behalf) -> Behalf {
+        match &self.tokens {
+            Some(tokens) if tokens.per_token() => behalf.clone(),
+            Some(_) | None => Behalf::of(&behalf.caller),
+        }
+    }
+
     /// Sends one request and reads the head of its answer; a JSON body is read whole, a stream is handed on.
     ///
     /// # Errors
@@ -54,11 +61,11 @@ impl HttpPeer {
         body: Bytes,
         limits: &Limits,
     ) -> Result<Reply, Refusal> {
-        let caller = take_caller(&mut headers);
+        let behalf = take_caller(&mut headers);
         let Some(tokens) = &self.tokens else {
             return read(verb, self.exchange(verb, headers, body, limits).await?, limits).await;
         };
-        let mut token = tokens.token(caller.as_deref()).await?;
+        let mut token = tokens.token(behalf.as_ref()).await?;
         let mut again = false;
         loop {
             bear(&mut headers, token.as_ref())?;
@@ -74,7 +81,7 @@ impl HttpPeer {
                 again,
             };
             // A request that was not authorized was not carried out, so that it may be made once more.
-            match tokens.refused(caller.as_deref(), answer).await? {
+            match tokens.refused(behalf.as_ref(), answer).await? {
                 Some(other) if !again => (token, again) = (Some(other), true),
                 Some(_) | None => return read(verb, response, limits).await,
             }

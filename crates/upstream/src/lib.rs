@@ -29,7 +29,7 @@ pub use self::http::HttpPeer;
 pub use self::merged::Merged;
 pub use self::sse::SseServer;
 pub use self::stdio::StdioPeer;
-pub use self::tokens::{Tokens, Unauthorized};
+pub use self::tokens::{Behalf, Tokens, Unauthorized};
 
 /// One server, reached one way.
 #[derive(Debug)]
@@ -52,10 +52,19 @@ impl Upstream {
         }
     }
 
-    /// Notes on whose behalf the request with these headers is made, where that matters.
-    pub fn on_behalf_of(&self, headers: &mut HeaderMap, caller: &str) {
+    /// On whose behalf something is kept: the caller's, and the token's with which it came where that matters.
+    #[must_use]
+    pub fn keeps_for(&self, behalf: &Behalf) -> Behalf {
         match self {
-            Self::Http(peer) if peer.tokens.is_some() => tokens::on_behalf_of(headers, caller),
+            Self::Http(peer) => peer.keeps_for(behalf),
+            Self::Group | Self::Stdio(_) => Behalf::of(&behalf.caller),
+        }
+    }
+
+    /// Notes on whose behalf the request with these headers is made, where that matters.
+    pub fn on_behalf_of(&self, headers: &mut HeaderMap, behalf: &Behalf) {
+        match self {
+            Self::Http(peer) if peer.tokens.is_some() => tokens::on_behalf_of(headers, behalf),
             Self::Group | Self::Http(_) | Self::Stdio(_) => {}
         }
     }

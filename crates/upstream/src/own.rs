@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     headers::{METHOD, SESSION, VERSION, Verb, secret_value},
-    tokens::on_behalf_of,
+    tokens::{Behalf, on_behalf_of},
 };
 
 /// The `_meta` of the gateway's own requests of revision 2026-07-28.
@@ -35,7 +35,7 @@ struct Opened {
     offer: Offer,
     session: Option<String>,
     /// On whose behalf, where callers have credentials of their own: nobody else goes on in it.
-    caller: Option<String>,
+    caller: Option<Behalf>,
 }
 
 /// What a server says it offers.
@@ -73,7 +73,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When the server cannot be reached or speaks neither era.
-    pub async fn offer(&self, caller: Option<&str>, limits: &Limits) -> Result<Offer, Refusal> {
+    pub async fn offer(&self, caller: Option<&Behalf>, limits: &Limits) -> Result<Offer, Refusal> {
         match self {
             Self::Http(peer) => Ok(peer.opened(caller, limits).await?.offer),
             Self::Stdio(peer) => peer.offer(limits).await,
@@ -85,7 +85,7 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`Self::offer`].
-    pub async fn offer_now(&self, caller: Option<&str>, limits: &Limits) -> Result<Offer, Refusal> {
+    pub async fn offer_now(&self, caller: Option<&Behalf>, limits: &Limits) -> Result<Offer, Refusal> {
         if let Self::Http(peer) = self {
             peer.renew(caller, limits).await?;
         }
@@ -101,7 +101,7 @@ impl Upstream {
         offer: &Offer,
         method: &'static str,
         cursor: Option<&str>,
-        caller: Option<&str>,
+        caller: Option<&Behalf>,
         limits: &Limits,
     ) -> Result<Message, Refusal> {
         let mut members = Vec::new();
@@ -155,7 +155,7 @@ fn several() -> Refusal {
 
 impl HttpPeer {
     /// What a server of the older era offers lasts as long as its session; one of the newer era is asked again.
-    async fn renew(&self, caller: Option<&str>, limits: &Limits) -> Result<(), Refusal> {
+    async fn renew(&self, caller: Option<&Behalf>, limits: &Limits) -> Result<(), Refusal> {
         let mut held = self.own.0.lock().await;
         if held.as_ref().is_some_and(|opened| opened.offer.era == Era::Modern)
             && let Some(opened) = self.discover(caller, limits, PROBE_MS).await?
@@ -166,14 +166,16 @@ impl HttpPeer {
     }
 
     /// On whose behalf the gateway asks for itself.
-    fn reader<'a>(&self, caller: Option<&'a str>) -> Option<&'a str> {
-        caller.filter(|_| self.tokens.as_ref().is_some_and(|tokens| tokens.personal()))
+    fn reader(&self, caller: Option<&Behalf>) -> Option<Behalf> {
+        let caller = caller.filter(|_| self.tokens.as_ref().is_some_and(|tokens| tokens.personal()));
+        caller.map(|caller| self.keeps_for(caller))
     }
 
-    async fn opened(&self, caller: Option<&str>, limits: &Limits) -> Result<Opened, Refusal> {
+    async fn opened(&self, caller: Option<&Behalf>, limits: &Limits) -> Result<Opened, Refusal> {
         let caller = self.reader(caller);
+        let caller = caller.as_ref();
         let mut held = self.own.0.lock().await;
-        if let Some(opened) = held.as_ref().filter(|opened| opened.caller.as_deref() == caller) {
+        if let Some(opened) = held.as_ref().filter(|opened| opened.caller.as_ref() == caller) {
             return Ok(opened.clone());
         }
         let opened = match self.discover(caller, limits, PROBE_MS).await? {
@@ -194,11 +196,12 @@ impl HttpPeer {
     /// `server/discover`; `None` when the server does not speak revision 2026-07-28, however it says so.
     async fn discover(
         &self,
-        caller: Option<&str>,
+        caller: Option<&Behalf>,
         limits: &Limits,
         patience_ms: u64,
     ) -> Result<Option<Opened>, Refusal> {
         let (params, caller) = (format!("{{{META}}}"), self.reader(caller));
+        let caller = caller.as_ref();
         let probe = within(patience_ms, limits);
         let mut asked = self.ask("server/discover", &params, Era::Modern, None, (caller, &probe)).await;
         // A server may refuse the version and yet name it among those it supports: who asks is to choose and ask again.
@@ -210,7 +213,7 @@ impl HttpPeer {
             Err(refusal) if final_word(&refusal) => return Err(refusal),
             Err(_) => return Ok(None),
         };
-        let caller = caller.map(str::to_owned);
+        let caller = caller.cloned();
         Ok(modern_offer(&answer).map(|offer| Opened { offer, session: None, caller }))
     }
 
@@ -222,7 +225,7 @@ impl HttpPeer {
     pub async fn start_session(
         &self,
         params: &str,
-        caller: &str,
+        caller: &Behalf,
         limits: &Limits,
     ) -> Result<(Option<String>, String), Refusal> {
         let (Opened { offer, session, .. }, _) = self.initialize(params, Some(caller), limits).await?;
@@ -237,12 +240,12 @@ impl HttpPeer {
         &self,
         verb: Verb,
         (session, version): (Option<&str>, &str),
-        (caller, body): (&str, Bytes),
+        (caller, body): (&Behalf, Bytes),
         limits: &Limits,
     ) -> Result<Reply, Refusal> {
         let offer =
             Offer { era: Era::Legacy, versions: vec![version.to_owned()], capabilities: Bytes::new() };
-        let opened = Opened { offer, session: session.map(str::to_owned), caller: Some(caller.to_owned()) };
+        let opened = Opened { offer, session: session.map(str::to_owned), caller: Some(caller.clone()) };
         self.send(verb, self.headers(Some(&opened), None, Some(caller))?, body, limits).await
     }
 
@@ -250,12 +253,12 @@ impl HttpPeer {
     ///
     /// # Errors
     /// As [`HttpPeer::send`].
-    pub async fn listen(&self, caller: &str, body: Bytes, limits: &Limits) -> Result<Reply, Refusal> {
+    pub async fn listen(&self, caller: &Behalf, body: Bytes, limits: &Limits) -> Result<Reply, Refusal> {
         let headers = self.headers(None, Some("subscriptions/listen"), Some(caller))?;
         self.send(Verb::Post, headers, body, limits).await
     }
 
-    async fn handshake(&self, caller: Option<&str>, limits: &Limits) -> Result<Opened, Refusal> {
+    async fn handshake(&self, caller: Option<&Behalf>, limits: &Limits) -> Result<Opened, Refusal> {
         let params = String::from_utf8_lossy(INITIALIZE);
         Ok(self.initialize(&params, caller, limits).await?.0)
     }
@@ -263,11 +266,11 @@ impl HttpPeer {
     async fn initialize(
         &self,
         params: &str,
-        caller: Option<&str>,
+        caller: Option<&Behalf>,
         limits: &Limits,
     ) -> Result<(Opened, Message), Refusal> {
         let (answer, session) = self.ask("initialize", params, Era::Legacy, None, (caller, limits)).await?;
-        let opened = Opened { offer: legacy_offer(&answer)?, session, caller: caller.map(str::to_owned) };
+        let opened = Opened { offer: legacy_offer(&answer)?, session, caller: caller.cloned() };
         let note = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         self.send(Verb::Post, self.headers(Some(&opened), None, caller)?, note, limits).await?;
         Ok((opened, answer))
@@ -281,7 +284,7 @@ impl HttpPeer {
     pub async fn open_session(
         &self,
         params: &str,
-        caller: &str,
+        caller: &Behalf,
         limits: &Limits,
     ) -> Result<(HeaderMap, Message), Refusal> {
         let (opened, answer) = self.initialize(params, Some(caller), limits).await?;
@@ -293,10 +296,11 @@ impl HttpPeer {
         &self,
         method: &'static str,
         params: &str,
-        caller: Option<&str>,
+        caller: Option<&Behalf>,
         limits: &Limits,
     ) -> Result<Message, Refusal> {
         let caller = self.reader(caller);
+        let caller = caller.as_ref();
         let opened = self.opened(caller, limits).await?;
         match self.ask(method, params, opened.offer.era, Some(&opened), (caller, limits)).await {
             Err(refusal) if refusal.code == Code::SessionUnknown => {
@@ -312,7 +316,7 @@ impl HttpPeer {
         &self,
         opened: Option<&Opened>,
         modern: Option<&'static str>,
-        caller: Option<&str>,
+        caller: Option<&Behalf>,
     ) -> Result<HeaderMap, Refusal> {
         let mut headers = HeaderMap::new();
         if let Some(caller) = caller.filter(|_| self.tokens.is_some()) {
@@ -343,7 +347,7 @@ impl HttpPeer {
         params: &str,
         era: Era,
         opened: Option<&Opened>,
-        (caller, limits): (Option<&str>, &Limits),
+        (caller, limits): (Option<&Behalf>, &Limits),
     ) -> Result<(Message, Option<String>), Refusal> {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         let modern = (era == Era::Modern).then_some(method);
@@ -429,7 +433,14 @@ fn refused(refusal: &Refusal) -> bool {
 
 /// Whether a refusal says nothing about eras: the server was not reached, or does not let this caller in.
 const fn final_word(refusal: &Refusal) -> bool {
-    matches!(refusal.code, Code::ConnectionFailed | Code::ConnectionRequired | Code::UpstreamUnavailable)
+    matches!(
+        refusal.code,
+        Code::ConnectionFailed
+            | Code::ConnectionRequired
+            | Code::ExchangeRefused
+            | Code::ExchangeToken
+            | Code::UpstreamUnavailable
+    )
 }
 
 /// Whether an error says that revision 2026-07-28 is supported.

@@ -87,7 +87,7 @@ impl Upstream {
     ///
     /// # Errors
     /// When it cannot be asked.
-    pub async fn speaks_modern(&self, caller: &str, limits: &Limits) -> Result<bool, Refusal> {
+    pub async fn speaks_modern(&self, caller: &crate::Behalf, limits: &Limits) -> Result<bool, Refusal> {
         if let Some(modern) = self.spoken().modern() {
             return Ok(modern);
         }

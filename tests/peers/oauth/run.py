@@ -16,6 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import outgoing  # noqa: E402
 import peers  # noqa: E402
 from peers import LEGACY, MODERN  # noqa: E402
 
@@ -38,14 +41,14 @@ def fetch(url, data=None, headers=None):
 class Issuer:
     """The authorization server."""
 
-    def __init__(self, work, resources):
-        self.port, self.resources, self.log = peers.free_port(), resources, work / "issuer.log"
+    def __init__(self, work, port, resources, callback):
+        self.port, self.resources, self.callback, self.log = port, resources, callback, work / "issuer.log"
         self.url = f"http://127.0.0.1:{self.port}"
         self.start()
 
     def start(self):
         environment = {**os.environ, "OAUTH_MODULES": str(OAUTH)}
-        command = [peers.NODE, HERE / "authorization_server.mjs", self.port, json.dumps(self.resources)]
+        command = [peers.NODE, HERE / "authorization_server.mjs", self.port, json.dumps(self.resources), self.callback]
         self.child = peers.spawn(command, self.log, env=environment)
         peers.wait_port(self.port, self.child, self.log)
 
@@ -249,8 +252,11 @@ def main():
     peers.wait_port(port, upstream, log)
     routes = ("jwt", "opaque", "bound", "plain", "lasting")
     # The resources have to be known to the authorization server, and it to the gateway.
-    own = peers.free_port()
-    issuer = Issuer(work, [f"http://127.0.0.1:{own}/mcp/{route}" for route in routes])
+    own, issuing = peers.free_port(), peers.free_port()
+    protected = outgoing.Protected(work, f"http://127.0.0.1:{issuing}", OAUTH, HERE)
+    resources = [f"http://127.0.0.1:{own}/mcp/{route}" for route in (*routes, *outgoing.ROUTES)]
+    resources += [protected.url(route) for route in outgoing.ROUTES]
+    issuer = Issuer(work, issuing, resources, f"http://127.0.0.1:{own}/connect/callback")
     scopes = {"scopes": ["mcp"], "step_up": [{"tools": ["drop"], "scopes": ["tools:drop"]}]}
     identities = {
         "dpop_nonces": True,
@@ -272,9 +278,10 @@ def main():
         },
     }
     servers = {route: {"url": f"http://127.0.0.1:{port}/mcp"} for route in routes}
+    servers |= protected.servers(issuer.url)
     limits = {"jwks_min_refresh_ms": 300, "jwks_refresh_ms": 3000}
     more = {"identities": identities}
-    secret = {"ISSUER_SECRET": "secret of gateway, long enough for it"}
+    secret = {"ISSUER_SECRET": "secret of gateway, long enough for it", **outgoing.SECRETS}
     try:
         gateway = peers.Gateway(servers, limits=limits, more=more, environment=secret, port=own)
         gateway.wait_ready([route for route in routes if route != "bound"])
@@ -285,6 +292,9 @@ def main():
     clients(gateway, issuer)
     tokens(gateway, issuer)
     proofs(gateway, issuer)
+    outgoing.exchanges(check, gateway, issuer, protected)
+    outgoing.connections(check, gateway, issuer, protected)
+    outgoing.renewals(check, gateway, issuer)
     life(gateway, issuer)
     gateway.stop()
     peers.finish()

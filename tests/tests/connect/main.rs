@@ -4,6 +4,7 @@
 mod attacks;
 mod browser;
 mod desk;
+mod exchange;
 mod interleaved;
 mod provider;
 mod races;

@@ -60,6 +60,8 @@ pub struct Knobs {
     pub token_status: Option<u16>,
     /// Keeps back its answers to token requests for so long, after it has carried them out.
     pub token_delay: Duration,
+    /// `issued_token_type` of what is exchanged; empty: none.
+    pub issued: Option<String>,
     /// Holds requests to the token endpoint for so long before it carries them out.
     pub token_hold: Duration,
     /// Keeps back its answers to refreshes for as long as this is set, after it has carried them out.
@@ -84,6 +86,7 @@ pub struct State {
     /// Refresh tokens that were used again, each of which cost its user every grant (RFC 9700 section 4.14.2).
     pub reused: Vec<String>,
     clients: BTreeMap<String, String>,
+    assertions: BTreeMap<String, Access>,
     next: u64,
     /// Method, target, headers and body of everything received.
     pub received: Vec<String>,
@@ -92,6 +95,10 @@ pub struct State {
     /// `grant_type` of requests to the token endpoint.
     pub grants: Vec<String>,
     pub revoked: Vec<String>,
+    /// Tokens that can be exchanged, and whose they are.
+    pub subjects: BTreeMap<String, String>,
+    /// What was asked to be exchanged.
+    pub exchanged: Vec<BTreeMap<String, String>>,
     /// Requests to the token endpoint that were held.
     pub held: u32,
     /// What the server keeps of its users.
@@ -367,6 +374,24 @@ impl State {
                 Some(access) => access,
                 None => return refused("invalid_grant"),
             },
+            "client_credentials" => {
+                Access { login: client.to_owned(), scope: String::new(), resource: String::new(), uses: 0 }
+            }
+            "urn:ietf:params:oauth:grant-type:token-exchange" => {
+                self.exchanged.push(form.clone());
+                let Some(login) = self.subjects.get(&get("subject_token")).cloned() else {
+                    return refused("invalid_grant");
+                };
+                let kind = self.knobs.issued.clone().unwrap_or_else(|| get("requested_token_type"));
+                return self
+                    .issue(Access { login, scope: get("scope"), resource: get("resource"), uses: 0 }, &kind);
+            }
+            "urn:ietf:params:oauth:grant-type:jwt-bearer" => {
+                match self.assertions.remove(&get("assertion")) {
+                    Some(access) if access.resource == get("resource") => access,
+                    Some(_) | None => return refused("invalid_grant"),
+                }
+            }
             _ => return refused("unsupported_grant_type"),
         };
         self.next += 1;
@@ -378,6 +403,23 @@ impl State {
             "access_token": token, "token_type": "Bearer", "refresh_token": refresh, "expires_in": lasts,
             "scope": access.scope,
         });
+        respond(200, &[], &answer)
+    }
+
+    /// A token in exchange for another: an access token, or an assertion about its user.
+    fn issue(&mut self, access: Access, kind: &str) -> Answered {
+        self.next += 1;
+        let jag = kind.ends_with(":id-jag");
+        let token = format!("{}-{}", if jag { "assertion" } else { "access" }, self.next);
+        let kept = if jag { &mut self.assertions } else { &mut self.tokens };
+        kept.insert(token.clone(), access.clone());
+        let mut answer = json!({
+            "access_token": token, "token_type": if jag { "N_A" } else { "Bearer" }, "issued_token_type": kind,
+            "expires_in": self.knobs.lasts_s.unwrap_or(3_600), "scope": access.scope, "refresh_token": "never-kept",
+        });
+        if kind.is_empty() {
+            answer.as_object_mut().map(|members| members.remove("issued_token_type"));
+        }
         respond(200, &[], &answer)
     }
 

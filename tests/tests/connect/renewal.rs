@@ -19,13 +19,13 @@ use portcullis_proof::SigningKey;
 use portcullis_store::{Connections as _, FileLedger, FileLedgerOptions, Sqlite};
 use portcullis_testkit::{Client, Outcome};
 use portcullis_tests::pair::soon;
-use portcullis_upstream::{Tokens as _, Unauthorized};
+use portcullis_upstream::{Behalf, Tokens as _, Unauthorized};
 
 use crate::provider::Provider;
 
 /// Time that goes on when a test says so.
 #[derive(Debug)]
-struct Hand(AtomicU64);
+pub struct Hand(pub AtomicU64);
 
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
@@ -38,7 +38,7 @@ impl Clock for Hand {
 }
 
 #[derive(Debug)]
-struct Chance;
+pub struct Chance;
 
 impl Entropy for Chance {
     fn fill(&self, out: &mut [u8]) {
@@ -91,6 +91,7 @@ impl Shared {
             metadata_url: None,
             scopes: Vec::new(),
             egress: EgressPolicy { allow_http: true, allow_loopback: true, allow_private: false },
+            exchange: None,
             digest: Digest::of(b"declared"),
         };
         let public = Some("http://127.0.0.1:1".to_owned());
@@ -102,7 +103,7 @@ impl Shared {
     }
 }
 
-fn ledger(folder: &Path) -> Outcome<FileLedger> {
+pub fn ledger(folder: &Path) -> Outcome<FileLedger> {
     let keeper = Arc::new(Sqlite::open(folder.join("keeper.db"))?);
     let key = SigningKey::from_seed("test.example/1", [7; 32])?;
     let (ledger, _) =
@@ -123,14 +124,14 @@ async fn refused(
         token: token.as_ref(),
         again: false,
     };
-    let other = gateway.refused(Some("alice"), answer).await;
+    let other = gateway.refused(Some(&Behalf::of("alice")), answer).await;
     other
         .map(|token| token.map(|token| token.expose().clone()))
         .map_err(|refusal| refusal.public.into_owned())
 }
 
 async fn token(gateway: &Outgoing) -> Result<Option<String>, String> {
-    let held = gateway.token(Some("alice")).await;
+    let held = gateway.token(Some(&Behalf::of("alice"))).await;
     held.map(|token| token.map(|token| token.expose().clone())).map_err(|refusal| refusal.public.into_owned())
 }
 

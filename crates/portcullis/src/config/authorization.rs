@@ -4,6 +4,7 @@ use url::Url;
 
 use super::{
     decode::{Walk, choice, section},
+    exchange::ExchangeSection,
     server::Server,
     values::Reference,
     yaml::Node,
@@ -30,6 +31,8 @@ section! {
         client_metadata_url: Option<Url>;
         /// Scopes to ask for where the server does not say which it needs. Default: all that it knows of.
         scopes: Vec<String>;
+        /// Where the caller's own token is exchanged, in the modes `exchange` and `id_jag`.
+        exchange: Option<ExchangeSection>;
     }
 }
 
@@ -40,6 +43,11 @@ choice! {
         User = "user",
         /// The gateway has one, as itself.
         ClientCredentials = "client_credentials",
+        /// The caller's own token is exchanged for one (RFC 8693).
+        Exchange = "exchange",
+        /// The caller's own token is exchanged for an assertion about its user (ID-JAG), and that for a token at the server's
+        /// authorization server (RFC 7523): enterprise-managed authorization.
+        IdJag = "id_jag",
     }
 }
 
@@ -48,6 +56,7 @@ impl AuthorizationSection {
     pub(super) fn check(&self, node: &Node, walk: &mut Walk) {
         let at = node.get("authorization").map_or(node, |(_, at)| at);
         walk.key("authorization", |walk| {
+            self.check_exchange(at, walk);
             let mut wrong = |key: &str, message: &str, hint: &str| {
                 let at = at.get(key).map_or(at, |(_, at)| at);
                 walk.key(key, |walk| walk.report(at, message, hint));
@@ -72,7 +81,8 @@ impl AuthorizationSection {
                 let hint = "write the issuer where the gateway is registered: another one must not see its credentials";
                 wrong("client_id", "has no meaning without `issuer`", hint);
             }
-            if self.mode == AuthorizationMode::ClientCredentials && self.client_id.is_none() {
+            let registered = matches!(self.mode, AuthorizationMode::ClientCredentials | AuthorizationMode::IdJag);
+            if registered && self.client_id.is_none() {
                 wrong("mode", "the gateway has to be registered by hand for this", "write `issuer` and `client_id`");
             }
             let parsed = self.issuer.as_deref().map(Url::parse);
@@ -85,5 +95,42 @@ impl AuthorizationSection {
     /// Whether each caller connects on its own.
     pub(crate) fn of_users(server: &Server) -> bool {
         server.authorization().is_some_and(|section| section.mode == AuthorizationMode::User)
+    }
+
+    /// Reports what of an exchange cannot work or would show a token to the wrong side.
+    fn check_exchange(&self, at: &Node, walk: &mut Walk) {
+        let exchanges = matches!(self.mode, AuthorizationMode::Exchange | AuthorizationMode::IdJag);
+        let mut wrong = |key: &str, message: &str, hint: &str| {
+            let at = at.get(key).map_or(at, |(_, at)| at);
+            walk.key(key, |walk| walk.report(at, message, hint));
+        };
+        match (&self.exchange, exchanges) {
+            (None, false) => return,
+            (None, true) => {
+                let hint = "write the section `exchange` with `issuer` and `client_id`";
+                return wrong("mode", "has no meaning without `exchange`", hint);
+            }
+            (Some(_), false) => {
+                let hint = "write `mode: exchange` or `mode: id_jag`, or remove it";
+                return wrong("exchange", "has no meaning in this `mode`", hint);
+            }
+            (Some(_), true) => {}
+        }
+        if self.mode == AuthorizationMode::Exchange && self.issuer.is_some() {
+            wrong(
+                "issuer",
+                "has no meaning beside `mode: exchange`",
+                "write it into `exchange`, or remove it",
+            );
+        }
+        if let (Some(exchange), Some((_, at))) = (&self.exchange, at.get("exchange")) {
+            walk.key("exchange", |walk| exchange.check(self.mode == AuthorizationMode::IdJag, at, walk));
+        }
+    }
+
+    /// Issuers whose tokens are exchanged, where those of callers are.
+    pub(crate) fn exchanged_issuers(&self) -> Option<Vec<&str>> {
+        let exchange = self.exchange.as_ref().filter(|exchange| exchange.subject_token.is_none())?;
+        Some(exchange.subject_issuers.iter().chain([&exchange.issuer]).map(String::as_str).collect())
     }
 }

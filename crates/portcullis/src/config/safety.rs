@@ -78,6 +78,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
             aggregate::mistakes(settings, root),
             governance::mistakes(settings, root),
             connecting(settings, root),
+            exchanging(settings, root),
         ]
         .concat(),
     );
@@ -99,6 +100,23 @@ fn connecting(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         ConfigMistake::new(place(root, &key), key, message, hint)
     };
     of_users.map(|(name, _)| mistake(name)).collect()
+}
+
+/// Tokens of callers can be exchanged where callers come with tokens of those issuers.
+fn exchanging(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
+    let known = |issuers: &[&str]| settings.identities.jwt.iter().any(|jwt| issuers.contains(&&*jwt.issuer));
+    let never = settings.servers.iter().filter(|(_, server)| {
+        let issuers = server.authorization().and_then(AuthorizationSection::exchanged_issuers);
+        issuers.is_some_and(|issuers| !known(&issuers))
+    });
+    let mistake = |name: &String| {
+        let key = format!("servers.{name}.authorization");
+        let message =
+            "no caller comes with a token that could be exchanged: `identities.jwt` has none of its issuers";
+        let hint = "declare the issuer in `identities.jwt`, or write `subject_token`";
+        ConfigMistake::new(place(root, &key), key, message, hint)
+    };
+    never.map(|(name, _)| mistake(name)).collect()
 }
 
 /// The sections that [`mistakes`] judges, as far as they can be read; the rest at its default.

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use portcullis_net::guard::EgressPolicy;
 use portcullis_net::sandbox::Confinement;
 use portcullis_policy::Label;
-use url::{Host, Url};
+use url::Url;
 
 use super::{
     authorization::AuthorizationSection,
@@ -340,18 +341,10 @@ fn located(program: String, walk: &Walk) -> String {
     if program.contains('/') { walk.base.join(&program).to_string_lossy().into_owned() } else { program }
 }
 
-/// A literal address or `localhost` in the URL allows exactly that kind of address.
-fn written_out(url: &Url, egress: Egress) -> Egress {
-    let (loopback, private) = match url.host() {
-        Some(Host::Domain(name)) => (name == "localhost" || name.ends_with(".localhost"), false),
-        Some(Host::Ipv4(ip)) => (ip.is_loopback(), ip.is_private()),
-        Some(Host::Ipv6(ip)) => (ip.is_loopback(), ip.is_unique_local()),
-        None => (false, false),
-    };
-    Egress {
-        allow_loopback: egress.allow_loopback || loopback,
-        allow_private: egress.allow_private || private,
-    }
+fn written_out(url: &Url, Egress { allow_loopback, allow_private }: Egress) -> Egress {
+    let EgressPolicy { allow_loopback, allow_private, .. } =
+        EgressPolicy::of(allow_loopback, allow_private).naming(url);
+    Egress { allow_loopback, allow_private }
 }
 
 fn misplaced(node: &Node, walk: &mut Walk, keys: &[&str], with: &str, belongs: &str) {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use portcullis_admin::{ConnectionBook, Pending, Revoked};
 use portcullis_authorize::{
-    Authorizer, ClientAuth, ClientSettings, Mode, Outgoing, Settings, is_signing_key,
+    Authorizer, ClientAuth, ClientSettings, Exchange, Mode, Outgoing, Settings, Subject,
 };
-use portcullis_core::{Digest, Secret};
+use portcullis_core::Digest;
 use portcullis_net::guard::EgressPolicy;
 use portcullis_proxy::settings::{ServerSettings, Transport};
 use portcullis_store::ConnectionRow;
 use url::Url;
 
 use super::{compile::World, start::Core};
-use crate::config::{AuthorizationMode, AuthorizationSection};
+use crate::config::{AuthorizationMode, AuthorizationSection, ExchangeSection, Reference};
 
 /// What the section means for the server at `url`; `parts` collects what a reload compares.
 pub(super) fn settings(
@@ -23,25 +23,16 @@ pub(super) fn settings(
     parts: &mut Vec<String>,
 ) -> Result<Settings, String> {
     let mut own = vec![format!("{url} {section:?}")];
-    let auth = match (&section.client_secret, &section.client_key) {
-        (Some(secret), _) => ClientAuth::Secret(trimmed(&secret.resolve()?)),
-        (None, Some(key)) => {
-            let pem = key.resolve()?;
-            if !is_signing_key(&pem) {
-                return Err("`client_key` is no key of a known kind; write it as PKCS #8 in PEM".into());
-            }
-            ClientAuth::Key { pem, id: section.client_key_id.clone() }
-        }
-        (None, None) => ClientAuth::None,
-    };
-    if let ClientAuth::Secret(secret) | ClientAuth::Key { pem: secret, .. } = &auth {
-        own.push(secret.expose().clone());
-    }
+    let auth = client((&section.client_secret, &section.client_key, &section.client_key_id), &mut own)?;
+    let exchange =
+        section.exchange.as_ref().map(|section| exchange(section, egress, &mut own)).transpose()?;
     let digest = Digest::of(own.join("\n").as_bytes());
     parts.append(&mut own);
     Ok(Settings {
         mode: match section.mode {
             AuthorizationMode::ClientCredentials => Mode::ClientCredentials,
+            AuthorizationMode::Exchange => Mode::Exchange,
+            AuthorizationMode::IdJag => Mode::IdJag,
             AuthorizationMode::User => Mode::User,
         },
         url: url.clone(),
@@ -50,12 +41,49 @@ pub(super) fn settings(
         metadata_url: section.client_metadata_url.clone(),
         scopes: section.scopes.clone(),
         egress,
+        exchange: exchange.map(Arc::new),
         digest,
     })
 }
 
-fn trimmed(secret: &Secret<String>) -> Secret<String> {
-    Secret::new(secret.expose().trim().to_owned())
+/// How the gateway proves which client it is; `own` collects what a reload compares.
+fn client(
+    (secret, key, key_id): (&Option<Reference>, &Option<Reference>, &Option<String>),
+    own: &mut Vec<String>,
+) -> Result<ClientAuth, String> {
+    let secret = secret.as_ref().map(Reference::resolve).transpose()?;
+    let key = key.as_ref().map(Reference::resolve).transpose()?;
+    own.extend(secret.iter().chain(&key).map(|secret| secret.expose().clone()));
+    ClientAuth::of(secret, key, key_id.clone())
+        .ok_or_else(|| "`client_key` is no key of a known kind; write it as PKCS #8 in PEM".to_owned())
+}
+
+fn exchange(
+    section: &ExchangeSection,
+    egress: EgressPolicy,
+    own: &mut Vec<String>,
+) -> Result<Exchange, String> {
+    let auth = client((&section.client_secret, &section.client_key, &section.client_key_id), own)?;
+    let subject = match section.subject_token.clone() {
+        None => Subject::Caller,
+        Some(reference) => {
+            // What is not there now would be missed by the first call.
+            reference.resolve()?;
+            Subject::Reference(Arc::new(move || reference.resolve()))
+        }
+    };
+    let places = [Url::parse(&section.issuer).ok(), section.token_endpoint.clone()];
+    Ok(Exchange {
+        issuer: section.issuer.clone(),
+        token_endpoint: section.token_endpoint.clone(),
+        client: ClientSettings { id: section.client_id.clone(), auth },
+        subject,
+        subject_kind: section.subject_token_type.word(),
+        subject_issuers: section.subject_issuers.clone(),
+        audience: section.audience.clone(),
+        actor: section.actor,
+        egress: places.iter().flatten().fold(egress, EgressPolicy::naming),
+    })
 }
 
 /// Where the tokens for a server come from.

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use portcullis_admin::{SERVER_KIND, SERVER_SLOT};
-use portcullis_authorize::Authorizer;
+use portcullis_authorize::{Authorizer, Outgoing};
 use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
 use portcullis_core::{Caller, Clock, Digest, Limits, Secret};
 use portcullis_inspect::Inspector;
@@ -106,9 +106,9 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     }
     let groups = super::groups::groups(settings, world, &servers).map_err(|more| found.extend(more)).ok();
     let Some(groups) = groups.filter(|_| found.is_empty()) else { return Err(found) };
-    let parts: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_slice()).collect();
     let mut rules = Rules {
-        digest: Digest::of_parts(&parts),
+        exchange: Outgoing::exchanging(servers.values().filter_map(|own| own.authorization.as_ref())),
+        digest: Digest::of_parts(&digests.iter().map(|digest| digest.0.as_slice()).collect::<Vec<_>>()),
         request: JsonLimits::request(&limits),
         answer: JsonLimits::answer(&limits),
         limits,
@@ -209,11 +209,7 @@ fn server_settings(
                 resolved.push((header, value));
             }
             parts.push(format!("{url} {transport:?} {egress:?}"));
-            let egress = EgressPolicy {
-                allow_http: egress.allow_loopback || egress.allow_private,
-                allow_loopback: egress.allow_loopback,
-                allow_private: egress.allow_private,
-            };
+            let egress = EgressPolicy::of(egress.allow_loopback, egress.allow_private);
             let authorization = authorization
                 .as_ref()
                 .map(|section| super::authorization::settings(section, url, egress, &mut parts).map(Box::new))

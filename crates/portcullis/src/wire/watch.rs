@@ -58,6 +58,7 @@ pub(crate) async fn follow_kills(core: Arc<Core>, mut stop: watch::Receiver<bool
             }
             Ok(()) = kills.changed() => {
                 let now = Arc::clone(&kills.borrow_and_update());
+                core.world.authorizer.exchange_anew();
                 core.gateway.bridge.give_up(|caller, server| {
                     let servers = [Some(server), None];
                     now.stops(&Involved { caller, servers, ..Involved::default() }).is_some()

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{head::LAST_EVENT_ID, rules::Server};
 use portcullis_upstream::{
-    Events, Reply, Upstream, Verb,
+    Behalf, Events, Reply, Upstream, Verb,
     headers::SESSION,
     stdio::{Owner, Process, declined},
 };
@@ -56,7 +56,7 @@ impl Link {
     /// Opens a session with these params of `initialize`; `purpose` is what it is for.
     pub(super) async fn open(
         server: &Arc<Server>,
-        caller: &str,
+        behalf: &Behalf,
         purpose: &str,
         params: &str,
         limits: &Limits,
@@ -69,12 +69,12 @@ impl Link {
         let (wire, initialized) = match &server.upstream {
             Upstream::Group => return Err(moved()),
             Upstream::Http(peer) => {
-                let (headers, answer) = peer.open_session(params, caller, limits).await?;
+                let (headers, answer) = peer.open_session(params, behalf, limits).await?;
                 (Wire::Http(headers), answer)
             }
             Upstream::Stdio(peer) => {
                 let params = Bytes::copy_from_slice(params.as_bytes());
-                let owner = Owner::Caller(caller);
+                let owner = Owner::Caller(&behalf.caller);
                 let (process, answer) = peer.legacy(owner, Some(&unique), &params, limits).await?;
                 process.confirm().await?;
                 (Wire::Stdio(process), parse(answer, limits)?)

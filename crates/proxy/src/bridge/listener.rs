@@ -36,7 +36,7 @@ pub(super) async fn listen(crossing: &Crossing<'_>, pool: &Pool) -> Result<Reply
         Upstream::Stdio(_) => pool.link(crossing, &said).await?.1.params.clone(),
         Upstream::Group | Upstream::Http(_) => said.params,
     };
-    let link = Arc::new(Link::open(crossing.server, crossing.caller, "listener", &params, limits).await?);
+    let link = Arc::new(Link::open(crossing.server, &crossing.behalf, "listener", &params, limits).await?);
     let capabilities = link.initialized.result().and_then(|result| result.get("capabilities"));
     let mut filter = capabilities.map(|offered| asked.offered(&offered)).unwrap_or_default();
     let events = link.changes(limits).await?;

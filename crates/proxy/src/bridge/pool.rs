@@ -1,5 +1,6 @@
 //! Sessions with servers of the older revision, one per caller and set of capabilities, bounded and idle for a time.
 
+use portcullis_upstream::Behalf;
 use std::{
     collections::HashMap,
     sync::{
@@ -27,7 +28,8 @@ const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     server: Arc<str>,
-    caller: String,
+    /// Whose it is, and with which of its tokens, where that matters.
+    caller: Behalf,
     /// What the client can do and which log messages it wants.
     declared: Digest,
 }
@@ -96,7 +98,8 @@ impl Pool {
         crossing: &Crossing<'_>,
         said: &Said,
     ) -> Result<(Key, Arc<Link>), Refusal> {
-        let (server, caller) = (Arc::clone(&crossing.server.name), crossing.caller.to_owned());
+        let server = Arc::clone(&crossing.server.name);
+        let caller = crossing.server.upstream.keeps_for(&crossing.behalf);
         let key = Key { server, caller, declared: said.digest };
         let slot = self.slot(&key, crossing)?;
         let link = slot.link.get_or_try_init(|| open(crossing, said)).await;
@@ -117,7 +120,8 @@ impl Pool {
             return Ok(Arc::clone(slot));
         }
         slots.remove(key);
-        let own: Vec<_> = slots.iter().filter(|(other, _)| other.caller == key.caller).collect();
+        let own: Vec<_> =
+            slots.iter().filter(|(other, _)| other.caller.caller == key.caller.caller).collect();
         if own.len() as u64 >= limits.caller_sessions_max {
             let idlest = own.iter().min_by_key(|(_, slot)| slot.used_us.load(Ordering::Relaxed));
             let idlest = idlest.map(|(key, _)| (*key).clone());
@@ -160,7 +164,7 @@ impl Slot {
 
 async fn open(crossing: &Crossing<'_>, said: &Said) -> Result<Arc<Link>, Refusal> {
     let limits = crossing.limits;
-    let link = Link::open(crossing.server, crossing.caller, "pooled", &said.params, limits).await?;
+    let link = Link::open(crossing.server, &crossing.behalf, "pooled", &said.params, limits).await?;
     let logs = has_logging(&link.initialized);
     if let Some(level) = said.log_level.as_ref().filter(|_| logs) {
         link.ask("logging/setLevel", &format!(r#"{{"level":{level}}}"#), limits).await?;

@@ -13,7 +13,7 @@ use portcullis_store::{Batch, Move, NewRevision, definitions};
 
 use super::{Catalog, entries::Change, lock};
 use crate::settings::Trust;
-use portcullis_upstream::{Upstream, own::Offer};
+use portcullis_upstream::{Behalf, Upstream, own::Offer};
 
 /// Who moves heads when a server shows something new.
 const OBSERVER: &str = "gateway";
@@ -78,7 +78,7 @@ impl Catalog {
         &self,
         upstream: &Upstream,
         kinds: &[TargetKind],
-        caller: Option<&str>,
+        caller: Option<&Behalf>,
         limits: &Limits,
     ) -> Result<(), Refusal> {
         let refresh = self.refresh_for(upstream, kinds, caller, limits);
@@ -112,7 +112,7 @@ impl Catalog {
         &self,
         upstream: &Upstream,
         kinds: &[TargetKind],
-        caller: Option<&str>,
+        caller: Option<&Behalf>,
         limits: &Limits,
     ) -> Result<(), Refusal> {
         let asked_us = self.parts.clock.ticks_us();
@@ -124,8 +124,10 @@ impl Catalog {
             return Ok(());
         }
         let result = self.fetch(upstream, kinds, (caller, limits)).await;
-        // That a caller is not connected yet is nothing that is wrong with the server.
-        let wrong = |refusal: &&Refusal| refusal.code != Code::ConnectionRequired;
+        // That a caller is not connected yet, or has no token to exchange, is nothing that is wrong with the server.
+        let wrong = |refusal: &&Refusal| {
+            !matches!(refusal.code, Code::ConnectionRequired | Code::ExchangeRefused | Code::ExchangeToken)
+        };
         let error = result.as_ref().err().filter(wrong).map(|refusal| refusal.private.clone());
         if let Some(error) = &error {
             upstream.reopen().await;
@@ -139,7 +141,7 @@ impl Catalog {
         &self,
         upstream: &Upstream,
         kinds: &[TargetKind],
-        (caller, limits): (Option<&str>, &Limits),
+        (caller, limits): (Option<&Behalf>, &Limits),
     ) -> Result<(), Refusal> {
         let begun_us = self.parts.clock.ticks_us().max(1);
         // With the whole catalogue: a server may have learnt to do more since it was asked what it can do.
@@ -190,7 +192,7 @@ impl Catalog {
         upstream: &Upstream,
         offer: &Offer,
         kind: TargetKind,
-        (caller, limits): (Option<&str>, &Limits),
+        (caller, limits): (Option<&Behalf>, &Limits),
     ) -> Result<Listing, Refusal> {
         let unusable =
             |what: String| Refusal::new(Code::AnswerInvalid, format!("`{}`: {what}", method(kind)));

@@ -22,7 +22,9 @@ use crate::{
     settings::Transport,
     tasks,
 };
-use portcullis_upstream::{Verb, headers::METHOD, headers::SESSION, headers::VERSION, headers::secret_value};
+use portcullis_upstream::{
+    Behalf, Verb, headers::METHOD, headers::SESSION, headers::VERSION, headers::secret_value,
+};
 
 /// A call with everything the server needs.
 #[derive(Debug)]
@@ -86,8 +88,8 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
                 }
             }
         }
-        let caller = &recorded.inspected.permitted.caller.id;
-        headers.extend(credentials(&aimed.server, caller)?);
+        let behalf = Behalf::now(&recorded.inspected.permitted.caller);
+        headers.extend(credentials(&aimed.server, &behalf)?);
     }
     Ok(Armed { recorded, headers, obligations, unwanted: Arc::default() })
 }
@@ -97,9 +99,9 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
 ///
 /// # Errors
 /// `internal` when one of them cannot be written.
-pub(in crate::stages) fn credentials(server: &Server, caller: &str) -> Result<HeaderMap, Refusal> {
+pub(in crate::stages) fn credentials(server: &Server, behalf: &Behalf) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::new();
-    server.upstream.on_behalf_of(&mut headers, caller);
+    server.upstream.on_behalf_of(&mut headers, behalf);
     if let Transport::Http { headers: secrets, .. } = &server.settings.transport {
         for (name, secret) in secrets {
             headers.insert(name, secret_value(secret.expose())?);

@@ -78,6 +78,9 @@ async fn find(head: &Head, route: &Route, rules: &Rules, proven: bool) -> Result
         Some(result) => result?,
         None => rules.auth.authenticate(&credentials, route).await?,
     };
+    if let (Some(exchange), Some(bearer)) = (&rules.exchange, bearer) {
+        exchange.presented_by(&caller, bearer);
+    }
     if !caller.servers.reaches(&head.server) {
         return Err(Refusal::new(Code::ServerUnknown, "the credential does not reach this server"));
     }

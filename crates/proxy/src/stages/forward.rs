@@ -49,7 +49,7 @@ use crate::{
     tasks::{self, Tasks},
 };
 use portcullis_upstream::{
-    Events, HttpPeer, Reply, StdioPeer, Upstream, Verb,
+    Behalf, Events, HttpPeer, Reply, StdioPeer, Upstream, Verb,
     headers::SESSION,
     parse,
     stdio::{Owner, Process},
@@ -133,6 +133,12 @@ impl Armed {
     #[must_use]
     pub fn caller(&self) -> &str {
         &self.recorded.inspected.permitted.caller.id
+    }
+
+    /// On whose behalf the server is asked.
+    #[must_use]
+    pub fn behalf(&self) -> Behalf {
+        Behalf::now(&self.recorded.inspected.permitted.caller)
     }
 
     /// What the permit demands of the answer.

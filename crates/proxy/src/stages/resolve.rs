@@ -4,6 +4,7 @@
 pub mod member;
 pub(super) mod scope;
 
+use portcullis_upstream::Behalf;
 use std::sync::Arc;
 
 use portcullis_core::{Action, Caller, Code, Refusal, Target, TargetKind};
@@ -69,7 +70,7 @@ pub async fn target(
     let mut target = Target { server: Arc::clone(&server.name), item: None, digest: None };
     let mut found = None;
     if let Some((kind, name)) = named(&call)? {
-        let item = find(server, kind, &name, (&caller.id, rules)).await?;
+        let item = find(server, kind, &name, (&Behalf::now(caller), rules)).await?;
         let state = server.catalog.state();
         let of_item = |item: &Arc<Item>| state.held(item.kind, &item.name);
         let held = state.held(kind, &name).or_else(|| item.as_ref().and_then(of_item));
@@ -155,7 +156,7 @@ async fn find(
     server: &Server,
     kind: TargetKind,
     name: &str,
-    (caller, rules): (&str, &Rules),
+    (caller, rules): (&Behalf, &Rules),
 ) -> Result<Option<Arc<Item>>, Refusal> {
     let look = |state: &State| {
         let exact = state.find(kind, name);
@@ -178,7 +179,15 @@ async fn find(
     match server.catalog.freshen(&server.upstream, kinds, Some(caller), &rules.limits).await {
         Ok(()) => Ok(look(&server.catalog.state())),
         // Something the caller can do about it, where nobody knows yet what the server offers.
-        Err(refusal) if matches!(refusal.code, Code::ConnectionFailed | Code::ConnectionRequired) => {
+        Err(refusal)
+            if matches!(
+                refusal.code,
+                Code::ConnectionFailed
+                    | Code::ConnectionRequired
+                    | Code::ExchangeRefused
+                    | Code::ExchangeToken
+            ) =>
+        {
             Err(refusal)
         }
         Err(_) => Ok(None),

@@ -160,11 +160,7 @@ fn http(url: &Url, headers: Vec<(HeaderName, Secret<String>)>, all: bool) -> Res
     }
     let (loopback, private) =
         (is_loopback(url), matches!(url.host(), Some(Host::Ipv4(ip)) if ip.is_private()));
-    let egress = EgressPolicy {
-        allow_http: all || loopback || private,
-        allow_loopback: all || loopback,
-        allow_private: all || private,
-    };
+    let egress = EgressPolicy::of(all || loopback, all || private);
     Ok(Reach::Http { url: url.clone(), headers, egress, legacy: false })
 }
 

@@ -19,7 +19,7 @@ use crate::{
     session::{Backend, Session},
     stages::{arm, parse::Content},
 };
-use portcullis_upstream::{Reply, Upstream};
+use portcullis_upstream::{Behalf, Reply, Upstream};
 
 /// The exchange over the bridge; nothing where client and server are of one era.
 pub(super) async fn exchange(
@@ -30,7 +30,7 @@ pub(super) async fn exchange(
 ) -> Result<Option<Exchange>, Refusal> {
     let (server, limits) = (armed.server(), &rules.limits);
     match armed.era() {
-        Era::Modern if server.upstream.speaks_modern(armed.caller(), limits).await? => Ok(None),
+        Era::Modern if server.upstream.speaks_modern(&armed.behalf(), limits).await? => Ok(None),
         Era::Modern => match gateway.bridge.from_modern(crossing(armed, limits)?).await {
             // It was silent when it was asked, refuses the older era, and says now that it speaks the newer one.
             Err(refusal) if refused(&refusal) && server.upstream.spoken().modern() == Some(true) => Ok(None),
@@ -96,7 +96,7 @@ async fn initialize(gateway: &Gateway, armed: &Armed, limits: &Limits) -> Result
             Ok(exchange) => !speaks(&exchange.reply, limits),
             Err(refusal) => refused(refusal),
         };
-        if !refused || !upstream.speaks_modern(armed.caller(), limits).await.unwrap_or(false) {
+        if !refused || !upstream.speaks_modern(&armed.behalf(), limits).await.unwrap_or(false) {
             return straight.map(Some);
         }
         upstream.spoken().refused_initialize();
@@ -110,7 +110,7 @@ async fn initialize(gateway: &Gateway, armed: &Armed, limits: &Limits) -> Result
 pub(super) async fn open(
     gateway: &Gateway,
     server: &Arc<Server>,
-    caller: &str,
+    behalf: &Behalf,
     params: &Bytes,
     limits: &Limits,
 ) -> Result<Backend, Refusal> {
@@ -121,10 +121,11 @@ pub(super) async fn open(
     let message = Message::parse(Bytes::from(bytes), &JsonLimits::request(limits)).map_err(|_| lost())?;
     let crossing = Crossing {
         server,
-        caller,
+        caller: &behalf.caller,
+        behalf: behalf.clone(),
         message: &message,
         row: method::find("initialize").ok_or_else(lost)?,
-        headers: arm::credentials(server, caller)?,
+        headers: arm::credentials(server, behalf)?,
         annotated: &[],
         limits,
         unwanted: &Arc::default(),
@@ -161,6 +162,7 @@ fn crossing<'a>(armed: &'a Armed, limits: &'a Limits) -> Result<Crossing<'a>, Re
     Ok(Crossing {
         server: armed.server(),
         caller: armed.caller(),
+        behalf: armed.behalf(),
         message,
         row,
         headers: armed.headers(),

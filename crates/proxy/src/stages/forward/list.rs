@@ -28,7 +28,7 @@ pub(super) async fn answer(
     let (server, limits) = (armed.server(), &rules.limits);
     if !server.catalog.is_fresh(kind, UNSTATED_MS, limits.catalog_refresh_ms) {
         let kinds = std::slice::from_ref(&kind);
-        server.catalog.freshen(&server.upstream, kinds, Some(armed.caller()), limits).await?;
+        server.catalog.freshen(&server.upstream, kinds, Some(&armed.behalf()), limits).await?;
     }
     let caller = &armed.recorded.inspected.permitted.caller;
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;

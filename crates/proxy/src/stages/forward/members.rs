@@ -19,7 +19,7 @@ use crate::{
     session::{Backend, Members, NewSession, Session},
 };
 use portcullis_upstream::{
-    Reply, StdioPeer, Upstream, Verb,
+    Behalf, Reply, StdioPeer, Upstream, Verb,
     headers::SESSION,
     headers::VERSION,
     headers::secret_value,
@@ -62,17 +62,14 @@ pub(super) async fn open_part(
     if let Some(open) = slot.session().filter(|open| open.declared == server.settings.digest) {
         return Ok(open);
     }
-    let straight = open(gateway, server, armed.caller(), &session.params, limits).await;
+    let behalf = armed.behalf();
+    let straight = open(gateway, server, &behalf, &session.params, limits).await;
     let (backend, version) = match straight {
         // Only a server that refuses, and is of the newer era, is bridged.
         Err(refusal)
-            if bridged::refused(&refusal)
-                && server.upstream.speaks_modern(armed.caller(), limits).await? =>
+            if bridged::refused(&refusal) && server.upstream.speaks_modern(&behalf, limits).await? =>
         {
-            (
-                bridged::open(gateway, server, armed.caller(), &session.params, limits).await?,
-                LEGACY.to_owned(),
-            )
+            (bridged::open(gateway, server, &behalf, &session.params, limits).await?, LEGACY.to_owned())
         }
         straight => straight?,
     };
@@ -110,7 +107,7 @@ pub(crate) async fn decline(rules: &Rules, armed: &Armed, question: &Id) {
         (Upstream::Stdio(_), Backend::Stdio { process, .. }) => process.decline(id.raw(), &session.id).await,
         (Upstream::Http(peer), Backend::Http(own)) => {
             let within = (own.as_deref(), session.version.as_str());
-            let declined = (armed.caller(), declined(id.raw()));
+            let declined = (&armed.behalf(), declined(id.raw()));
             let _ = peer.within(Verb::Post, within, declined, &rules.limits).await;
         }
         (Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_), _) => {}
@@ -128,17 +125,17 @@ pub(super) fn of_group(session: &Arc<Session>) -> Option<(&Arc<Session>, &Arc<Me
 async fn open(
     gateway: &Gateway,
     server: &Server,
-    caller: &str,
+    behalf: &Behalf,
     params: &Bytes,
     limits: &Limits,
 ) -> Result<(Backend, String), Refusal> {
     match &server.upstream {
         Upstream::Group => Err(Refusal::new(Code::Internal, "a route over several servers inside another")),
         Upstream::Http(peer) => {
-            let (id, version) = peer.start_session(&String::from_utf8_lossy(params), caller, limits).await?;
+            let (id, version) = peer.start_session(&String::from_utf8_lossy(params), behalf, limits).await?;
             Ok((Backend::Http(id), version))
         }
-        Upstream::Stdio(peer) => child(gateway, peer, caller, params, limits).await,
+        Upstream::Stdio(peer) => child(gateway, peer, &behalf.caller, params, limits).await,
     }
 }
 
@@ -206,8 +203,9 @@ pub(super) async fn end(members: &Members, rules: &Rules) {
             (Upstream::Http(peer), Backend::Http(Some(id))) => {
                 // Servers may refuse it, and then they end the session themselves.
                 let within = (Some(id.as_str()), session.version.as_str());
-                let _ =
-                    peer.within(Verb::Delete, within, (&session.caller, Bytes::new()), &rules.limits).await;
+                let _ = peer
+                    .within(Verb::Delete, within, (&Behalf::of(&session.caller), Bytes::new()), &rules.limits)
+                    .await;
             }
             (_, Backend::Bridged(bridged)) => bridged.end(),
             (Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_), _) => {}
@@ -231,7 +229,7 @@ pub(super) async fn tell(
             }
             (Upstream::Http(peer), Backend::Http(id)) => {
                 let within = (id.as_deref(), session.version.as_str());
-                let message = (&*session.caller, message.bytes().clone());
+                let message = (&Behalf::of(&session.caller), message.bytes().clone());
                 peer.within(Verb::Post, within, message, &rules.limits).await.map(drop)
             }
             (Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_), _) => Ok(()),

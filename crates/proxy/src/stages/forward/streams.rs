@@ -28,7 +28,7 @@ use crate::{
     tasks,
 };
 use portcullis_net::queue::offer;
-use portcullis_upstream::{Events, Merged, Reply, Upstream, Verb, stdio::Owner};
+use portcullis_upstream::{Behalf, Events, Merged, Reply, Upstream, Verb, stdio::Owner};
 
 /// How long a server that cannot be listened to is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -44,6 +44,7 @@ const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 struct Source {
     gateway: Arc<Gateway>,
     caller: Arc<str>,
+    behalf: Behalf,
     prefix: Prefix,
     server: Arc<Server>,
     limits: Limits,
@@ -55,6 +56,7 @@ impl Source {
         Some(Self {
             gateway: Arc::clone(gateway),
             caller: Arc::from(armed.caller()),
+            behalf: armed.behalf(),
             prefix: member.prefix.clone(),
             server: Arc::clone(rules.servers.get(&*member.server)?),
             limits: rules.limits.clone(),
@@ -119,7 +121,7 @@ impl Source {
     async fn stream(&self, session: &Session) -> Option<Events> {
         let reply = match (&self.server.upstream, &session.backend) {
             (_, Backend::Bridged(bridged)) => {
-                let headers = arm::credentials(&self.server, &self.caller).ok()?;
+                let headers = arm::credentials(&self.server, &self.behalf).ok()?;
                 self.gateway.bridge.changes(&self.server, &self.caller, &headers, bridged, &self.unwanted)
             }
             (Upstream::Stdio(_), Backend::Stdio { process, .. }) => {
@@ -127,7 +129,7 @@ impl Source {
             }
             (Upstream::Http(peer), Backend::Http(id)) => {
                 let within = (id.as_deref(), session.version.as_str());
-                peer.within(Verb::Get, within, (&self.caller, Bytes::new()), &self.limits).await.ok()?
+                peer.within(Verb::Get, within, (&self.behalf, Bytes::new()), &self.limits).await.ok()?
             }
             (Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_), _) => return None,
         };
@@ -153,14 +155,15 @@ impl Source {
 
     async fn listening(&self, request: &Message) -> Result<Reply, Refusal> {
         let (server, limits) = (&self.server, &self.limits);
-        if !server.upstream.speaks_modern(&self.caller, limits).await? {
+        if !server.upstream.speaks_modern(&self.behalf, limits).await? {
             let lost = || Refusal::new(Code::Internal, "no such method");
             let crossing = Crossing {
                 server,
                 caller: &self.caller,
+                behalf: self.behalf.clone(),
                 message: request,
                 row: method::find(LISTEN).ok_or_else(lost)?,
-                headers: arm::credentials(server, &self.caller)?,
+                headers: arm::credentials(server, &self.behalf)?,
                 annotated: &[],
                 limits,
                 unwanted: &self.unwanted,
@@ -171,7 +174,7 @@ impl Source {
             Upstream::Group => {
                 Err(Refusal::new(Code::Internal, "a route over several servers inside another"))
             }
-            Upstream::Http(peer) => peer.listen(&self.caller, request.bytes().clone(), limits).await,
+            Upstream::Http(peer) => peer.listen(&self.behalf, request.bytes().clone(), limits).await,
             Upstream::Stdio(peer) => {
                 let process = peer.modern(Owner::Caller(&self.caller), limits).await?;
                 let lines = process.request(request, None, true).await?;

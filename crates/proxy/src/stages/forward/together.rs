@@ -30,7 +30,7 @@ use crate::{
     stages::{alive, arm},
     tasks,
 };
-use portcullis_upstream::{Events, Reply, Upstream, Verb};
+use portcullis_upstream::{Behalf, Events, Reply, Upstream, Verb};
 
 /// How long a server may take to hear from which level on to log.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -45,15 +45,17 @@ pub(super) async fn ask(
     request: &Message,
     limits: &Limits,
 ) -> Result<Message, Refusal> {
+    let behalf = Behalf::of(&session.caller);
     let reply = match (&server.upstream, &session.backend) {
         (_, Backend::Bridged(bridged)) => {
             let row = request.method_name().and_then(|name| method::find(&name));
             let crossing = Crossing {
                 server,
                 caller: &session.caller,
+                behalf: behalf.clone(),
                 message: request,
                 row: row.ok_or_else(|| Refusal::new(Code::Internal, "no such method"))?,
-                headers: arm::credentials(server, &session.caller)?,
+                headers: arm::credentials(server, &behalf)?,
                 annotated: &[],
                 limits,
                 unwanted: &Arc::default(),
@@ -62,7 +64,7 @@ pub(super) async fn ask(
         }
         (Upstream::Http(peer), Backend::Http(id)) => {
             let within = (id.as_deref(), session.version.as_str());
-            peer.within(Verb::Post, within, (&session.caller, request.bytes().clone()), limits).await?
+            peer.within(Verb::Post, within, (&behalf, request.bytes().clone()), limits).await?
         }
         (Upstream::Stdio(_), Backend::Stdio { process, .. }) => {
             let lines = process.request(request, Some(&session.id), true).await?;
