@@ -35,6 +35,17 @@ def authorization(url):
     if "private_key_pem" in context:
         os.environ["SUITE_KEY"] = context["private_key_pem"]
         section["client_key"] = "env:SUITE_KEY"
+    if "idp_id_token" in context:
+        # The suite's identity provider publishes no keys, so that no caller could come with this token: it is exchanged
+        # for everybody.
+        os.environ["SUITE_ID_TOKEN"] = context["idp_id_token"]
+        section["mode"] = "id_jag"
+        section["exchange"] = {
+            "issuer": context["idp_issuer"],
+            "client_id": context["idp_client_id"],
+            "subject_token": "env:SUITE_ID_TOKEN",
+            "subject_token_type": "id_token",
+        }
     if "client-credentials" in os.environ["MCP_CONFORMANCE_SCENARIO"]:
         section["mode"] = "client_credentials"
     return section

@@ -18,6 +18,7 @@ UNSCORED = {
     "json-schema-2020-12-preservation": (peers.LEGACY, peers.MODERN),
     "auth/client-credentials-basic": (peers.LEGACY, peers.MODERN),
     "auth/client-credentials-jwt": (peers.LEGACY, peers.MODERN),
+    "auth/enterprise-managed-authorization": (peers.LEGACY, peers.MODERN),
 }
 
 
@@ -44,7 +45,7 @@ def judge(where, revision, name):
     command = [peers.NODE, PACKAGE / "dist/index.js", "client", "--scenario", name, "--spec-version", revision]
     command += ["--command", f"{peers.PYTHON} {HERE / 'client_command.py'}", "--timeout", "60000"]
     command += ["--expected-failures", HERE / "expected-failures.yml"]
-    if "client-credentials" in name:
+    if "client-credentials" in name or "enterprise" in name:
         # An extension, which is on the timeline of no revision.
         command.append("--force")
     environment = {**os.environ, "PEER_DIRECT": "1" if where == "direct" else ""}
