@@ -138,12 +138,16 @@ impl Authorizer {
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Forgets what the tokens of `caller` were exchanged for; false when that is nothing.
-    pub(crate) fn forget_exchanged(&self, server: &Arc<str>, caller: &str) -> bool {
+    /// Whether anything is held that the tokens of `caller` were exchanged for.
+    pub(crate) fn holds_exchanged(&self, server: &Arc<str>, caller: &str) -> bool {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.keys().any(|(of, name)| of == server && exchanged_for(name) == Some(caller))
+    }
+
+    /// Forgets what the tokens of `caller` were exchanged for.
+    pub(crate) fn forget_exchanged(&self, server: &Arc<str>, caller: &str) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = slots.len();
         slots.retain(|(of, name), _| of != server || exchanged_for(name) != Some(caller));
-        slots.len() < before
     }
 
     pub(crate) fn epoch(&self) -> u64 {

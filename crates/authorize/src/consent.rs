@@ -221,9 +221,10 @@ impl Outgoing {
         let mut slot = slot.lock().await;
         slot.ended = Some(self.now());
         self.authorizer.flows().end(caller, &self.server);
-        if self.settings.exchange.is_some() && self.authorizer.forget_exchanged(&self.server, caller) {
+        if self.settings.exchange.is_some() && self.authorizer.holds_exchanged(&self.server, caller) {
             let names = [("by", by)];
             self.authorizer.record(Event::ConnectionRevoked, (caller, &self.server), &names, None).await?;
+            self.authorizer.forget_exchanged(&self.server, caller);
             let why = "what was exchanged is forgotten, and the caller can exchange its token again: kill it, or end \
                        its session where the token is from";
             return Ok(Some(Err(Failure::Unavailable(why.into()))));

@@ -12,7 +12,6 @@ mod governance;
 mod identities;
 mod insert;
 mod mapping;
-mod mistake;
 mod primitives;
 mod reference;
 mod safety;
@@ -22,7 +21,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod values;
-mod yaml;
 
 use std::{
     collections::BTreeSet,
@@ -31,6 +29,7 @@ use std::{
 };
 
 use portcullis_core::Digest;
+use portcullis_yaml::{self as yaml, mistake};
 use url::Url;
 
 pub(crate) use self::{

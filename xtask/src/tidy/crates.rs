@@ -25,6 +25,7 @@ const ORDER: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("net", &["sys", "core"]),
     ("hosts", &["core"]),
+    ("yaml", &[]),
     ("upstream", &["net", "mcp", "core"]),
     ("store", &["proof", "core"]),
     ("connect", &["net", "store", "proof", "core"]),
@@ -52,6 +53,7 @@ const ORDER: &[(&str, &[&str])] = &[
     (
         "portcullis",
         &[
+            "yaml",
             "sample",
             "hosts",
             "proxy",

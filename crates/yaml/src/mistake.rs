@@ -4,42 +4,46 @@ use core::fmt;
 
 /// A place in a file; lines and columns count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub(crate) line: usize,
-    pub(crate) column: usize,
+pub struct Place {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
 }
 
 impl Place {
     /// The start of the file.
-    pub(crate) const START: Self = Self { line: 1, column: 1 };
+    pub const START: Self = Self { line: 1, column: 1 };
 
     /// From the parser's counting: lines from 1, columns from 0.
-    pub(crate) const fn new(line: usize, column: usize) -> Self {
+    #[must_use]
+    pub const fn new(line: usize, column: usize) -> Self {
         Self { line, column: column + 1 }
     }
 }
 
 /// One mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct ConfigMistake {
+pub struct ConfigMistake {
     /// The file, where it is not the configuration file itself (a policy, a certificate).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) file: Option<String>,
+    pub file: Option<String>,
     /// Line, from 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// Column, from 1.
-    pub(crate) column: usize,
+    pub column: usize,
     /// Path of the key, like `servers.files.command[0]`; empty for the file as a whole.
-    pub(crate) key: String,
+    pub key: String,
     /// What is wrong.
-    pub(crate) message: String,
+    pub message: String,
     /// What to do.
-    pub(crate) hint: String,
+    pub hint: String,
 }
 
 impl ConfigMistake {
     /// A mistake at `at`.
-    pub(crate) fn new(
+    #[must_use]
+    pub fn new(
         at: Place,
         key: impl Into<String>,
         message: impl Into<String>,
@@ -50,7 +54,8 @@ impl ConfigMistake {
     }
 
     /// The same mistake, in another file.
-    pub(crate) fn in_file(mut self, file: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn in_file(mut self, file: impl Into<String>) -> Self {
         self.file = Some(file.into());
         self
     }

@@ -1,9 +1,11 @@
 //! YAML text to a tree that remembers where everything stands, within bounds: no anchors, aliases or tags (so no
 //! text can grow while it is read), one document, limited size, depth and number of nodes.
 
+pub mod mistake;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::mistake::{ConfigMistake, Place};
+use mistake::{ConfigMistake, Place};
 
 /// Bytes of one configuration file.
 const FILE_BYTES_MAX: usize = 1_048_576;
@@ -16,35 +18,50 @@ const MISTAKES_MAX: usize = 100;
 
 /// One value with its place in the file.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) at: Place,
-    pub(crate) value: Value,
+pub struct Node {
+    /// Where it begins.
+    pub at: Place,
+    /// What it is.
+    pub value: Value,
 }
 
 /// What is written there. Scalars keep their text: the key they belong to decides what they mean.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// A sequence.
     List(Vec<Node>),
+    /// A mapping, in the order of the file.
     Map(Vec<(Key, Node)>),
+    /// Nothing, `~` or `null`.
     Null,
-    Scalar { text: String, plain: bool },
+    /// Anything else.
+    Scalar {
+        /// As it is written, without quotes.
+        text: String,
+        /// Whether it stands without quotes.
+        plain: bool,
+    },
 }
 
 /// A key of a mapping with its place.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Key {
-    pub(crate) at: Place,
-    pub(crate) text: String,
+pub struct Key {
+    /// Where it begins.
+    pub at: Place,
+    /// The key.
+    pub text: String,
 }
 
 impl Node {
     /// What an empty file means.
-    pub(crate) const fn empty() -> Self {
+    #[must_use]
+    pub const fn empty() -> Self {
         Self { at: Place::START, value: Value::Map(Vec::new()) }
     }
 
     /// The value under `key`, where this is a mapping that has it.
-    pub(crate) fn get(&self, key: &str) -> Option<(&Key, &Self)> {
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<(&Key, &Self)> {
         match &self.value {
             Value::Map(pairs) => pairs.iter().find(|(k, _)| k.text == key).map(|(k, v)| (k, v)),
             Value::List(_) | Value::Null | Value::Scalar { .. } => None,
@@ -52,7 +69,8 @@ impl Node {
     }
 
     /// What kind of value this is, in words for messages.
-    pub(crate) fn describe(&self) -> &'static str {
+    #[must_use]
+    pub fn describe(&self) -> &'static str {
         match &self.value {
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
@@ -68,7 +86,10 @@ impl Node {
 }
 
 /// Reads `text`; all mistakes of form at once, as far as the parser can go on.
-pub(crate) fn parse(text: &str) -> Result<Node, Vec<ConfigMistake>> {
+///
+/// # Errors
+/// Each mistake with its place: what is no YAML, what is not accepted of it, what is too large or too deep.
+pub fn parse(text: &str) -> Result<Node, Vec<ConfigMistake>> {
     if text.len() > FILE_BYTES_MAX {
         return Err(vec![ConfigMistake::new(
             Place::START,
