@@ -300,8 +300,7 @@ impl Catalog {
         found.sort_unstable();
         found.dedup();
         if !found.is_empty() {
-            let (server, name) = (&self.server, &item.name);
-            tracing::warn!(%server, %kind, ?name, seen = ?found, "held for review: it may give orders to a model");
+            tracing::warn!(server = %self.server, name = ?item.name, %kind, seen = ?found, "held: it may give orders to a model");
         }
         found.is_empty()
     }

@@ -74,10 +74,9 @@ fn restored(
     detectors: &BTreeSet<String>,
     findings: &mut Vec<Finding>,
 ) -> Option<Bytes> {
-    const ARGUMENTS: &str = "/params/arguments";
     let arguments = message.params()?.get("arguments")?;
     let (mut edits, mut edited) = (Edits::new(), false);
-    answer::leaves(arguments, ARGUMENTS, |place, kind, leaf| {
+    answer::leaves(arguments, "/params/arguments", |place, kind, leaf| {
         let Some(text) = leaf.as_str().filter(|_| kind == Place::Value) else { return };
         let subject = Subject { role: Role::Argument, place, text: &text };
         if let Some((text, mut found)) = inspector.restored(&subject, detectors) {
@@ -200,46 +199,36 @@ mod tests {
 
     use super::*;
 
+    /// What inspection makes of an answer with these members.
+    fn answer(members: &str) -> (Seen, Vec<Finding>) {
+        let inspector = Inspector::new(&InspectSettings::default()).unwrap();
+        let text = format!("{{\"jsonrpc\":\"2.0\",{members}}}");
+        let message = Message::parse(text.into(), &JsonLimits::answer(&Limits::default())).unwrap();
+        let mut findings = Vec::new();
+        let seen =
+            look(&inspector, Direction::Outward, &message, &Obligations::default(), None, &mut findings);
+        (seen, findings)
+    }
+
     #[test]
     fn only_the_id_and_the_servers_own_request_state_go_unread_and_nothing_beside_them() {
-        let inspector = Inspector::new(&InspectSettings::default()).unwrap();
         let key = ["AKIA", "IOSFODNN7EXAMPLQ"].concat();
-        for (message, clean) in [
-            (format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"requestState":"{key}"}}}}"#), true),
-            (
-                format!(
-                    r#"{{"jsonrpc":"2.0","id":1,"result":{{"structuredContent":{{"requestState":"{key}"}}}}}}"#
-                ),
-                false,
-            ),
-            (format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{}},"beside":["{key}"]}}"#), false),
-            (format!(r#"{{"jsonrpc":"2.0","id":"{key}","result":{{}}}}"#), true),
-            (
-                format!(
-                    r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":1,"message":"","requestState":"{key}"}}}}"#
-                ),
-                false,
-            ),
+        for (members, clean) in [
+            (r#""id":1,"result":{"requestState":"KEY"}"#, true),
+            (r#""id":1,"result":{"structuredContent":{"requestState":"KEY"}}"#, false),
+            (r#""id":1,"result":{},"beside":["KEY"]"#, false),
+            (r#""id":"KEY","result":{}"#, true),
+            (r#""id":1,"error":{"code":1,"message":"","requestState":"KEY"}"#, false),
         ] {
-            let bytes = Bytes::from(message.clone());
-            let parsed = Message::parse(bytes, &JsonLimits::answer(&Limits::default())).unwrap();
-            let mut findings = Vec::new();
-            look(&inspector, Direction::Outward, &parsed, &Obligations::default(), None, &mut findings);
-            assert_eq!(findings.is_empty(), clean, "{message}");
+            assert_eq!(answer(&members.replace("KEY", &key)).1.is_empty(), clean, "{members}");
         }
     }
 
     #[test]
     fn a_card_number_is_masked_in_an_answer_also_where_it_is_a_json_number() {
-        let inspector = Inspector::new(&InspectSettings::default()).unwrap();
-        let text =
-            r#"{"jsonrpc":"2.0","id":1,"result":{"structuredContent":{"card":4111111111111111,"n":17}}}"#;
-        let message = Message::parse(Bytes::from(text), &JsonLimits::answer(&Limits::default())).unwrap();
-        let mut findings = Vec::new();
-        let seen =
-            look(&inspector, Direction::Outward, &message, &Obligations::default(), None, &mut findings);
-        let masked = String::from_utf8(seen.masked.unwrap().to_vec()).unwrap();
-        assert_eq!(masked, text.replace("4111111111111111", "\"[masked:payment_card]\""));
+        let text = r#""id":1,"result":{"structuredContent":{"card":4111111111111111,"n":17}}"#;
+        let (seen, findings) = answer(text);
+        assert!(seen.masked.unwrap().ends_with(br#"{"card":"[masked:payment_card]","n":17}}}"#));
         assert_eq!(findings[0].place, "/result/structuredContent/card");
     }
 }
