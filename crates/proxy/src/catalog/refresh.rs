@@ -300,7 +300,7 @@ impl Catalog {
         found.sort_unstable();
         found.dedup();
         if !found.is_empty() {
-            tracing::warn!(server = %self.server, name = ?item.name, %kind, seen = ?found, "held: it may give orders to a model");
+            tracing::warn!(server = %self.server, name = ?item.name, %kind, seen = ?found, "held for review");
         }
         found.is_empty()
     }
