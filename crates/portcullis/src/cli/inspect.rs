@@ -6,9 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use clap::{Subcommand, ValueEnum};
-use portcullis_core::{Obligations, Treatment};
+use portcullis_core::{Limits, Obligations, Treatment};
 use portcullis_inspect::{InspectSettings, Inspector, Match, Role, Subject, Verdict, verdict};
+use portcullis_mcp::{
+    answer::{Place, leaves_and_numbers},
+    json::{self, Edits, JsonLimits, ValueKind, View},
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -151,15 +156,9 @@ fn test(
     output: &Output,
 ) -> Result<(), Failure> {
     let mut search = Search { inspector, role: role.into(), found: Vec::new(), worst: Verdict::Pass };
-    let document =
-        serde_json::from_str(text).ok().filter(|value: &Value| value.is_object() || value.is_array());
-    let through = match document {
-        Some(mut value) => {
-            search.leaves(&mut value, &mut String::new());
-            serde_json::to_string_pretty(&value).unwrap_or_default()
-        }
-        None => search.text("", text),
-    };
+    let document = text.trim_start().starts_with(['{', '[']);
+    let checked = document && json::check(text.as_bytes(), &JsonLimits::answer(&Limits::default())).is_ok();
+    let through = if checked { search.document(text)? } else { search.text("", text) };
     let Search { found, worst, .. } = search;
     let (count, verdict) = (found.len(), word(worst));
     if masked && worst == Verdict::Refuse {
@@ -201,39 +200,24 @@ impl Search<'_> {
         }
     }
 
-    /// Every text of a document, numbers as they are written, with what would be let through in its place. Names of
-    /// members cannot be masked.
-    fn leaves(&mut self, value: &mut Value, place: &mut String) {
-        let len = place.len();
-        match value {
-            Value::String(text) => *text = self.text(place, text),
-            Value::Number(number) => {
-                let text = number.to_string();
-                let through = self.text(place, &text);
-                if through != text {
-                    *value = Value::String(through);
-                }
+    /// Every text of a document, as the gateway reads a message, with what would be let through in its place. Names
+    /// of members cannot be masked.
+    fn document(&mut self, text: &str) -> Result<String, Failure> {
+        let mut edits = Edits::new();
+        leaves_and_numbers(View::of(text.as_bytes()), "", |place, kind, leaf| {
+            let number = leaf.kind() == ValueKind::Number;
+            let said = if number { Some(String::from_utf8_lossy(leaf.raw())) } else { leaf.as_str() };
+            let Some(said) = said else { return };
+            let through = self.text(place, &said);
+            if through != said && kind == Place::Value {
+                edits.replace(leaf.span(), json::quote(&through).into_bytes());
+            } else if through != said {
+                self.worst = Verdict::Refuse;
             }
-            Value::Array(items) => {
-                for (index, item) in items.iter_mut().enumerate() {
-                    place.push_str(&format!("/{index}"));
-                    self.leaves(item, place);
-                    place.truncate(len);
-                }
-            }
-            Value::Object(members) => {
-                for (name, item) in members.iter_mut() {
-                    place.push('/');
-                    place.push_str(&name.replace('~', "~0").replace('/', "~1"));
-                    if self.text(place, name) != *name {
-                        self.worst = Verdict::Refuse;
-                    }
-                    self.leaves(item, place);
-                    place.truncate(len);
-                }
-            }
-            Value::Null | Value::Bool(_) => {}
-        }
+        });
+        let through = edits.apply(&Bytes::copy_from_slice(text.as_bytes()));
+        let through = through.map_err(|error| Failure::refused(error.to_string()))?;
+        Ok(String::from_utf8_lossy(&through).into_owned())
     }
 }
 
