@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use portcullis_config::{Config, Overrides};
 use portcullis_connect::auth::{
     Alg, AuthSettings, Authenticator, Credentials, JwksSource, JwtIssuer, Parts, ProofMemory, Route,
 };
@@ -90,19 +91,14 @@ pub fn inspect(data: &[u8]) {
 }
 
 /// A configuration is accepted or every mistake has a place; never both, never neither.
-#[cfg(not(test))]
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let parse = || crate::config::Config::parse(text, None, &crate::config::Overrides::default());
+    let parse = || Config::parse(text, None, &Overrides::default());
     match parse() {
         Ok(first) => assert_eq!(first.digest, parse().expect("the same text is accepted again").digest),
         Err(mistakes) => assert!(!mistakes.is_empty(), "a refusal has a reason"),
     }
 }
-
-/// The crate's own tests bring test crates along, so the module is left out where tests are built.
-#[cfg(test)]
-pub fn config(_: &[u8]) {}
 
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "https://gateway.example/mcp/one";
@@ -155,7 +151,7 @@ pub fn proof(data: &[u8]) {
     assert!(header.get("crit").is_none() && header["jwk"].get("d").is_none());
     assert_eq!(header["jwk"]["x"], URL_SAFE_NO_PAD.encode(HOLDER.key.public_key().as_ref()));
     assert_eq!(claims["htm"], "POST");
-    let target = ::url::Url::parse(claims["htu"].as_str().expect("a target")).expect("a URL");
+    let target = url::Url::parse(claims["htu"].as_str().expect("a target")).expect("a URL");
     assert_eq!((target.host_str(), target.path()), (Some("gateway.example"), "/mcp/one"));
     assert_eq!(claims["ath"], URL_SAFE_NO_PAD.encode(Digest::of(HOLDER.token.as_bytes()).0));
     assert!(claims["iat"].as_f64().is_some_and(|iat| (iat - NOW.seconds() as f64).abs() <= 60.0));

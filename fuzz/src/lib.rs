@@ -2,21 +2,11 @@
 //! and panics only when the parser is wrong; where a second implementation is at hand, the two must agree.
 #![forbid(unsafe_code)]
 
-#[cfg(not(test))]
-#[expect(dead_code, unused_imports, reason = "only the reader of the configuration is used here")]
-#[path = "../../crates/portcullis/src"]
-mod portcullis {
-    // The program is no library; its reader of the configuration is built into this crate instead.
-    pub(crate) mod config;
-}
 pub mod clients;
 pub mod evidence;
 pub mod gate;
 pub mod mutate;
 pub mod protocol;
-
-#[cfg(not(test))]
-pub(crate) use portcullis::config;
 
 /// One parser under test.
 #[derive(Clone, Copy, Debug)]

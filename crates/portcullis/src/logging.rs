@@ -1,11 +1,10 @@
 //! Where log lines go. Lines carry no secret: types that hold one print `****`.
 
 use anyhow::Context as _;
+use portcullis_config::{Log, LogFormat};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
-
-use crate::config::{Log, LogFormat};
 
 type Sink = Box<dyn Layer<Registry> + Send + Sync>;
 

@@ -1,7 +1,6 @@
 //! The security gateway for the Model Context Protocol: one binary, every command.
 
 mod cli;
-mod config;
 mod logging;
 mod output;
 mod wire;

@@ -5,10 +5,9 @@ use std::{
     process::ExitCode,
 };
 
+use portcullis_config::ConfigMistake;
 use serde::Serialize;
 use serde_json::{Value, json};
-
-use crate::config::ConfigMistake;
 
 /// Exit codes, as `--help` lists them. Code 2 (wrong usage) is clap's own.
 pub(crate) mod exit {

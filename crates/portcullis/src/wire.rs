@@ -26,6 +26,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use portcullis_config::{Config, Overrides};
 use portcullis_core::Event;
 use portcullis_net::listen::{self, ListenOptions};
 use portcullis_proof::entry::Entry;
@@ -35,10 +36,7 @@ use tokio::{
     sync::watch as channel,
 };
 
-use crate::{
-    config::{Config, Overrides},
-    output::Output,
-};
+use crate::output::Output;
 
 pub(crate) use self::{
     compile::with_variables,

@@ -9,6 +9,7 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwapOption;
+use portcullis_catalog::Catalog;
 use portcullis_connect::cursor::Cursors;
 use portcullis_core::TargetKind;
 pub use portcullis_mcp::alias::ROOT;
@@ -16,7 +17,6 @@ use portcullis_mcp::alias::{Prefix, split, split_uri};
 use portcullis_policy::Pattern;
 
 pub use self::face::{Exposed, Face};
-use crate::catalog::Catalog;
 
 /// What of a server is exposed: names, or URIs and URI templates, that fit any of the patterns of their kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

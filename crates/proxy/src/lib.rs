@@ -3,7 +3,6 @@
 pub mod aggregate;
 pub mod body;
 pub mod bridge;
-pub mod catalog;
 mod connect;
 mod extensions;
 pub mod front;

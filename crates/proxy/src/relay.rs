@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use portcullis_catalog::{Judges, List};
 use portcullis_connect::results::Ticket;
 use portcullis_core::{Code, Refusal};
 use portcullis_inspect::Window;
@@ -24,7 +25,6 @@ use tokio::{
 use self::{allowance::Allowance, stream::Stream};
 use crate::{
     body::{self, Body, Cut, Pieces},
-    catalog::{Judges, List},
     extensions,
     gateway::Gateway,
     pending::Pending,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use portcullis_authorize::{Authorizer, Outgoing};
+use portcullis_catalog::Catalog;
 use portcullis_connect::auth::{Authenticator, Route};
 use portcullis_core::{Digest, Limits, TargetKind};
 use portcullis_inspect::Inspector;
@@ -16,7 +17,6 @@ use portcullis_usage::Quota;
 
 use crate::{
     aggregate::{self, Group},
-    catalog::Catalog,
     settings::ServerSettings,
 };
 use portcullis_upstream::Upstream;

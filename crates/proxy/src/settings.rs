@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use portcullis_catalog::Trust;
 use portcullis_core::{Digest, Secret};
 use portcullis_net::{guard::EgressPolicy, sandbox::Sandbox};
 use portcullis_upstream::Isolation;
@@ -80,13 +81,4 @@ pub enum OutputSchema {
     Record,
     /// They are refused.
     Refuse,
-}
-
-/// What happens to definitions nobody has approved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Nothing is usable before a person approved it.
-    Review,
-    /// The first catalogue is pinned as it is; what comes later is reviewed.
-    TrustOnFirstUse,
 }

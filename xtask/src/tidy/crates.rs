@@ -26,15 +26,18 @@ const ORDER: &[(&str, &[&str])] = &[
     ("net", &["sys", "core"]),
     ("hosts", &["core"]),
     ("yaml", &[]),
+    ("config", &["yaml", "connect", "usage", "net", "policy", "inspect", "mcp", "core"]),
     ("upstream", &["net", "mcp", "core"]),
     ("store", &["proof", "core"]),
     ("connect", &["net", "store", "proof", "core"]),
     ("usage", &["store", "policy", "core"]),
     ("approve", &["store", "net", "proof", "core"]),
     ("authorize", &["upstream", "connect", "store", "net", "proof", "core"]),
+    ("catalog", &["upstream", "connect", "store", "proof", "policy", "inspect", "mcp", "core"]),
     (
         "proxy",
         &[
+            "catalog",
             "approve",
             "authorize",
             "upstream",
@@ -53,6 +56,8 @@ const ORDER: &[(&str, &[&str])] = &[
     (
         "portcullis",
         &[
+            "config",
+            "catalog",
             "yaml",
             "sample",
             "hosts",

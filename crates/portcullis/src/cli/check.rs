@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use portcullis_config::{Config, ConfigMistake, DEFAULT_FILE, Overrides};
 use serde_json::json;
 
 use super::{Common, Failure, output::Output};
-use crate::config::{Config, ConfigMistake, DEFAULT_FILE, Overrides};
 
 /// Reads the configuration and everything it names: policies are compiled, certificates and key sets are read.
 pub(crate) fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Failure> {

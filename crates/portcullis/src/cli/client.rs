@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Full;
 use portcullis_admin::{ENDPOINTS, ProblemBody};
+use portcullis_config::{Config, Overrides};
 use portcullis_core::{Limits, Secret};
 use portcullis_hosts::Places;
 use portcullis_net::{
@@ -21,7 +22,6 @@ use serde_json::Value;
 use url::Url;
 
 use super::{Common, Failure, exit};
-use crate::config::{Config, Overrides};
 
 /// Bytes of one answer.
 const ANSWER_BYTES_MAX: usize = 67_108_864;

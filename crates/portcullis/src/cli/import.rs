@@ -7,6 +7,7 @@ pub(super) mod secrets;
 
 use std::path::{Path, PathBuf};
 
+use portcullis_config::{Config, DEFAULT_FILE, Overrides, fragment, read_bounded, with_servers};
 use portcullis_hosts::{self as hosts, Format, Found, Places, mcpb, replace};
 use serde::Serialize;
 
@@ -18,7 +19,6 @@ use super::{
     Common, Failure, client,
     output::{Output, printable},
 };
-use crate::config::{Config, DEFAULT_FILE, Overrides, fragment, read_bounded, with_servers};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:

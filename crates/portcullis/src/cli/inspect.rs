@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use clap::{Subcommand, ValueEnum};
+use portcullis_config::Overrides;
 use portcullis_core::{Limits, Obligations, Treatment};
 use portcullis_inspect::{InspectSettings, Inspector, Match, Role, Subject, Verdict, verdict};
 use portcullis_mcp::{
@@ -22,7 +23,6 @@ use super::{
     output::{Output, printable, table},
     scan::Level,
 };
-use crate::config::Overrides;
 
 /// Bytes of a text that is read.
 const BYTES_MAX: u64 = 64 << 20;

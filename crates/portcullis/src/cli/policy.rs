@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use portcullis_admin::api::{ExplainQuestion, Explained};
+use portcullis_config::Overrides;
 use portcullis_policy::Policies;
 use serde_json::{Value, json};
 
@@ -16,7 +17,6 @@ use super::{
     output::{Output, printable},
     tools::{Kind, word},
 };
-use crate::config::Overrides;
 
 /// Policies.
 #[derive(Debug, Subcommand)]

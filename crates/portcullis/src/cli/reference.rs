@@ -6,13 +6,14 @@ mod bridging;
 use std::{fmt::Write as _, path::Path};
 
 use clap::CommandFactory as _;
+use portcullis_config as config;
 use portcullis_core::{Action, Code, Event, Limits, Treatment};
 use portcullis_inspect::CATALOG;
 use portcullis_proxy::metrics::Metrics;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use super::{Cli, Failure};
-use crate::{config, wire::LEDGER_METRICS};
+use crate::wire::LEDGER_METRICS;
 
 /// Every generated page: file name and contents. Tests hold the files in `docs/reference` to it.
 pub(crate) fn pages() -> Vec<(&'static str, String)> {

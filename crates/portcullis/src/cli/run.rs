@@ -3,14 +3,11 @@
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use clap::{Args, ValueEnum};
+use portcullis_config::{LogFormat, Overrides, Tls};
 use url::Url;
 
 use super::{Common, Failure, output::Output};
-use crate::{
-    config::{LogFormat, Overrides, Tls},
-    logging,
-    wire::RunOptions,
-};
+use crate::{logging, wire::RunOptions};
 
 /// What `run` takes beside the configuration.
 #[derive(Args, Debug)]

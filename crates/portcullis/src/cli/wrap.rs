@@ -11,6 +11,7 @@ use std::{
 };
 
 use clap::Args;
+use portcullis_config::{Config, Overrides, Server, names_a_secret};
 use portcullis_core::{Caller, Digest};
 use portcullis_hosts::mcpb;
 use portcullis_net::stdio::Environment;
@@ -24,7 +25,6 @@ use super::{
     output::Output,
 };
 use crate::{
-    config::{Config, Overrides, Server, names_a_secret},
     logging,
     wire::{self, Wrapped},
 };

@@ -6,6 +6,7 @@ use portcullis_admin::{ConnectionBook, Pending, Revoked};
 use portcullis_authorize::{
     Authorizer, ClientAuth, ClientSettings, Exchange, Mode, Outgoing, Settings, Subject,
 };
+use portcullis_config::{AuthorizationMode, AuthorizationSection, ExchangeSection, Reference};
 use portcullis_core::Digest;
 use portcullis_net::guard::EgressPolicy;
 use portcullis_proxy::settings::{ServerSettings, Transport};
@@ -13,7 +14,6 @@ use portcullis_store::ConnectionRow;
 use url::Url;
 
 use super::{compile::World, start::Core};
-use crate::config::{AuthorizationMode, AuthorizationSection, ExchangeSection, Reference};
 
 /// What the section means for the server at `url`; `parts` collects what a reload compares.
 pub(super) fn settings(

@@ -11,6 +11,8 @@ use std::{
 use arc_swap::ArcSwap;
 use portcullis_admin::{SERVER_KIND, SERVER_SLOT};
 use portcullis_authorize::{Authorizer, Outgoing};
+use portcullis_catalog::{Catalog, Parts as CatalogParts, Trust};
+use portcullis_config::{self as config, Config, Reference, Settings};
 use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
 use portcullis_core::{Caller, Clock, Digest, Limits, Secret};
 use portcullis_inspect::Inspector;
@@ -22,9 +24,8 @@ use portcullis_net::{
     stdio::{Command, Environment},
 };
 use portcullis_proxy::{
-    catalog::{Catalog, Parts as CatalogParts},
     rules::{Rules, Server},
-    settings::{OutputSchema, ServerSettings, Transport, Trust},
+    settings::{OutputSchema, ServerSettings, Transport},
 };
 use portcullis_store::{Keys, Ledger, Revisions};
 use portcullis_upstream::{HttpPeer, Isolation, SseServer, StdioPeer, Tokens, Upstream};
@@ -35,7 +36,6 @@ use super::{
     judge::{Checked, Found, SAMPLE, check_with, mistake},
     sandbox,
 };
-use crate::config::{self, Config, Reference, Settings};
 
 /// What compiling works with.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use portcullis_config::{self as config, Form, Jwt, JwtKind, PatternText, RoleName, Settings, Treatment};
 use portcullis_connect::{
     Reach,
     auth::{self, AuthSettings, Bound, CertificateRule, IssuerDown, JwksSource, JwtIssuer, Preset, Route},
@@ -9,8 +10,6 @@ use portcullis_connect::{
 use portcullis_core::{CallerKind, TargetKind};
 use portcullis_inspect::InspectSettings;
 use portcullis_policy::{Pattern, ScopeRules, StepUp};
-
-use crate::config::{self, Form, Jwt, JwtKind, PatternText, RoleName, Settings, Treatment};
 
 /// What each detector does: its own defaults, and what the file says instead.
 pub(crate) fn inspect(settings: &Settings) -> InspectSettings {

@@ -5,15 +5,16 @@ use std::{
     sync::Arc,
 };
 
+use portcullis_catalog::{Catalog, Trust};
+use portcullis_config::{PatternText, Settings, VirtualServer};
 use portcullis_connect::cursor::Cursors;
 use portcullis_core::Digest;
 use portcullis_mcp::alias::Prefix;
 use portcullis_policy::Pattern;
 use portcullis_proxy::{
     aggregate::{Bounds, Group, Member, ROOT, Selection},
-    catalog::Catalog,
     rules::Server,
-    settings::{OutputSchema, ServerSettings, Transport, Trust},
+    settings::{OutputSchema, ServerSettings, Transport},
 };
 use portcullis_upstream::Upstream;
 
@@ -21,7 +22,6 @@ use super::{
     compile::{World, catalog_parts},
     judge::{Found, mistake},
 };
-use crate::config::{PatternText, Settings, VirtualServer};
 
 /// The names of the routes over several servers.
 pub(crate) fn names(settings: &Settings) -> impl Iterator<Item = &str> {

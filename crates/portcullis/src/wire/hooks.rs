@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use portcullis_approve::{Counts, Hook, Hooks};
+use portcullis_config::{Settings, is_local};
 use portcullis_core::{Clock, Secret};
 use portcullis_net::guard::EgressPolicy;
 
 use super::{health, start::Core};
-use crate::config::{Settings, is_local};
 
 /// Bytes of a secret at least, as many as the signature has.
 const SECRET_BYTES_MIN: usize = 32;

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
+use portcullis_config::{self as config, Config, ConfigMistake, Place};
 use portcullis_core::{Action, Limits};
 use portcullis_inspect::Inspector;
 use portcullis_net::tls::{ClientAuth, ServerTls};
 use portcullis_policy::{Lint, Policies, PolicySource};
 
 use super::own_tls;
-use crate::config::{self, Config, ConfigMistake, Place};
 
 /// Name of the server that is there when none is declared.
 pub(crate) const SAMPLE: &str = "sample";

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use portcullis_config::{Config, OWN_CERTIFICATE, Tls};
 use portcullis_core::Secret;
 use portcullis_store::DataDir;
-
-use crate::config::{Config, OWN_CERTIFICATE, Tls};
 
 /// Whether this is our own certificate, and `run` has yet to make it.
 pub(super) fn is_unmade(tls: &Tls) -> bool {

@@ -4,6 +4,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use notify::{RecursiveMode, Watcher as _};
+use portcullis_config::{ClientCertificates, Config, ConfigMistake, Settings};
 use portcullis_core::Event;
 use portcullis_net::tls::ServerTls;
 use serde_json::json;
@@ -13,7 +14,6 @@ use super::{
     compile, judge,
     start::{Core, record},
 };
-use crate::config::{ClientCertificates, Config, ConfigMistake, Settings};
 
 /// Editors write a file in several steps; a reload waits for this much quiet.
 const QUIET: Duration = Duration::from_millis(200);
@@ -118,7 +118,12 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
         .filter(|(_, same)| !same)
         .map(|(key, _)| {
             let hint = "restart the gateway for this change; everything else can be reloaded";
-            ConfigMistake::new(crate::config::Place::START, key, "cannot change while the gateway runs", hint)
+            ConfigMistake::new(
+                portcullis_config::Place::START,
+                key,
+                "cannot change while the gateway runs",
+                hint,
+            )
         })
         .collect();
     if changed.is_empty() { Ok(()) } else { Err(changed) }

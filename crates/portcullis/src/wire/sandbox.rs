@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use portcullis_config::Config;
 use portcullis_core::{Clock, Entropy, Event};
 use portcullis_net::{
     egress::EgressProxy,
@@ -17,8 +18,6 @@ use portcullis_proof::entry::Entry;
 use portcullis_store::{DataDir, Ledger};
 use serde_json::json;
 use tokio::sync::mpsc;
-
-use crate::config::Config;
 
 /// This very program, also after its file was replaced by a newer one.
 pub(crate) const OURSELVES: &str = "/proc/self/exe";

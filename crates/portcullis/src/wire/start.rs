@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use portcullis_admin::{AdminParts, FreshKey, GatewayInfo};
 use portcullis_approve::{self as approve, Desk};
 use portcullis_authorize::{Authorizer, Parts as AuthorizerParts};
+use portcullis_config::{Config, ConfigMistake};
 use portcullis_connect::auth::{ProofMemory, new_api_key};
 use portcullis_core::{Caller, CallerKind, Clock, Entropy, Event, Scope, Secret};
 use portcullis_inspect::{InspectSettings, Inspector};
@@ -45,7 +46,6 @@ use super::{
     telemetry::Telemetry,
     world::{SystemClock, SystemEntropy},
 };
-use crate::config::{Config, ConfigMistake};
 
 /// What runs for as long as the process.
 #[derive(Debug)]

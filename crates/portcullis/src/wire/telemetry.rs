@@ -23,6 +23,7 @@ use opentelemetry_sdk::{
     Resource,
     trace::{Sampler, SdkTracer, SdkTracerProvider},
 };
+use portcullis_config::Otlp;
 use portcullis_core::Limits;
 use portcullis_net::{
     body::read_bounded,
@@ -38,8 +39,6 @@ use prometheus_client::{
     registry::Registry,
 };
 use tokio::runtime::Handle;
-
-use crate::config::Otlp;
 
 /// Metrics and traces of this node.
 pub(crate) struct Telemetry {

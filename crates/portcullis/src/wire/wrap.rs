@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use portcullis_config::Config;
 use portcullis_core::{Caller, Event};
 use portcullis_net::stdio::Environment;
 use portcullis_proxy::front;
@@ -20,7 +21,6 @@ use super::{
     start::{self, Base, Place},
     watch,
 };
-use crate::config::Config;
 
 /// How the host of a wrapped server is served.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use portcullis_catalog::{Item, State};
 use portcullis_core::TargetKind;
 use portcullis_mcp::alias::split;
 
 use super::Member;
-use crate::catalog::{Item, State};
 
 /// One definition as clients see it.
 #[derive(Debug)]

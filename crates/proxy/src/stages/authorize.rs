@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use portcullis_catalog::State;
 use portcullis_core::{Action, Caller, Refusal, Target, TargetKind};
 use portcullis_policy::{Denial, Permit, Policies, RequestContext};
 use portcullis_usage::Thread;
 
 use super::{parse::Call, resolve, validate::Valid};
 use crate::{
-    catalog::State,
     gateway::Gateway,
     rules::Rules,
     trail::{Shadow, Trail},

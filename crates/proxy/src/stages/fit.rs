@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use portcullis_catalog::Item;
 use portcullis_core::{Code, Limits, Refusal, TargetKind};
 use portcullis_mcp::{
     answer::result_type,
@@ -12,7 +13,6 @@ use portcullis_mcp::{
 };
 
 use super::arm::Armed;
-use crate::catalog::Item;
 
 /// Judges the answer to a call of a tool, or to a question for the result of a task that one became. What is no
 /// result of a tool fits.

@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use portcullis_catalog::List;
 use portcullis_core::{Code, Limits, Obligations, Refusal};
 use portcullis_mcp::{
     alias::Prefix,
@@ -41,7 +42,6 @@ use portcullis_mcp::{
 use super::{arm::Armed, parse::Content, resolve::member::Via};
 use crate::{
     bridge::Unwanted,
-    catalog::List,
     gateway::Gateway,
     head::LAST_EVENT_ID,
     rules::{Rules, Server},

@@ -1,6 +1,7 @@
 //! The only maker of [`Masked`], and nothing else is written to a client.
 
 use bytes::Bytes;
+use portcullis_catalog::{Judges, List};
 use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Verdict, Window};
 use portcullis_mcp::{
@@ -11,11 +12,7 @@ use portcullis_mcp::{
 };
 
 use super::inspect::{look, refused};
-use crate::{
-    catalog::{Judges, List},
-    tasks::reparsed,
-    trail::Measured,
-};
+use crate::{tasks::reparsed, trail::Measured};
 
 /// A message of a server that a client may see.
 #[derive(Debug)]

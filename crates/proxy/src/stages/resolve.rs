@@ -4,6 +4,7 @@
 pub mod member;
 pub(super) mod scope;
 
+use portcullis_catalog::{Item, Standing, State};
 use portcullis_upstream::Behalf;
 use std::sync::Arc;
 
@@ -12,7 +13,6 @@ use portcullis_mcp::{jsonrpc::Message, method, revision::Era};
 
 use super::parse::Call;
 use crate::{
-    catalog::{Item, Standing, State},
     gateway::Gateway,
     rules::{Rules, Server},
     tasks::{self, Task},

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use portcullis_config::{Config, Overrides};
 use portcullis_proof::{
     Checkpoint, SigningKey, VerifierKey,
     verify::{Fault, Report},
@@ -10,14 +11,11 @@ use portcullis_proof::{
 use portcullis_store::{CheckpointKeeper as _, LogDir, Sqlite};
 use serde_json::json;
 
-use crate::{
-    cli::{
-        Common, Failure,
-        client::data_dir,
-        exit,
-        output::{Output, printable},
-    },
-    config::{Config, Overrides},
+use crate::cli::{
+    Common, Failure,
+    client::data_dir,
+    exit,
+    output::{Output, printable},
 };
 
 /// What `audit verify` takes.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use portcullis_admin::api::{EntryList, EntryQuery, ServerList, Status};
+use portcullis_config::{Config, OWN_CERTIFICATE, Overrides};
 use portcullis_core::Timestamp;
 use url::Url;
 
@@ -20,7 +21,6 @@ use super::{
     Finding, State,
     probe::{Answer, Door},
 };
-use crate::config::{Config, OWN_CERTIFICATE, Overrides};
 
 /// Entries ahead of the newest checkpoint that need no explanation.
 const LAG_MAX: u64 = 10_000;

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use portcullis_admin::api::ServerList;
+use portcullis_config::OWN_CERTIFICATE;
 use portcullis_core::{Clock as _, Timestamp};
 use portcullis_net::{
     certificate::{self, Flaw},
@@ -14,7 +15,7 @@ use super::{
     Finding, State,
     checks::Patient,
 };
-use crate::{config::OWN_CERTIFICATE, wire::SystemClock};
+use crate::wire::SystemClock;
 
 /// A certificate that ends sooner should be renewed.
 const RENEW_DAYS: u64 = 14;

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use portcullis_config::{Config, Overrides, Server, fragment, is_name};
 use portcullis_hosts::{
     Found,
     entry::{Entry, Reach},
@@ -18,7 +19,6 @@ use super::{
     confine::{self, Surroundings},
     secrets::{Detective, Moved},
 };
-use crate::config::{Config, Overrides, Server, fragment, is_name};
 
 /// What becomes of a declared server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -143,7 +143,7 @@ impl<'c> Planner<'c> {
     fn read(&self, name: &str, section: &Value) -> Result<Server, String> {
         let text = fragment(&[(name.to_owned(), section.clone())]);
         let parsed = Config::parse(&text, self.config.path.as_deref(), &Overrides::default());
-        let read = |mistakes: Vec<crate::config::ConfigMistake>| {
+        let read = |mistakes: Vec<portcullis_config::ConfigMistake>| {
             let reasons: Vec<String> =
                 mistakes.iter().map(|mistake| format!("{}: {}", mistake.key, mistake.message)).collect();
             reasons.join("; ")

@@ -3,13 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use portcullis_config::{looks_secret, names_a_secret};
 use portcullis_core::{Direction, Severity};
 use portcullis_hosts::{placeholder::identifier, replace};
 use portcullis_inspect::{InspectSettings, Inspector};
 use serde::Serialize;
 use url::Url;
-
-use crate::config::{looks_secret, names_a_secret};
 
 /// A secret on its way from a client's file into a file of its own.
 #[derive(Clone, PartialEq, Serialize)]

@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use portcullis_config::{self as config, Config, Overrides};
 use portcullis_policy::{Case, Comparison, Outcome, Policies, PolicySource, compare};
 use serde_json::{Value, json};
 
-use crate::{
-    cli::{
-        Common, Failure, check,
-        output::{Output, printable},
-    },
-    config::{self, Config, Overrides},
+use crate::cli::{
+    Common, Failure, check,
+    output::{Output, printable},
 };
 
 /// Cases in one file.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use http::HeaderName;
+use portcullis_config::{Config, Overrides, Reference, Server, Transport, Upstream};
 use portcullis_core::Secret;
 use portcullis_hosts::{
     self as hosts,
@@ -27,10 +28,7 @@ use super::{
     },
     Finding, Level, Scan,
 };
-use crate::{
-    config::{Config, Overrides, Reference, Server, Transport, Upstream},
-    wire::with_variables,
-};
+use crate::wire::with_variables;
 
 /// Servers in one scan.
 const TARGETS_MAX: usize = 1_000;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use portcullis_catalog::Made;
 use portcullis_core::{Code, Refusal, TargetKind};
 use portcullis_mcp::{answer::list_members, json::quote, revision::Era};
 
 use super::{Armed, Exchange};
-use crate::{catalog::Made, gateway::Gateway, rules::Rules, stages::authorize};
+use crate::{gateway::Gateway, rules::Rules, stages::authorize};
 
 /// How long the list of a server that states no `ttlMs` is served from the catalogue. Such a server says itself when
 /// its list changed, or it is asked again soon.

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use portcullis_catalog::{List, Made};
 use portcullis_connect::cursor::{Holder, Position};
 use portcullis_core::{Action, Caller, Code, Limits, Refusal, Target, TargetKind};
 use portcullis_mcp::json::quote;
@@ -16,7 +17,6 @@ use super::{
 };
 use crate::{
     aggregate::{Exposed, Face, Group, Member},
-    catalog::{List, Made},
     gateway::Gateway,
     rules::{Rules, Server},
     stages::authorize,

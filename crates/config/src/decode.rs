@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{
-    mistake::ConfigMistake,
+    mistake::{ConfigMistake, Place},
     yaml::{Key, Node, Value},
 };
 
@@ -27,19 +27,19 @@ pub(crate) enum Shape {
 /// The form of a mapping with fixed keys.
 #[derive(Clone, Debug)]
 pub(crate) struct SectionShape {
-    pub(crate) name: &'static str,
-    pub(crate) doc: &'static str,
-    pub(crate) fields: Vec<FieldShape>,
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub fields: Vec<FieldShape>,
 }
 
 /// One key of a section.
 #[derive(Clone, Debug)]
 pub(crate) struct FieldShape {
-    pub(crate) key: &'static str,
-    pub(crate) doc: &'static str,
-    pub(crate) shape: Shape,
-    pub(crate) required: bool,
-    pub(crate) default: Option<serde_json::Value>,
+    pub key: &'static str,
+    pub doc: &'static str,
+    pub shape: Shape,
+    pub required: bool,
+    pub default: Option<serde_json::Value>,
 }
 
 /// A value that can stand in the configuration.
@@ -66,11 +66,11 @@ pub(crate) trait Setting: Sized {
 pub(crate) struct Walk {
     path: Vec<String>,
     last_key: Option<String>,
-    pub(crate) mistakes: Vec<ConfigMistake>,
+    pub mistakes: Vec<ConfigMistake>,
     /// Folder that relative paths start from.
-    pub(crate) base: PathBuf,
+    pub base: PathBuf,
     /// Roles that may be named.
-    pub(crate) roles: BTreeSet<String>,
+    pub roles: BTreeSet<String>,
 }
 
 impl Walk {
@@ -190,16 +190,36 @@ pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// Declares a section: the type, how it is read, its schema and its documentation, in one table.
+/// The place of a key path, or of the nearest parent that is written.
+pub(crate) fn place(root: &Node, path: &str) -> Place {
+    let mut node = root;
+    let mut at = Place::START;
+    for step in path.split('.') {
+        let (key, index) = match step.trim_end_matches(']').split_once('[') {
+            Some((key, index)) => (key, index.parse::<usize>().ok()),
+            None => (step, None),
+        };
+        let Some((found, value)) = node.get(key) else { break };
+        (at, node) = (found.at, value);
+        if let (Some(index), Value::List(items)) = (index, &node.value) {
+            let Some(item) = items.get(index) else { break };
+            (at, node) = (item.at, item);
+        }
+    }
+    at
+}
+
+/// Declares a section: the type, how it is read, its schema and its documentation, in one table. `(crate)` before the name
+/// keeps it here.
 macro_rules! section {
-    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $fdoc:literal])+ $field:ident: $type:ty $(= $default:expr)?;)+ }) => {
+    ($(#[doc = $doc:literal])+ $(($scope:tt))? $name:ident { $($(#[doc = $fdoc:literal])+ $field:ident: $type:ty $(= $default:expr)?;)+ }) => {
         $(#[doc = $doc])+
         #[derive(Clone, Debug, PartialEq)]
-        pub(crate) struct $name { $($(#[doc = $fdoc])+ pub(crate) $field: $type),+ }
+        pub $(($scope))? struct $name { $($(#[doc = $fdoc])+ pub $field: $type),+ }
 
-        impl $crate::config::decode::Setting for $name {
-            fn shape() -> $crate::config::decode::Shape {
-                use $crate::config::decode::{FieldShape, SectionShape, Setting, Shape};
+        impl $crate::decode::Setting for $name {
+            fn shape() -> $crate::decode::Shape {
+                use $crate::decode::{FieldShape, SectionShape, Setting, Shape};
                 Shape::Section(SectionShape {
                     name: stringify!($name),
                     doc: concat!($($doc, "\n"),+),
@@ -216,9 +236,9 @@ macro_rules! section {
                 })
             }
 
-            fn read(node: &$crate::config::yaml::Node, walk: &mut $crate::config::decode::Walk) -> Option<Self> {
+            fn read(node: &$crate::yaml::Node, walk: &mut $crate::decode::Walk) -> Option<Self> {
                 let known = walk.only_keys(node, &[$(stringify!($field)),+]);
-                use $crate::config::yaml::Value;
+                use $crate::yaml::Value;
                 // A key with nothing behind it is an empty section: what it lacks is said below.
                 if !matches!(node.value, Value::Map(_) | Value::Null) {
                     return None;
@@ -229,7 +249,7 @@ macro_rules! section {
             }
 
             fn absent() -> Option<Self> {
-                Self::read(&$crate::config::yaml::Node::empty(), &mut $crate::config::decode::Walk::default())
+                Self::read(&$crate::yaml::Node::empty(), &mut $crate::decode::Walk::default())
             }
         }
     };
@@ -239,26 +259,26 @@ macro_rules! section {
 
 /// Declares an enumeration: the type, its words and their documentation, in one table.
 macro_rules! choice {
-    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $vdoc:literal])+ $variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[doc = $doc:literal])+ $(($scope:tt))? $name:ident { $($(#[doc = $vdoc:literal])+ $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub(crate) enum $name { $($(#[doc = $vdoc])+ $variant),+ }
+        pub $(($scope))? enum $name { $($(#[doc = $vdoc])+ $variant),+ }
 
         impl $name {
             /// The word for it in the configuration.
-            pub(crate) const fn word(self) -> &'static str {
+            pub $(($scope))? const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
         }
 
-        impl $crate::config::decode::Setting for $name {
-            fn shape() -> $crate::config::decode::Shape {
-                $crate::config::decode::Shape::Choice(vec![$(($word, concat!($($vdoc),+))),+])
+        impl $crate::decode::Setting for $name {
+            fn shape() -> $crate::decode::Shape {
+                $crate::decode::Shape::Choice(vec![$(($word, concat!($($vdoc),+))),+])
             }
 
-            fn read(node: &$crate::config::yaml::Node, walk: &mut $crate::config::decode::Walk) -> Option<Self> {
+            fn read(node: &$crate::yaml::Node, walk: &mut $crate::decode::Walk) -> Option<Self> {
                 let words = [$($word),+];
-                $crate::config::decode::one_of(node, walk, &words, &[$(Self::$variant),+])
+                $crate::decode::one_of(node, walk, &words, &[$(Self::$variant),+])
             }
 
             fn json(&self) -> Option<serde_json::Value> {

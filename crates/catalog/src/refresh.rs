@@ -11,8 +11,7 @@ use portcullis_mcp::{answer, json::View, revision::ParamHeader};
 use portcullis_proof::manifest::{self, ManifestError};
 use portcullis_store::{Batch, Move, NewRevision, definitions};
 
-use super::{Catalog, entries::Change, lock};
-use crate::settings::Trust;
+use super::{Catalog, Trust, entries::Change, lock};
 use portcullis_upstream::{Behalf, Upstream, own::Offer};
 
 /// Who moves heads when a server shows something new.

@@ -29,7 +29,15 @@ use portcullis_store::{Ledger, Revisions, StoreError, definitions};
 
 pub use self::lists::{Judges, List, Made};
 use self::{entries::Allowance, fresh::Fresh, lists::Lists, shown::Shown};
-use crate::settings::Trust;
+
+/// What happens to definitions nobody has approved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Nothing is usable before a person approved it.
+    Review,
+    /// The first catalogue is pinned as it is; what comes later is reviewed.
+    TrustOnFirstUse,
+}
 
 /// One definition.
 #[derive(Debug)]
@@ -212,9 +220,9 @@ pub struct Catalog {
     /// What was recorded of its changes.
     entries: std::sync::Mutex<Allowance>,
     /// What of its resources was read, where it says that this may be kept.
-    pub(crate) reads: Results,
+    pub reads: Results,
     /// Answers to lists of its route.
-    pub(crate) lists: Lists,
+    pub lists: Lists,
 }
 
 impl Catalog {
@@ -297,7 +305,7 @@ impl Catalog {
     }
 
     /// Whether nobody waits for the [`Self::turn`] to fetch what changed; from now on somebody does.
-    pub(crate) fn queue(&self) -> bool {
+    pub fn queue(&self) -> bool {
         self.fresh.queue()
     }
 

@@ -8,7 +8,7 @@ use portcullis_policy::Label;
 use url::Url;
 
 use super::{
-    authorization::AuthorizationSection,
+    authorization::{AuthorizationMode, AuthorizationSection},
     decode::{Setting, Shape, Walk, choice, section},
     governance::Facts,
     mistake::ConfigMistake,
@@ -20,7 +20,7 @@ use super::{
 
 section! {
     /// One MCP server. Exactly one of `url` and `command` is required.
-    ServerSection {
+    (crate) ServerSection {
         /// URL of its Streamable HTTP endpoint.
         url: Option<Url>;
         /// How `url` is spoken to. The older transport is never tried unless it is named here.
@@ -133,41 +133,59 @@ section! {
 
 /// How a server is reached.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Upstream {
+pub enum Upstream {
     /// Streamable HTTP.
     Http {
+        /// The endpoint.
         url: Url,
+        /// Which of the two HTTP transports it speaks.
         transport: Transport,
+        /// Headers joined to every request.
         headers: BTreeMap<String, Reference>,
+        /// Addresses it may resolve to.
         egress: Egress,
+        /// How tokens for it are obtained.
         authorization: Option<Box<AuthorizationSection>>,
     },
     /// A child process.
     Stdio {
+        /// The program; no shell is involved.
         program: String,
+        /// Its arguments.
         args: Vec<String>,
+        /// Its environment, on top of a minimal clean one.
         env: BTreeMap<String, Reference>,
+        /// Its working directory.
         cwd: Option<PathBuf>,
+        /// How it is confined.
         sandbox: Option<Confinement>,
     },
 }
 
 /// One MCP server behind the gateway.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Server {
-    pub(crate) upstream: Upstream,
-    pub(crate) trust: Trust,
-    pub(crate) isolation: Isolation,
-    pub(crate) server_requests: Vec<ServerRequest>,
-    pub(crate) methods: Vec<String>,
-    pub(crate) extensions: Vec<String>,
-    pub(crate) facts: Facts,
-    pub(crate) output_schema: OutputSchema,
+pub struct Server {
+    /// How it is reached.
+    pub upstream: Upstream,
+    /// What happens to definitions nobody has approved.
+    pub trust: Trust,
+    /// Who shares a child process or connection.
+    pub isolation: Isolation,
+    /// What it may ask of clients.
+    pub server_requests: Vec<ServerRequest>,
+    /// Methods beyond the specification that may pass.
+    pub methods: Vec<String>,
+    /// Extensions that may be offered, besides those that the gateway understands.
+    pub extensions: Vec<String>,
+    /// What policies may read of it.
+    pub facts: Facts,
+    /// What happens to results that do not fit the output schema of their tool.
+    pub output_schema: OutputSchema,
 }
 
 impl Server {
     /// The built-in sample server: this program again, as a child.
-    pub(crate) fn sample(program: String) -> Self {
+    pub fn sample(program: String) -> Self {
         Self {
             upstream: Upstream::Stdio {
                 program,
@@ -186,8 +204,13 @@ impl Server {
         }
     }
 
+    /// Whether each caller connects on its own.
+    pub fn of_users(&self) -> bool {
+        self.authorization().is_some_and(|section| section.mode == AuthorizationMode::User)
+    }
+
     /// How it gets tokens.
-    pub(crate) fn authorization(&self) -> Option<&AuthorizationSection> {
+    pub fn authorization(&self) -> Option<&AuthorizationSection> {
         match &self.upstream {
             Upstream::Http { authorization, .. } => authorization.as_deref(),
             Upstream::Stdio { .. } => None,
@@ -195,7 +218,7 @@ impl Server {
     }
 
     /// Reads a server that was added at run time: JSON of the same form as the section.
-    pub(crate) fn from_json(name: &str, json: &serde_json::Value) -> Result<Self, Vec<ConfigMistake>> {
+    pub fn from_json(name: &str, json: &serde_json::Value) -> Result<Self, Vec<ConfigMistake>> {
         let mut walk = Walk::default();
         let node = node_of(json);
         let server = walk.key("servers", |walk| walk.key(name, |walk| Self::read(&node, walk)));

@@ -1,34 +1,18 @@
 //! What is refused although it is well-formed: settings that would expose the gateway. `check` and `run` share it.
 
+mod aggregate;
+mod governance;
+mod identities;
+
 use super::{
-    aggregate,
     authorization::AuthorizationSection,
-    decode::{Setting, Walk},
-    governance,
-    identities::{self, Identities},
-    mistake::{ConfigMistake, Place},
+    decode::{Setting, Walk, place},
+    identities::Identities,
+    mistake::ConfigMistake,
     sections::{Admin, Listen, Settings},
+    values::is_local,
     yaml::{Key, Node, Value},
 };
-
-/// The place of a key path, or of the nearest parent that is written.
-pub(super) fn place(root: &Node, path: &str) -> Place {
-    let mut node = root;
-    let mut at = Place::START;
-    for step in path.split('.') {
-        let (key, index) = match step.trim_end_matches(']').split_once('[') {
-            Some((key, index)) => (key, index.parse::<usize>().ok()),
-            None => (step, None),
-        };
-        let Some((found, value)) = node.get(key) else { break };
-        (at, node) = (found.at, value);
-        if let (Some(index), Value::List(items)) = (index, &node.value) {
-            let Some(item) = items.get(index) else { break };
-            (at, node) = (item.at, item);
-        }
-    }
-    at
-}
 
 /// Everything that would expose the gateway.
 pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
@@ -88,10 +72,10 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
 /// Users who connect to a server do so in a browser, with a cookie and a credential that nobody else may see.
 fn connecting(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     let public = settings.listen.public_url.as_ref();
-    if public.is_none_or(|url| url.scheme() == "https" || identities::is_local(url)) {
+    if public.is_none_or(|url| url.scheme() == "https" || is_local(url)) {
         return Vec::new();
     }
-    let of_users = settings.servers.iter().filter(|(_, server)| AuthorizationSection::of_users(server));
+    let of_users = settings.servers.iter().filter(|(_, server)| server.of_users());
     let mistake = |name: &String| {
         let key = format!("servers.{name}.authorization");
         let message =

@@ -14,7 +14,7 @@ use super::{
     identities::Identities,
     primitives::Bounded,
     server::Server,
-    values::{DetectorName, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
+    values::{DetectorName, Form, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
 };
 
 section! {
@@ -110,7 +110,7 @@ section! {
 
 impl Tls {
     /// With this certificate and key, asking clients for nothing.
-    pub(crate) const fn of(certificate: PathBuf, key: PathBuf) -> Self {
+    pub const fn of(certificate: PathBuf, key: PathBuf) -> Self {
         let client_certificates = ClientCertificates::Optional;
         Self { certificate, key, client_ca: None, client_crls: Vec::new(), client_certificates }
     }
@@ -188,22 +188,6 @@ section! {
         answers: Option<Treatment>;
         /// How a finding looks that is masked. Default: `placeholder`.
         form: Option<Form>;
-    }
-}
-
-choice! {
-    /// What stands in the place of what is masked.
-    Form {
-        /// `[masked:email]`.
-        Placeholder = "placeholder",
-        /// Stars for letters and digits; of long ones the last four stay, of an address its domain.
-        Stars = "stars",
-        /// `[email:9f86d081884c7d65]`, always the same for the same value: who reads it can tell people apart, but not
-        /// who they are. Still personal data (GDPR, Art. 4(5)).
-        Pseudonym = "pseudonym",
-        /// `<EMAIL_lbH0…>`: the value itself, sealed. Restored in arguments where a rule says `restore`, so that a model
-        /// can work on data that it never sees.
-        Token = "token",
     }
 }
 

@@ -4,8 +4,7 @@ use url::Url;
 
 use super::{
     decode::{Walk, choice, section},
-    identities::is_local,
-    values::Reference,
+    values::{Reference, is_local},
     yaml::Node,
 };
 

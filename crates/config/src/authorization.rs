@@ -5,7 +5,6 @@ use url::Url;
 use super::{
     decode::{Walk, choice, section},
     exchange::ExchangeSection,
-    server::Server,
     values::Reference,
     yaml::Node,
 };
@@ -92,11 +91,6 @@ impl AuthorizationSection {
         });
     }
 
-    /// Whether each caller connects on its own.
-    pub(crate) fn of_users(server: &Server) -> bool {
-        server.authorization().is_some_and(|section| section.mode == AuthorizationMode::User)
-    }
-
     /// Reports what of an exchange cannot work or would show a token to the wrong side.
     fn check_exchange(&self, at: &Node, walk: &mut Walk) {
         let exchanges = matches!(self.mode, AuthorizationMode::Exchange | AuthorizationMode::IdJag);
@@ -129,7 +123,7 @@ impl AuthorizationSection {
     }
 
     /// Issuers whose tokens are exchanged, where those of callers are.
-    pub(crate) fn exchanged_issuers(&self) -> Option<Vec<&str>> {
+    pub fn exchanged_issuers(&self) -> Option<Vec<&str>> {
         let exchange = self.exchange.as_ref().filter(|exchange| exchange.subject_token.is_none())?;
         Some(exchange.subject_issuers.iter().chain([&exchange.issuer]).map(String::as_str).collect())
     }

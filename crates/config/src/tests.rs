@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{Config, Overrides, Reference, Server, Upstream, schema, yaml};
 
 /// The example of the reference page: `docs/example.yaml`.
-const EXAMPLE: &str = include_str!("../../../../docs/example.yaml");
+const EXAMPLE: &str = include_str!("../../../docs/example.yaml");
 
 fn load(text: &str) -> Result<Config, Vec<String>> {
     Config::parse(text, Some(Path::new("/etc/portcullis.yaml")), &Overrides::default()).map_err(|mistakes| {

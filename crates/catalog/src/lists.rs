@@ -113,11 +113,11 @@ impl List {
 
 /// The answers of one route.
 #[derive(Debug, Default)]
-pub(crate) struct Lists(Mutex<VecDeque<Arc<List>>>);
+pub struct Lists(Mutex<VecDeque<Arc<List>>>);
 
 impl Lists {
     /// The answer that is made of the same; otherwise what `make` makes, kept unless it is too large.
-    pub(crate) fn of(&self, made: Made, make: impl FnOnce(&Made) -> Bytes) -> Arc<List> {
+    pub fn of(&self, made: Made, make: impl FnOnce(&Made) -> Bytes) -> Arc<List> {
         if let Some(known) = lock(&self.0).iter().find(|known| known.made.is_of(&made)) {
             return Arc::clone(known);
         }

@@ -68,7 +68,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// The servers alone, as a file of their own.
-pub(crate) fn fragment(servers: &[(String, Json)]) -> String {
+pub fn fragment(servers: &[(String, Json)]) -> String {
     let sections = servers.iter().map(|(name, server)| section(name, server, 2));
     format!("servers:\n{}", sections.collect::<String>())
 }
@@ -77,7 +77,7 @@ pub(crate) fn fragment(servers: &[(String, Json)]) -> String {
 ///
 /// # Errors
 /// When the file is mistaken, or written in a form that nothing can be added to; says what to do.
-pub(crate) fn with_servers(text: &str, path: &Path, servers: &[(String, Json)]) -> Result<String, String> {
+pub fn with_servers(text: &str, path: &Path, servers: &[(String, Json)]) -> Result<String, String> {
     let root = yaml::parse(text).map_err(|found| listed(&found))?;
     let added = match root.get("servers") {
         None => {

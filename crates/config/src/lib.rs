@@ -32,20 +32,19 @@ use portcullis_core::Digest;
 use portcullis_yaml::{self as yaml, mistake};
 use url::Url;
 
-pub(crate) use self::{
+pub use self::{
     aggregate::VirtualServer,
     authorization::{AuthorizationMode, AuthorizationSection},
     exchange::ExchangeSection,
     identities::{
         BoundTokens, Introspected, Introspection, IssuerDown, Jwt, JwtKind, Preset, ScopeText, StepUp,
-        is_local,
     },
     insert::{fragment, with_servers},
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
-    sections::{ClientCertificates, Form, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
+    sections::{ClientCertificates, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
     server::{Isolation, OutputSchema, Server, ServerRequest, Transport, Trust, Upstream},
-    values::{PatternText, Reference, RoleName, is_name, looks_secret, names_a_secret},
+    values::{Form, PatternText, Reference, RoleName, is_local, is_name, looks_secret, names_a_secret},
 };
 use self::{
     decode::{Setting, Walk},
@@ -53,41 +52,41 @@ use self::{
 };
 
 /// The file that is read when none is named.
-pub(crate) const DEFAULT_FILE: &str = "portcullis.yaml";
+pub const DEFAULT_FILE: &str = "portcullis.yaml";
 
 /// The certificate that `--tls` makes, in the data directory.
-pub(crate) const OWN_CERTIFICATE: &str = "tls.crt";
+pub const OWN_CERTIFICATE: &str = "tls.crt";
 
 /// The configuration: settings with defaults filled in, and where they came from.
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
+pub struct Config {
     /// The file; `None` where there is none and everything is at its default.
-    pub(crate) path: Option<PathBuf>,
+    pub path: Option<PathBuf>,
     /// Folder that relative paths start from.
-    pub(crate) base: PathBuf,
+    pub base: PathBuf,
     /// Digest of the file's text: names the configuration in force in logs and ledger.
-    pub(crate) digest: Digest,
+    pub digest: Digest,
     /// What it says.
-    pub(crate) settings: Settings,
+    pub settings: Settings,
 }
 
 /// What the command line says instead of the file.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Overrides {
+pub struct Overrides {
     /// `--data`
-    pub(crate) data: Option<PathBuf>,
+    pub data: Option<PathBuf>,
     /// `--listen`
-    pub(crate) listen: Option<SocketAddr>,
+    pub listen: Option<SocketAddr>,
     /// `--tls`: a certificate of our own, kept in the data directory, where none is configured
-    pub(crate) own_tls: bool,
+    pub own_tls: bool,
     /// `--public-url`
-    pub(crate) public_url: Option<Url>,
+    pub public_url: Option<Url>,
     /// `--admin-listen`
-    pub(crate) admin: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
     /// `--tls-cert`, `--tls-key`
-    pub(crate) tls: Option<Tls>,
+    pub tls: Option<Tls>,
     /// `--log-format`
-    pub(crate) log_format: Option<LogFormat>,
+    pub log_format: Option<LogFormat>,
 }
 
 impl Overrides {
@@ -124,7 +123,7 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake in the file, and every setting that would expose the gateway.
-    pub(crate) fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, Vec<ConfigMistake>> {
+    pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, Vec<ConfigMistake>> {
         let implied = Path::new(DEFAULT_FILE);
         let path = path.or_else(|| implied.exists().then_some(implied));
         let Some(path) = path else { return Self::parse("", None, overrides) };
@@ -143,11 +142,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub(crate) fn parse(
-        text: &str,
-        path: Option<&Path>,
-        overrides: &Overrides,
-    ) -> Result<Self, Vec<ConfigMistake>> {
+    pub fn parse(text: &str, path: Option<&Path>, overrides: &Overrides) -> Result<Self, Vec<ConfigMistake>> {
         let base = path.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
         let root = yaml::parse(text)?;
         let mut walk = Walk::new(base.clone(), role_names(&root));
@@ -176,12 +171,12 @@ impl Config {
     }
 
     /// Claims that some issuer lets policies read.
-    pub(crate) fn claims(&self) -> BTreeSet<String> {
+    pub fn claims(&self) -> BTreeSet<String> {
         self.settings.identities.jwt.iter().flat_map(|jwt| &jwt.claims).cloned().collect()
     }
 
     /// Folder for database, ledger and generated secrets.
-    pub(crate) fn data_dir(&self) -> PathBuf {
+    pub fn data_dir(&self) -> PathBuf {
         self.settings.data.clone().unwrap_or_else(|| self.base.join("portcullis-data"))
     }
 }
@@ -191,7 +186,7 @@ impl Config {
 ///
 /// # Errors
 /// What is wrong with its form.
-pub(crate) fn to_json(text: &str) -> Result<serde_json::Value, Vec<ConfigMistake>> {
+pub fn to_json(text: &str) -> Result<serde_json::Value, Vec<ConfigMistake>> {
     Ok(json_of(&yaml::parse(text)?))
 }
 
@@ -213,7 +208,7 @@ fn json_of(node: &Node) -> serde_json::Value {
 }
 
 /// Reads a file of at most a few megabytes; a device or a pipe cannot make this endless.
-pub(crate) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(4_194_304).read_to_end(&mut bytes)?;

@@ -37,7 +37,7 @@ impl Setting for bool {
 
 /// A whole number within bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bounded<const MIN: u64, const MAX: u64>(pub(crate) u64);
+pub struct Bounded<const MIN: u64, const MAX: u64>(pub u64);
 
 impl<const MIN: u64, const MAX: u64> Setting for Bounded<MIN, MAX> {
     fn shape() -> Shape {

@@ -17,7 +17,7 @@ use super::{
 section! {
     /// Confines a stdio server (Linux). Writing the section, also as `sandbox: {}`, switches it on. What cannot be
     /// reached fails for the program; what the gateway sees of it is in the ledger as `sandbox.denied`.
-    SandboxSection {
+    (crate) SandboxSection {
         /// `false` keeps the section and switches it off.
         enabled: bool = true;
         /// Files and folders that may be read and executed, beside system libraries, the program's own installation
@@ -58,7 +58,7 @@ section! {
 
 choice! {
     /// What a confined server may reach.
-    NetworkWord {
+    (crate) NetworkWord {
         /// The hosts under `allow`.
         Allow = "allow",
         /// Nothing.

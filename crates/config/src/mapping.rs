@@ -6,11 +6,13 @@ use std::{
 };
 
 use portcullis_core::TargetKind;
-use portcullis_policy as policy;
+use portcullis_policy::{self as policy, Agent};
+use portcullis_usage::{Amount, Quota, Share};
 
 use super::{
     Config, ConfigMistake, Place, Rule, Server,
-    governance::{ApprovalSection, Flow},
+    governance::{AgentSection, ApprovalSection, Flow, QuotaSection, QuotaShare},
+    sections::Settings,
     values::{DetectorName, PatternText},
 };
 
@@ -24,7 +26,7 @@ impl Config {
     ///
     /// # Errors
     /// Every file or folder that cannot be read.
-    pub(crate) fn policy_source(
+    pub fn policy_source(
         &self,
         servers: &BTreeMap<String, Server>,
     ) -> Result<policy::PolicySource, Vec<ConfigMistake>> {
@@ -71,7 +73,7 @@ impl Config {
 
 impl Config {
     /// Key sets that `run` would read and cannot.
-    pub(crate) fn unreadable_files(&self) -> Vec<ConfigMistake> {
+    pub fn unreadable_files(&self) -> Vec<ConfigMistake> {
         let mut mistakes = Vec::new();
         for (index, jwt) in self.settings.identities.jwt.iter().enumerate() {
             for (key, path, hint) in [
@@ -171,4 +173,41 @@ fn patterns(texts: &[PatternText]) -> Vec<policy::Pattern> {
 
 fn names(detectors: &[DetectorName]) -> Vec<String> {
     detectors.iter().map(|name| name.0.clone()).collect()
+}
+
+impl Settings {
+    /// The programs that may act for others, as policy takes them.
+    pub(super) fn compiled_agents(&self) -> BTreeMap<String, Agent> {
+        let one = |(id, section): (&String, &AgentSection)| {
+            let roles = section.roles.iter().map(|role| role.0.clone()).collect();
+            (id.clone(), Agent { owner: section.owner.clone(), roles })
+        };
+        self.agents.iter().map(one).collect()
+    }
+
+    /// The quotas, as the data plane takes them.
+    pub fn compiled_quotas(&self) -> Vec<Quota> {
+        let patterns = |texts: &[PatternText]| texts.iter().filter_map(|text| text.0.parse().ok()).collect();
+        let one = |(name, section): (&String, &QuotaSection)| Quota {
+            name: name.clone(),
+            callers: patterns(&section.callers),
+            roles: section.roles.iter().map(|role| role.0.clone()).collect(),
+            servers: patterns(&section.servers),
+            items: patterns(&section.tools),
+            share: match section.per {
+                QuotaShare::All => Share::All,
+                QuotaShare::Caller => Share::Caller,
+                QuotaShare::CallerAndTool => Share::CallerAndTool,
+                QuotaShare::Role => Share::Role,
+                QuotaShare::Tool => Share::Tool,
+            },
+            window_s: section.window_s.0,
+            most: Amount {
+                calls: section.calls.map_or(u64::MAX, |most| most.0),
+                bytes: section.bytes.map_or(u64::MAX, |most| most.0),
+                cost: section.cost.map_or(u64::MAX, |most| most.0),
+            },
+        };
+        self.quotas.iter().map(one).collect()
+    }
 }

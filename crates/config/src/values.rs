@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use portcullis_connect::auth::Alg;
 use portcullis_core::{Action, Limits, Secret};
 use serde_json::json;
-use url::Url;
+use url::{Host as UrlHost, Url};
 
 use super::{
-    decode::{FieldShape, SectionShape, Setting, Shape, Walk, nearest, one_of},
+    decode::{FieldShape, SectionShape, Setting, Shape, Walk, choice, nearest, one_of},
     primitives::integer,
     yaml::{Node, Value},
 };
@@ -18,7 +18,7 @@ macro_rules! text {
     ($(#[doc = $doc:literal])+ $name:ident: $shape:literal, |$text:ident, $walk:ident, $node:ident| $check:expr) => {
         $(#[doc = $doc])+
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub(crate) struct $name(pub(crate) String);
+        pub struct $name(pub String);
 
         impl Setting for $name {
             fn shape() -> Shape {
@@ -39,7 +39,7 @@ macro_rules! text {
 }
 
 /// Whether `text` can name a server or a role: it stands in URLs, in policies and on command lines.
-pub(crate) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
@@ -189,7 +189,7 @@ impl<T: Setting> Setting for BTreeMap<DetectorName, T> {
 
 /// A number from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Ratio(pub(crate) f64);
+pub struct Ratio(pub f64);
 
 impl Setting for Ratio {
     fn shape() -> Shape {
@@ -281,11 +281,21 @@ impl Setting for Limits {
 /// A value for a header or an environment variable: written out, or a reference that is resolved only where the
 /// value is used. Never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Reference {
+pub enum Reference {
     /// `env:NAME`, with what stands before it (`Bearer env:NAME`).
-    Env { prefix: String, name: String },
+    Env {
+        /// What stands before it.
+        prefix: String,
+        /// The variable.
+        name: String,
+    },
     /// `file:PATH`, with what stands before it.
-    File { prefix: String, path: PathBuf },
+    File {
+        /// What stands before it.
+        prefix: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// The value itself.
     Literal(String),
 }
@@ -296,7 +306,7 @@ impl Reference {
     ///
     /// # Errors
     /// Names the reference, never the value.
-    pub(crate) fn resolve(&self) -> Result<Secret<String>, String> {
+    pub fn resolve(&self) -> Result<Secret<String>, String> {
         match self {
             Self::Env { prefix, name } => match std::env::var(name) {
                 Ok(value) => Ok(Secret::new(format!("{prefix}{value}"))),
@@ -317,7 +327,7 @@ impl Reference {
     ///
     /// # Errors
     /// What is wrong with a reference.
-    pub(crate) fn of_text(text: &str) -> Result<Self, String> {
+    pub fn of_text(text: &str) -> Result<Self, String> {
         let word = text.rsplit(' ').next().unwrap_or_default();
         if !word.starts_with("env:") && !word.starts_with("file:") {
             return Ok(Self::Literal(text.to_owned()));
@@ -379,7 +389,7 @@ impl Setting for Reference {
 }
 
 /// Whether a literal is obviously a credential: formats that providers publish, or an authorization scheme.
-pub(crate) fn looks_secret(text: &str) -> bool {
+pub fn looks_secret(text: &str) -> bool {
     const PREFIXES: &[&str] = &[
         "-----BEGIN",
         "AIza",
@@ -406,9 +416,35 @@ pub(crate) fn looks_secret(text: &str) -> bool {
 }
 
 /// Whether a header or variable of this name obviously carries a credential.
-pub(crate) fn names_a_secret(name: &str) -> bool {
+pub fn names_a_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase().replace('_', "-");
     ["authorization", "cookie", "api-key", "apikey", "secret", "token", "password", "passwd", "private-key"]
         .iter()
         .any(|word| name.contains(word))
+}
+
+/// Whether the URL points at this machine.
+pub fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(UrlHost::Domain(name)) => name == "localhost",
+        Some(UrlHost::Ipv4(ip)) => ip.is_loopback(),
+        Some(UrlHost::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+choice! {
+    /// What stands in the place of what is masked.
+    Form {
+        /// `[masked:email]`.
+        Placeholder = "placeholder",
+        /// Stars for letters and digits; of long ones the last four stay, of an address its domain.
+        Stars = "stars",
+        /// `[email:9f86d081884c7d65]`, always the same for the same value: who reads it can tell people apart, but not
+        /// who they are. Still personal data (GDPR, Art. 4(5)).
+        Pseudonym = "pseudonym",
+        /// `<EMAIL_lbH0…>`: the value itself, sealed. Restored in arguments where a rule says `restore`, so that a model
+        /// can work on data that it never sees.
+        Token = "token",
+    }
 }

@@ -1,0 +1,98 @@
+//! Rules that cannot take effect, and questions or secrets shown to the wrong side.
+
+use portcullis_policy::Label;
+
+use crate::{
+    decode::place,
+    governance::{Flow, QuotaShare},
+    mistake::ConfigMistake,
+    sections::Settings,
+    values::{Form, NAME_HINT, Reference, is_local, is_name},
+    yaml::Node,
+};
+
+/// Settings of security that cannot take effect.
+pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
+    let mut out = Vec::new();
+    let mut refuse = |key: &str, message: &str, hint: &str| {
+        out.push(ConfigMistake::new(place(root, key), key, message, hint));
+    };
+    let labelled = |label: Label| {
+        settings.servers.values().any(|server| server.facts.labels.values().any(|all| all.contains(&label)))
+    };
+    let kinds = [Label::ReadsPrivate, Label::SeesUntrusted, Label::WritesExternal];
+    if root.get("flow").is_some() && settings.flow != Flow::Off && !kinds.into_iter().all(labelled) {
+        let message = "cannot take effect: the rule needs things labelled `reads_private`, `sees_untrusted` and `writes_external`";
+        refuse("flow", message, "label tools under `servers.NAME.labels`, or remove `flow`");
+    }
+    if (settings.flow == Flow::Approve) != settings.flow_approval.is_some() {
+        let message = "`flow: approve` and `flow_approval` go together";
+        refuse("flow_approval", message, "say whom to ask, or set `flow: refuse`");
+    }
+    hooks(settings, &mut refuse);
+    for (id, agent) in &settings.agents {
+        if agent.owner.trim().is_empty() {
+            refuse(&format!("agents.{id}.owner"), "names nobody", "say who answers for the program");
+        }
+        if !id.contains(':') {
+            refuse(
+                &format!("agents.{id}"),
+                "is the id of no caller",
+                "write key:ID, jwt:ISSUER#SUBJECT, client:ISSUER#CLIENT or cert:NAME",
+            );
+        }
+    }
+    for (name, quota) in &settings.quotas {
+        let key = format!("quotas.{name}");
+        if quota.calls.is_none() && quota.bytes.is_none() && quota.cost.is_none() {
+            refuse(&key, "bounds nothing", "set `calls`, `bytes` or `cost`");
+        }
+        if quota.per == QuotaShare::Role && quota.roles.is_empty() {
+            refuse(&key, "cannot take effect: `per: role` counts for each of `roles`", "name the roles");
+        }
+    }
+    for (name, role) in &settings.roles {
+        for (index, rule) in role.allow.iter().enumerate() {
+            let tokens = |detector| {
+                settings.inspect.get(detector).is_some_and(|section| section.form == Some(Form::Token))
+            };
+            for detector in rule.restore.iter().filter(|detector| !tokens(detector)) {
+                let message = format!("cannot take effect: `{}` makes no tokens", detector.0);
+                let hint = format!("set `inspect.{}.form: token`, or remove it here", detector.0);
+                refuse(&format!("roles.{name}.allow[{index}]"), &message, &hint);
+            }
+            for detector in rule.mask.iter().chain(&rule.refuse) {
+                let off = settings.inspect.get(detector).is_some_and(|section| !section.enabled);
+                if off {
+                    let message =
+                        format!("cannot take effect: the detector `{}` is switched off", detector.0);
+                    let hint = "enable it under `inspect`, or remove it here";
+                    refuse(&format!("roles.{name}.allow[{index}]"), &message, hint);
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Chat systems that would show questions or secrets to the wrong side.
+fn hooks(settings: &Settings, refuse: &mut impl FnMut(&str, &str, &str)) {
+    for (name, hook) in &settings.approval_hooks {
+        let key = format!("approval_hooks.{name}");
+        if !is_name(name) {
+            refuse(&key, "is no name", NAME_HINT);
+        }
+        if hook.url.scheme() != "https" && !(hook.url.scheme() == "http" && is_local(&hook.url)) {
+            let message = "questions would be sent over plain HTTP";
+            refuse(&format!("{key}.url"), message, "use `https://`");
+        }
+        if matches!(hook.secret, Reference::Literal(_)) {
+            let message = "this is the place of a secret, and a configuration file is not";
+            refuse(&format!("{key}.secret"), message, "write `env:NAME` or `file:PATH`");
+        }
+        if hook.people.is_empty() || hook.people.values().any(|id| id.contains(':')) {
+            let message = "each user of the chat needs the id of an API key";
+            refuse(&format!("{key}.people"), message, "write it as `portcullis key list` shows it");
+        }
+    }
+}
