@@ -135,10 +135,15 @@ impl Run<'_> {
         self.say(&format!("           {} …", suite.name));
         let verdict = match self.missing(suite) {
             Some(reason) => Verdict::missing(format!("{}: {reason}", suite.name)),
-            None => match self.steps(suite) {
-                Ok(verdict) => verdict,
-                Err(error) => Verdict::failed(format!("{}: {error:#}", suite.name)),
-            },
+            None => {
+                let first = self.steps(suite);
+                if first.failed > 0 && suite.again {
+                    self.say(&format!("           {} once more: {} failed …", suite.name, first.failed));
+                    first.or_second(self.steps(suite))
+                } else {
+                    first
+                }
+            }
         };
         self.finish(suite.name, started, verdict);
     }
@@ -149,7 +154,11 @@ impl Run<'_> {
         suite.needs.iter().find_map(|need| installed.get(need).cloned().flatten())
     }
 
-    fn steps(&self, suite: &Suite) -> Result<Verdict> {
+    fn steps(&self, suite: &Suite) -> Verdict {
+        self.try_steps(suite).unwrap_or_else(|error| Verdict::failed(format!("{}: {error:#}", suite.name)))
+    }
+
+    fn try_steps(&self, suite: &Suite) -> Result<Verdict> {
         let mut verdict = Verdict::default();
         for (number, step) in (suite.steps)(self.root, &self.cache)?.into_iter().enumerate() {
             let log = self.root.join(format!("target/xtask/{}-{number}.log", suite.name));

@@ -31,6 +31,15 @@ impl Verdict {
         Self { skipped: 1, notes: vec![reason.into()], ..Self::default() }
     }
 
+    /// This try, or the second one where that passed: then the failures of the first are told beside it.
+    pub fn or_second(self, mut second: Self) -> Self {
+        if second.failed == 0 {
+            let failures = self.notes.iter().filter(|note| !note.starts_with("skip "));
+            second.notes.extend(failures.map(|note| format!("passed at the second try: {note}")));
+        }
+        second
+    }
+
     /// A step that could not run at all: a failure where everything must run (CI), else a skip.
     pub fn missing(reason: impl Into<String>) -> Self {
         if in_ci() { Self::failed(reason) } else { Self::skipped(reason) }
@@ -49,4 +58,22 @@ impl AddAssign for Verdict {
 /// True on a build server, by the variable that all of them set.
 pub fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Verdict;
+
+    #[test]
+    fn a_second_try_that_passes_counts_and_tells_what_failed_before() {
+        let both = Verdict::failed("not ok a call").or_second(Verdict::passed());
+        assert_eq!((both.passed, both.failed), (1, 0));
+        assert_eq!(both.notes, ["passed at the second try: not ok a call"]);
+    }
+
+    #[test]
+    fn a_second_try_that_fails_too_is_a_failure() {
+        let both = Verdict::failed("not ok a call").or_second(Verdict::failed("not ok another"));
+        assert_eq!((both.failed, both.notes), (1, vec![String::from("not ok another")]));
+    }
 }
