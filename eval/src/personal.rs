@@ -12,7 +12,32 @@ use crate::{
 };
 
 /// Each detector of personal data and the type that corpora call it by.
-const TYPES: &[(&str, &str)] = &[("email", "EMAIL"), ("payment_card", "CREDIT_CARD")];
+const TYPES: &[(&str, &str)] = &[
+    ("crypto_wallet", "CRYPTO_WALLET"),
+    ("date_of_birth", "DATE_OF_BIRTH"),
+    ("dea_number", "DEA"),
+    ("device_id", "DEVICE_ID"),
+    ("diagnosis_code", "ICD10"),
+    ("driver_licence", "DRIVER_LICENSE"),
+    ("email", "EMAIL"),
+    ("geo_location", "COORDINATES"),
+    ("iban", "IBAN"),
+    ("insurance_id", "INSURANCE_ID"),
+    ("ip_address", "IP_ADDRESS"),
+    ("mac_address", "MAC_ADDRESS"),
+    ("medical_record", "MRN"),
+    ("medicare_id", "MEDICARE_ID"),
+    ("national_id", "NATIONAL_ID"),
+    ("nhs_number", "NHS_NUMBER"),
+    ("npi", "NPI"),
+    ("passport", "PASSPORT"),
+    ("payment_card", "CREDIT_CARD"),
+    ("phone", "PHONE"),
+    ("tax_id", "TAX_ID"),
+    ("uk_nino", "UK_NINO"),
+    ("us_ssn", "US_SSN"),
+    ("vehicle", "VIN"),
+];
 
 /// Types that have no form of their own: only a dictionary or a model of language finds them.
 const UNSTRUCTURED: &[&str] = &["PERSON", "ADDRESS", "ORGANIZATION", "LOCATION", "AGE", "TITLE"];

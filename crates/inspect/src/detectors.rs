@@ -5,7 +5,7 @@ use core::{fmt, ops::Range};
 
 use portcullis_core::{Severity, catalog, kind::Kind};
 
-use crate::{DetectorSettings, Role, Subject, raw::Raw};
+use crate::{DetectorSettings, Role, Schemes, Subject, raw::Raw};
 
 /// Looks for one kind of thing. It only reports; the verdict decides.
 pub trait Detector: fmt::Debug + Send + Sync {
@@ -25,6 +25,11 @@ pub trait Detector: fmt::Debug + Send + Sync {
     /// Whether a definition in which it sees something waits for a person before anybody may use it.
     fn holds(&self) -> bool {
         false
+    }
+
+    /// The identifiers that one pass for all detectors is to look for; what it sees of them is reported for this one.
+    fn schemes(&self) -> Schemes {
+        Schemes::default()
     }
 
     /// Whether the raw JSON text may hold something that [`Self::find`] would report in one of its strings, decoded.
@@ -66,5 +71,9 @@ impl Sighting {
 catalog! {
     /// Every detector.
     pub CATALOG: [Kind<Box<dyn Detector>>] =
-        bidi_controls, control_characters, credentials, email, generic_secrets, homoglyphs, injection, payment_card, tag_characters
+        bidi_controls, control_characters, credentials, crypto_wallet, date_of_birth, dea_number, device_id,
+        diagnosis_code, driver_licence, email, generic_secrets, geo_location, homoglyphs, iban, injection, insurance_id,
+        ip_address, mac_address, medical_record, medicare_id, national_id, nhs_number,
+        npi, passport, payment_card, phone, tag_characters, tax_id, uk_nino, us_ssn,
+        vehicle
 }

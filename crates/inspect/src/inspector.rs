@@ -17,6 +17,7 @@ use crate::{
     decode,
     detectors::Sighting,
     form::{Form, Keys},
+    identifiers::Identifiers,
     plain::Plain,
     raw::Raw,
     verdict::{mask, verdict},
@@ -49,6 +50,7 @@ pub struct Inspector {
     active: Vec<Active>,
     anchors: Anchors,
     keys: Keys,
+    identifiers: Identifiers,
 }
 
 impl Inspector {
@@ -79,7 +81,8 @@ impl Inspector {
             }
         }
         let anchors = Anchors::new(active.iter().map(|one: &Active| one.detector.anchors()))?;
-        Ok(Self { active, anchors, keys: Keys::new(&[]) })
+        let identifiers = Identifiers::new(active.iter().map(|one| one.detector.schemes()))?;
+        Ok(Self { active, anchors, keys: Keys::new(&[]), identifiers })
     }
 
     /// With a secret of the gateway, so that nobody else can tell whose pseudonym one is by trying values, or open a token.
@@ -100,15 +103,13 @@ impl Inspector {
             return true;
         }
         let seen = self.anchors.seen(raw.bytes());
-        self.awake(seen).any(|one| one.looks(direction) && one.detector.may_match(&raw))
+        self.awake(seen).any(|(_, one)| one.looks(direction) && one.detector.may_match(&raw))
     }
 
     /// The detectors whose anchors were seen, and those that have none.
-    fn awake(&self, seen: u64) -> impl Iterator<Item = &Active> {
+    fn awake(&self, seen: u64) -> impl Iterator<Item = (usize, &Active)> {
         let active = self.active.iter().enumerate();
-        active
-            .filter(move |(index, one)| seen >> index & 1 == 1 || one.detector.anchors().is_empty())
-            .map(|(_, one)| one)
+        active.filter(move |(index, one)| seen >> index & 1 == 1 || one.detector.anchors().is_empty())
     }
 
     /// Appends what the detectors see in `text`, a decoded string at `place` (a JSON pointer), detector by detector,
@@ -224,13 +225,19 @@ impl Inspector {
         // What it says without its disguises; nearly always it has none.
         let plain = Plain::of(subject.text);
         let said = plain.as_ref().map_or(0, |plain| self.anchors.seen(plain.text.as_bytes()) | key);
-        for one in self.awake(seen | said) {
+        let identified = self.identifiers.find(subject);
+        for (index, one) in self.awake(seen | said) {
             let Some(threshold) = one.detector.threshold(subject.role) else { continue };
             sightings.clear();
             one.detector.find(subject, &mut sightings);
             if let Some(plain) = &plain {
                 one.undisguised(subject, plain, &mut sightings);
             }
+            let own = identified.iter().filter(|found| found.owner == index);
+            sightings.extend(own.map(|found| Sighting {
+                confidence: found.confidence,
+                ..Sighting::visible(found.range.clone(), Severity::Medium)
+            }));
             if !sightings.is_empty() {
                 tell(one, threshold, &sightings);
             }

@@ -11,6 +11,7 @@ mod chance;
 mod decode;
 mod detectors;
 mod form;
+mod identifiers;
 mod inspector;
 pub mod learned;
 mod plain;
@@ -25,6 +26,7 @@ mod window;
 
 pub use detectors::{CATALOG, Detector, Sighting};
 pub use form::Form;
+pub use identifiers::Schemes;
 pub use inspector::{Inspector, Match};
 pub use raw::Raw;
 pub use settings::{DetectorSettings, InspectError, InspectSettings};

@@ -5,6 +5,7 @@ use core::cell::OnceCell;
 use memchr::memmem;
 
 use crate::{
+    identifiers::may_hold,
     plain::{is_spaced, is_twisted},
     unseen::{is_invisible, unseen_bytes},
 };
@@ -18,6 +19,7 @@ pub struct Raw<'a> {
     disguised: OnceCell<bool>,
     twisted: OnceCell<bool>,
     veiled: OnceCell<bool>,
+    identifiers: OnceCell<bool>,
 }
 
 impl<'a> Raw<'a> {
@@ -29,6 +31,7 @@ impl<'a> Raw<'a> {
             disguised: OnceCell::new(),
             twisted: OnceCell::new(),
             veiled: OnceCell::new(),
+            identifiers: OnceCell::new(),
         }
     }
 
@@ -99,6 +102,12 @@ impl<'a> Raw<'a> {
                     })
                 })
         })
+    }
+
+    /// Whether an identifier with digits may be in it, whatever it is called.
+    #[must_use]
+    pub fn has_identifiers(&self) -> bool {
+        *self.identifiers.get_or_init(|| self.is_disguised() || may_hold(self.bytes))
     }
 
     /// Whether any `\u` is followed by a unit that fits. An escaped backslash before a `u` counts too: that errs on

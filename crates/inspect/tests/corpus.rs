@@ -103,6 +103,27 @@ fn credentials_keep_their_recall_and_false_positives() {
     assert!(wrong <= 34, "false positives rose: {wrong}");
 }
 
+/// Detectors of personal data, and the type that the corpus calls it by.
+const TYPES: &[(&str, &str)] = &[
+    ("crypto_wallet", "CRYPTO_WALLET"),
+    ("date_of_birth", "DATE_OF_BIRTH"),
+    ("dea_number", "DEA"),
+    ("driver_licence", "DRIVER_LICENSE"),
+    ("email", "EMAIL"),
+    ("iban", "IBAN"),
+    ("insurance_id", "INSURANCE_ID"),
+    ("ip_address", "IP_ADDRESS"),
+    ("medical_record", "MRN"),
+    ("medicare_id", "MEDICARE_ID"),
+    ("nhs_number", "NHS_NUMBER"),
+    ("npi", "NPI"),
+    ("passport", "PASSPORT"),
+    ("payment_card", "CREDIT_CARD"),
+    ("phone", "PHONE"),
+    ("uk_nino", "UK_NINO"),
+    ("us_ssn", "US_SSN"),
+];
+
 #[test]
 fn personal_data_keeps_its_recall_and_false_positives() {
     let inspector = Inspector::new(&InspectSettings::default()).unwrap();
@@ -111,7 +132,7 @@ fn personal_data_keeps_its_recall_and_false_positives() {
         let text = row["text"].as_str().unwrap();
         let matches = scan(&inspector, text);
         let spans = row["spans"].as_array().unwrap();
-        for (kind, label) in [("email", "EMAIL"), ("payment_card", "CREDIT_CARD")] {
+        for (kind, label) in TYPES.iter().copied() {
             let (total, hit, wrong) = counts.entry(kind).or_default();
             let labelled = || spans.iter().filter(|span| span["type"] == label).map(|span| bytes(text, span));
             for span in labelled() {
@@ -132,12 +153,15 @@ fn personal_data_keeps_its_recall_and_false_positives() {
         }
     }
     println!("{counts:?}");
-    let (total, hit, wrong) = counts["email"];
-    assert_eq!(total, 261);
-    assert!(hit == 261 && wrong <= 1, "e-mail: {hit} of {total}, {wrong} wrong");
-    let (total, hit, wrong) = counts["payment_card"];
-    assert_eq!(total, 267);
-    assert!(hit == 267 && wrong == 0, "cards: {hit} of {total}, {wrong} wrong");
+    assert_eq!(counts.values().map(|(total, ..)| total).sum::<u32>(), 1_944);
+    for (kind, (total, hit, wrong)) in counts {
+        let (missed, most) = match kind {
+            "uk_nino" => (1, 0),
+            "email" => (0, 1),
+            _ => (0, 0),
+        };
+        assert!(hit + missed >= total && wrong <= most, "{kind}: {hit} of {total}, {wrong} wrong");
+    }
 }
 
 #[test]
@@ -151,28 +175,42 @@ fn ordinary_documents_and_arguments_are_left_alone() {
         }
         benign += 1;
         let text = row["text"].as_str().unwrap();
-        let mut kinds: Vec<&str> = scan(&inspector, text).iter().map(|one| one.finding.kind).collect();
+        let matches = scan(&inspector, text);
+        for one in &matches {
+            let from = (0..=one.range.start.saturating_sub(30)).rev().find(|at| text.is_char_boundary(*at));
+            let (before, seen) = (text.get(from.unwrap()..one.range.start), text.get(one.range.clone()));
+            println!("{}: {before:?} {seen:?}", one.finding.kind);
+        }
+        let mut kinds: Vec<&str> = matches.iter().map(|one| one.finding.kind).collect();
         kinds.sort_unstable();
         kinds.dedup();
         for kind in kinds {
             *counts.entry(kind).or_default() += 1;
-            if kind != "email" {
-                println!("{kind}: {}", text.chars().take(200).collect::<String>());
-            }
         }
     }
     println!("{counts:?} of {benign}");
     assert_eq!(benign, 14703);
     for (kind, most) in [
-        ("bidi_controls", 0),
         ("control_characters", 2),
-        ("credentials", 0),
+        ("crypto_wallet", 15),
+        ("date_of_birth", 3),
+        ("driver_licence", 2),
         ("email", 124),
         ("generic_secrets", 10),
+        ("geo_location", 37),
+        ("homoglyphs", 2),
+        ("iban", 1),
+        ("ip_address", 39),
+        ("mac_address", 1),
+        ("medical_record", 1),
+        ("national_id", 1),
         ("payment_card", 1),
-        ("tag_characters", 0),
+        ("phone", 38),
+        ("us_ssn", 3),
+        ("vehicle", 5),
     ] {
-        let count = counts.get(kind).copied().unwrap_or_default();
+        let count = counts.remove(kind).unwrap_or_default();
         assert!(count <= most, "{kind}: {count} of {benign} ordinary texts, more than {most}");
     }
+    assert!(counts.is_empty(), "of ordinary texts, {counts:?} were taken for something");
 }

@@ -1,0 +1,321 @@
+//! Identifiers of persons: words with digits in them, what they look like, and what they are called.
+//!
+//! One pass finds the words that have a digit in them, whatever detectors are on. Each [`Scheme`] says what its values
+//! look like; where several read one at the same place, the nearest label decides: `mrn`, `"dob":`, the heading of a
+//! column, the name of a member.
+
+use alloc::{collections::BTreeMap, format, vec::Vec};
+use core::ops::Range;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use portcullis_core::{Treatment, kind::KindError};
+
+use crate::{Detector, DetectorSettings, Raw, Role, Sighting, Subject};
+use labels::{Label, Labels, Lines};
+pub(crate) use look::{Look, Value};
+
+pub(crate) mod check;
+mod labels;
+mod look;
+
+/// What a word must begin with for a scheme to look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lead {
+    /// A digit.
+    Digit,
+    /// A letter.
+    Letter,
+    /// Either.
+    Any,
+}
+
+/// What values look like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form {
+    /// Digits in groups of these sizes, whose check holds. In more than one group they may need no label.
+    Digits(&'static [&'static [u8]], fn(&[u8]) -> bool, Alone),
+    /// Anything else, read from its first word with a digit, which has so many bytes.
+    Word((usize, usize), fn(&Look<'_>) -> Option<Value>),
+}
+
+/// Whether digits in groups need a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alone {
+    /// They do.
+    Never,
+    /// Not with these separators between the first groups.
+    By(&'static [u8]),
+}
+
+/// One kind of identifier.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scheme {
+    /// What it is called, in lower case. Words of up to five letters count as whole words only.
+    pub(crate) labels: &'static [&'static str],
+    pub(crate) lead: Lead,
+    pub(crate) form: Form,
+}
+
+impl Scheme {
+    /// Whether a value may begin with a word of that length.
+    fn may_begin(&self, digit: bool, length: usize) -> bool {
+        let leads = match self.lead {
+            Lead::Digit => digit,
+            Lead::Letter => !digit,
+            Lead::Any => true,
+        };
+        leads
+            && match self.form {
+                Form::Word((least, most), _) => (least..=most).contains(&length),
+                Form::Digits(sizes, ..) => {
+                    sizes.iter().any(|sizes| sizes.first().is_some_and(|first| usize::from(*first) == length))
+                }
+            }
+    }
+
+    fn read(&self, look: &Look<'_>) -> Option<Value> {
+        match self.form {
+            Form::Word(_, read) => read(look),
+            Form::Digits(sizes, check, alone) => sizes.iter().find_map(|sizes| {
+                let (digits, length) = look.groups.fit(sizes)?;
+                let range = look.whole(look.word.start..look.word.start + length)?;
+                let separators = (0..sizes.len().saturating_sub(1)).map(|index| look.groups.separator(index));
+                let alone = match alone {
+                    Alone::Never => false,
+                    Alone::By(known) => sizes.len() > 1 && separators.eq(known.iter().copied()),
+                };
+                check(digits).then_some(Value { range, alone })
+            }),
+        }
+    }
+}
+
+/// What a detector of identifiers looks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Schemes(pub(crate) &'static [Scheme]);
+
+impl Schemes {
+    /// Of a value that a label or a checksum vouches for, and of one that only looks like it.
+    const LABELLED: u16 = 950;
+    const ALONE: u16 = 850;
+}
+
+/// Such a detector only lists its schemes: one pass looks for those of all.
+impl Detector for Schemes {
+    // Reported and let through, both ways: much honest work is about them.
+    fn defaults(&self) -> DetectorSettings {
+        DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Pass }
+    }
+
+    fn threshold(&self, role: Role) -> Option<u16> {
+        match role {
+            Role::Argument | Role::Answer => Some(Self::ALONE),
+            // Definitions are a server's own words about itself, with examples.
+            Role::Definition => None,
+        }
+    }
+
+    fn schemes(&self) -> Schemes {
+        *self
+    }
+
+    fn may_match(&self, raw: &Raw<'_>) -> bool {
+        raw.has_identifiers()
+    }
+
+    fn find(&self, _subject: &Subject<'_>, _found: &mut Vec<Sighting>) {}
+}
+
+/// What was seen, and by which of the schemes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identified {
+    pub(crate) owner: usize,
+    pub(crate) range: Range<usize>,
+    pub(crate) confidence: u16,
+}
+
+/// All schemes of the detectors that are switched on.
+#[derive(Debug)]
+pub(crate) struct Identifiers {
+    /// Each scheme, and whose it is.
+    schemes: Vec<(usize, &'static Scheme)>,
+    /// Which of them may begin with a word of each length: with a digit, and with a letter.
+    by_length: [Vec<Vec<usize>>; 2],
+    labels: Labels,
+}
+
+/// Longer words are no identifiers.
+const WORD_BYTES_MAX: usize = 96;
+
+impl Identifiers {
+    /// The schemes of each detector, in their order.
+    ///
+    /// # Errors
+    /// The automaton cannot be built.
+    pub(crate) fn new(detectors: impl Iterator<Item = Schemes>) -> Result<Self, KindError> {
+        let schemes: Vec<(usize, &'static Scheme)> = detectors
+            .enumerate()
+            .flat_map(|(owner, schemes)| schemes.0.iter().map(move |scheme| (owner, scheme)))
+            .take(Labels::SCHEMES_MAX)
+            .collect();
+        let labels = Labels::new(schemes.iter().map(|(_, scheme)| scheme.labels))?;
+        let of_length = |digit, length| {
+            let fits = schemes.iter().enumerate().filter(|(_, (_, scheme))| scheme.may_begin(digit, length));
+            fits.map(|(index, _)| index).collect()
+        };
+        let by_length =
+            [true, false].map(|digit| (0..=WORD_BYTES_MAX).map(|length| of_length(digit, length)).collect());
+        Ok(Self { schemes, by_length, labels })
+    }
+
+    /// What stands in a text, in order and without overlap.
+    pub(crate) fn find(&self, subject: &Subject<'_>) -> Vec<Identified> {
+        let bytes = subject.text.as_bytes();
+        let mut found = Vec::new();
+        if self.schemes.is_empty() {
+            return found;
+        }
+        let mut lines = Lines::default();
+        let mut from = 0;
+        while let Some(word) = next_word(bytes, from) {
+            from = word.end;
+            // What goes on from a number was read with it.
+            if word.len() > WORD_BYTES_MAX || goes_on(bytes, word.start) {
+                continue;
+            }
+            let look = Look::new(bytes, word);
+            if look.groups.are_scattered() {
+                continue;
+            }
+            if let Some(one) = self.at(subject, &look, &mut lines, found.last()) {
+                from = one.range.end.max(from);
+                found.push(one);
+            }
+        }
+        found
+    }
+
+    /// What begins with, or just before, that word.
+    fn at(
+        &self,
+        subject: &Subject<'_>,
+        look: &Look<'_>,
+        lines: &mut Lines,
+        last: Option<&Identified>,
+    ) -> Option<Identified> {
+        let floor = last.map_or(0, |last| last.range.end);
+        let mut labels: Option<(usize, Vec<Label>)> = None;
+        let mut best: Option<((usize, usize), Identified)> = None;
+        let [digits, letters] = &self.by_length;
+        let lists = if look.byte(look.word.start).is_ascii_digit() { digits } else { letters };
+        for index in lists.get(look.word.len()).into_iter().flatten().copied() {
+            let Some((owner, scheme)) = self.schemes.get(index) else { continue };
+            let Some(value) = scheme.read(look) else { continue };
+            let fits = value.range.start >= floor
+                && has_digits(look.bytes.get(value.range.clone()).unwrap_or_default())
+                && subject.text.get(value.range.clone()).is_some();
+            if !fits {
+                continue;
+            }
+            // Labels end where the value begins, which may differ by what is read.
+            if labels.as_ref().is_none_or(|(at, _)| *at != value.range.start) {
+                let seen = self.labels.before(subject, &value.range, lines);
+                labels = Some((value.range.start, seen));
+            }
+            let seen = labels.as_ref().map_or(&[][..], |(_, seen)| seen);
+            let Some(rank) = rank(seen, index, &value) else { continue };
+            if best.as_ref().is_none_or(|(least, _)| rank > *least) {
+                best = Some((
+                    rank,
+                    Identified {
+                        owner: *owner,
+                        range: value.range,
+                        confidence: if rank.0 > 0 { Schemes::LABELLED } else { Schemes::ALONE },
+                    },
+                ));
+            }
+        }
+        best.map(|(_, one)| one)
+    }
+}
+
+/// How well the value of a scheme stands where it does: by the nearest label, or without one.
+fn rank(seen: &[Label], scheme: usize, value: &Value) -> Option<(usize, usize)> {
+    let own = seen.iter().filter(|label| label.schemes >> scheme & 1 == 1 && label.near);
+    let own = own.map(|label| (label.end + 1, label.length)).max();
+    let other = seen.iter().filter(|label| label.other).map(|label| (label.end + 1, label.length)).max();
+    match (own, other) {
+        (Some(own), other) if other.is_none_or(|other| own >= other) => Some(own),
+        (_, None) if value.alone => Some((0, value.range.len())),
+        _ => None,
+    }
+}
+
+/// Whether a number and what binds it stand before that place.
+fn goes_on(bytes: &[u8], at: usize) -> bool {
+    matches!(bytes.get(..at), Some([.., digit, b'-' | b'.' | b'/' | b':']) if digit.is_ascii_digit())
+}
+
+/// Whether a text has as many digits as the quick look asks for.
+fn has_digits(value: &[u8]) -> bool {
+    let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
+    digits >= DIGITS_MIN
+}
+
+/// No value has fewer digits.
+const DIGITS_MIN: usize = 3;
+/// Bytes within which that many digits of a value stand at least once.
+const DIGITS_BYTES: usize = 48;
+
+/// Whether raw JSON may hold an identifier: digits near enough to each other.
+pub(crate) fn may_hold(raw: &[u8]) -> bool {
+    let mut last = [usize::MAX; 2];
+    let mut from = 0;
+    while let Some(at) = next_digit(raw, from) {
+        from = at + 1;
+        let [first, second] = last;
+        if first != usize::MAX && at - first < DIGITS_BYTES {
+            return true;
+        }
+        last = [second, at];
+    }
+    false
+}
+
+/// The next ASCII digit from there on.
+fn next_digit(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    // By pieces without a branch inside, so that the compiler makes vectors of it.
+    for piece in bytes.get(from..)?.chunks(32) {
+        if piece.iter().fold(false, |any, byte| any | byte.is_ascii_digit()) {
+            return piece.iter().position(u8::is_ascii_digit).map(|index| at + index);
+        }
+        at += piece.len();
+    }
+    None
+}
+
+/// The next run of ASCII letters and digits, from `from` on, that has a digit in it.
+fn next_word(bytes: &[u8], from: usize) -> Option<Range<usize>> {
+    let digit = next_digit(bytes, from)?;
+    let before = bytes.get(from..digit)?;
+    let start = digit - before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    let after = bytes.get(digit..)?;
+    Some(start..digit + after.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count())
+}
+
+/// An automaton over words of many owners, in whatever case.
+fn automaton<'a>(
+    owned: impl Iterator<Item = (&'a str, u128)>,
+) -> Result<(AhoCorasick, Vec<u128>), KindError> {
+    let mut words: BTreeMap<&str, u128> = BTreeMap::new();
+    for (word, owner) in owned {
+        *words.entry(word).or_default() |= owner;
+    }
+    let automaton = AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .match_kind(MatchKind::Standard)
+        .build(words.keys())
+        .map_err(|error| KindError { name: "identifiers", reason: format!("{error}") })?;
+    Ok((automaton, words.into_values().collect()))
+}
