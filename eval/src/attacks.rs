@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use portcullis_inspect::{Inspector, Role, Subject};
+use serde_json::Value;
 
 use crate::{
     corpus::Row,
@@ -113,7 +114,7 @@ impl Task {
         let benign: Vec<f64> =
             scored.iter().filter(|(row, _)| row.is_benign()).map(|(_, score)| *score).collect();
         report.say(format!("## {}", self.title));
-        report.say("Texts are ordered by the greatest confidence of any detector but those of secrets and personal data.");
+        report.say("Texts are ordered by the greatest confidence of any detector but those of secrets and personal data. Arguments are read value by value, under the names of their parameters, as the gateway reads them.");
         if rows.iter().any(|row| row.unseen.is_some() && row.kind == self.kind) {
             report.say(
                 "The classifier was trained anew for each source of attacks and each quarter of the other sources, without any text of them: what it makes of a text is what it makes of a source that it has never seen.",
@@ -150,16 +151,45 @@ impl Task {
         aims
     }
 
+    /// The greatest confidence in a text; in arguments of a call value by value, as the gateway reads them.
     fn score(&self, inspector: &Inspector, row: &Row) -> f64 {
-        let scores = inspector.scores(&Subject { role: self.role, place: "", text: &row.text });
-        let attacks =
-            scores.iter().filter(|(name, _)| !is_personal(name) && !secrets::DETECTORS.contains(name));
-        // What the classifier did not look at, another one would not have looked at either.
-        let score = |(name, score): &(&str, u16)| match row.unseen {
-            Some(unseen) if *name == CLASSIFIER => unseen,
-            _ => *score,
+        let mut most = 0.0;
+        let mut read = |place: &str, text: &str| {
+            let scores = inspector.scores(&Subject { role: self.role, place, text });
+            let attacks =
+                scores.iter().filter(|(name, _)| !is_personal(name) && !secrets::DETECTORS.contains(name));
+            // What the classifier did not look at, another one would not have looked at either.
+            let score = |(name, score): &(&str, u16)| match row.unseen {
+                Some(unseen) if *name == CLASSIFIER => unseen,
+                _ => *score,
+            };
+            most = attacks.map(score).map(f64::from).fold(most, f64::max);
         };
-        attacks.map(score).map(f64::from).fold(0.0, f64::max)
+        match serde_json::from_str(&row.text) {
+            Ok(value) if self.role == Role::Argument => leaves(&value, "/params/arguments", &mut read),
+            _ => read("", &row.text),
+        }
+        most
+    }
+}
+
+/// Every text of a value, members' names among them, with its place.
+fn leaves(value: &Value, place: &str, read: &mut impl FnMut(&str, &str)) {
+    match value {
+        Value::String(text) => read(place, text),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                leaves(item, &format!("{place}/{index}"), read);
+            }
+        }
+        Value::Object(members) => {
+            for (name, value) in members {
+                let place = format!("{place}/{name}");
+                read(&place, name);
+                leaves(value, &place, read);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
                 "personal",
                 ["| EMAIL | 100.0 % (1 of 1", "| IBAN | 100.0 % (1 of 1", "| lookalike | 0.0 % (0 of 1"],
             ),
-            ("arguments", ["| path | 0.0 % (0 of 1", "| call | 0.0 % (0 of 1", "Missed: path 1."]),
+            ("arguments", ["| path | 100.0 % (1 of 1", "| call | 0.0 % (0 of 1", "Missed: none."]),
             (
                 "injection",
                 ["| ansi | 100.0 % (1 of 1", "| override | 100.0 % (1 of 1", "| doc | 0.0 % (0 of 1"],

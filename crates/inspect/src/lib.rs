@@ -7,6 +7,7 @@
 extern crate alloc;
 
 mod anchors;
+mod attacks;
 mod chance;
 mod decode;
 mod detectors;

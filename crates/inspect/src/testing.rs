@@ -44,6 +44,27 @@ pub(crate) fn nothing(detector: &str, text: &str) {
     found(detector, text, "");
 }
 
+/// The detector takes the argument of that name for an attack.
+pub(crate) fn attacks(detector: &str, key: &str, text: &str) {
+    assert!(attacked(detector, key, text), "nothing is seen in {text:?}");
+    for raw in writings(text) {
+        let raw = format!("{{\"{key}\":{raw}}}");
+        let seen = only(detector).quick(Direction::Inward, raw.as_bytes(), raw.contains("\\u"));
+        assert!(seen, "the quick look misses it in {raw}");
+    }
+}
+
+/// The detector takes the argument of that name for nothing.
+pub(crate) fn harmless(detector: &str, key: &str, text: &str) {
+    assert!(!attacked(detector, key, text), "an attack is seen in {text:?}");
+}
+
+fn attacked(detector: &str, key: &str, text: &str) -> bool {
+    let mut matches = Vec::new();
+    only(detector).scan(Direction::Inward, &format!("/params/arguments/{key}"), text, &mut matches);
+    !matches.is_empty()
+}
+
 /// The text as JSON writes it: plainly, with everything beyond ASCII escaped, with slashes escaped, all escaped.
 pub(crate) fn writings(text: &str) -> [String; 4] {
     let plain = serde_json::to_string(text).unwrap();
