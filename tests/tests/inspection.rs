@@ -177,6 +177,53 @@ async fn a_token_stands_for_a_value_that_only_the_tools_see_which_policy_lets() 
 }
 
 #[tokio::test]
+async fn a_preset_masks_what_its_rule_names_and_what_the_operator_says_overrules_it() -> Outcome {
+    let binary = Gateway::builder().prepare()?.binary().to_path_buf();
+    let folder = tempfile::tempdir()?;
+    let page = format!(
+        "mail me@example.com, IBAN DE89370400440532013000, card 4111 1111 1111 1111, MRN: 00482913, token {}",
+        secret()
+    );
+    std::fs::write(folder.path().join("page"), &page)?;
+    for (yaml, email, iban, card, record) in [
+        ("", "me@example.com", "DE89370400440532013000", "[masked:payment_card]", "00482913"),
+        (
+            "privacy: {preset: gdpr}",
+            "[email:",
+            "[masked:iban]",
+            "[masked:payment_card]",
+            "[masked:medical_record]",
+        ),
+        (
+            "privacy: {preset: hipaa-safe-harbor}\ninspect: {email: {answers: pass}}",
+            "me@example.com",
+            "[masked:iban]",
+            "[masked:payment_card]",
+            "[masked:medical_record]",
+        ),
+        (
+            "privacy: {preset: pci}",
+            "me@example.com",
+            "DE89370400440532013000",
+            "**** **** **** 1111",
+            "00482913",
+        ),
+        ("privacy: {preset: none-but-secrets}", "me@example.com", "DE89", "4111 1111 1111 1111", "00482913"),
+    ] {
+        std::fs::write(folder.path().join("portcullis.yaml"), yaml)?;
+        let output = Command::new(&binary)
+            .current_dir(folder.path())
+            .args(["inspect", "test", "page", "--mask"])
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        for part in [email, iban, card, record, "token [masked:credentials]"] {
+            assert!(text.contains(part), "{yaml}: {part}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn inspect_test_says_where_things_stand_what_would_be_done_and_never_the_value() -> Outcome {
     let binary = Gateway::builder().prepare()?.binary().to_path_buf();
     let folder = tempfile::tempdir()?;

@@ -13,6 +13,7 @@ mod identities;
 mod insert;
 mod mapping;
 mod primitives;
+mod privacy;
 mod reference;
 mod safety;
 mod sandbox;
@@ -42,7 +43,7 @@ pub use self::{
     insert::{fragment, with_servers},
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
-    sections::{ClientCertificates, Log, LogFormat, Otlp, Rule, Settings, Tls, Treatment},
+    sections::{ClientCertificates, Log, LogFormat, Otlp, Rule, Settings, Tls},
     server::{Isolation, OutputSchema, Server, ServerRequest, Transport, Trust, Upstream},
     values::{Form, PatternText, Reference, RoleName, is_local, is_name, looks_secret, names_a_secret},
 };

@@ -6,14 +6,16 @@ use std::{
 };
 
 use portcullis_core::TargetKind;
+use portcullis_inspect::InspectSettings;
 use portcullis_policy::{self as policy, Agent};
 use portcullis_usage::{Amount, Quota, Share};
 
 use super::{
     Config, ConfigMistake, Place, Rule, Server,
     governance::{AgentSection, ApprovalSection, Flow, QuotaSection, QuotaShare},
-    sections::Settings,
-    values::{DetectorName, PatternText},
+    privacy::Preset,
+    sections::{Settings, Treatment},
+    values::{DetectorName, Form, PatternText},
 };
 
 /// Files that one `policies` entry may name.
@@ -209,5 +211,48 @@ impl Settings {
             },
         };
         self.quotas.iter().map(one).collect()
+    }
+
+    /// What each detector does: its own defaults or those of the preset, and what the file says instead.
+    pub fn compiled_inspect(&self) -> InspectSettings {
+        let preset = self.privacy.preset.map(preset_of);
+        let mut all = preset.map_or_else(InspectSettings::default, portcullis_inspect::Preset::settings);
+        for (name, section) in &self.inspect {
+            if let Some(detector) = all.detectors.get_mut(&name.0) {
+                detector.enabled = section.enabled;
+                detector.arguments = section.arguments.map_or(detector.arguments, treatment_of);
+                detector.answers = section.answers.map_or(detector.answers, treatment_of);
+            }
+            if let Some(form) = section.form {
+                all.forms.insert(name.0.clone(), form_of(form));
+            }
+        }
+        all
+    }
+}
+
+const fn treatment_of(treatment: Treatment) -> portcullis_core::Treatment {
+    match treatment {
+        Treatment::Mask => portcullis_core::Treatment::Mask,
+        Treatment::Pass => portcullis_core::Treatment::Pass,
+        Treatment::Refuse => portcullis_core::Treatment::Refuse,
+    }
+}
+
+const fn preset_of(preset: Preset) -> portcullis_inspect::Preset {
+    match preset {
+        Preset::Gdpr => portcullis_inspect::Preset::Gdpr,
+        Preset::HipaaSafeHarbor => portcullis_inspect::Preset::HipaaSafeHarbor,
+        Preset::NoneButSecrets => portcullis_inspect::Preset::NoneButSecrets,
+        Preset::Pci => portcullis_inspect::Preset::Pci,
+    }
+}
+
+const fn form_of(form: Form) -> portcullis_inspect::Form {
+    match form {
+        Form::Placeholder => portcullis_inspect::Form::Placeholder,
+        Form::Pseudonym => portcullis_inspect::Form::Pseudonym,
+        Form::Stars => portcullis_inspect::Form::Stars,
+        Form::Token => portcullis_inspect::Form::Token,
     }
 }

@@ -13,6 +13,7 @@ use super::{
     governance::{AgentSection, ApprovalHook, ApprovalSection, Flow, QuotaSection},
     identities::Identities,
     primitives::Bounded,
+    privacy::Privacy,
     server::Server,
     values::{DetectorName, Form, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
 };
@@ -59,7 +60,9 @@ section! {
         approval_hooks: BTreeMap<String, ApprovalHook>;
         /// How much may be used, by name of the quota.
         quotas: BTreeMap<String, QuotaSection>;
-        /// What detectors look for in arguments and answers, by detector name.
+        /// What is done about personal data.
+        privacy: Privacy;
+        /// What detectors look for in arguments and answers, by detector name. Overrules the preset.
         inspect: BTreeMap<DetectorName, Detector>;
         /// Everything that can grow, with its bound.
         limits: Limits;

@@ -142,6 +142,17 @@ impl core::fmt::Debug for Keys {
 }
 
 impl Form {
+    /// As it is written in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Placeholder => "placeholder",
+            Self::Stars => "stars",
+            Self::Pseudonym => "pseudonym",
+            Self::Token => "token",
+        }
+    }
+
     pub(crate) fn of(self, detector: &str, seen: &str, keys: &Keys) -> String {
         match self {
             Self::Placeholder => placeholder(detector),

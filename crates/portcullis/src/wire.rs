@@ -40,7 +40,6 @@ use crate::output::Output;
 
 pub(crate) use self::{
     compile::with_variables,
-    convert::inspect,
     judge::{check, source},
     sandbox::OURSELVES,
     telemetry::LEDGER_METRICS,

@@ -7,7 +7,7 @@ use crate::{
     governance::{Flow, QuotaShare},
     mistake::ConfigMistake,
     sections::Settings,
-    values::{Form, NAME_HINT, Reference, is_local, is_name},
+    values::{DetectorName, NAME_HINT, Reference, is_local, is_name},
     yaml::Node,
 };
 
@@ -51,10 +51,11 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
             refuse(&key, "cannot take effect: `per: role` counts for each of `roles`", "name the roles");
         }
     }
+    let inspect = settings.compiled_inspect();
     for (name, role) in &settings.roles {
         for (index, rule) in role.allow.iter().enumerate() {
-            let tokens = |detector| {
-                settings.inspect.get(detector).is_some_and(|section| section.form == Some(Form::Token))
+            let tokens = |detector: &&DetectorName| {
+                inspect.forms.get(&detector.0) == Some(&portcullis_inspect::Form::Token)
             };
             for detector in rule.restore.iter().filter(|detector| !tokens(detector)) {
                 let message = format!("cannot take effect: `{}` makes no tokens", detector.0);
@@ -62,7 +63,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
                 refuse(&format!("roles.{name}.allow[{index}]"), &message, &hint);
             }
             for detector in rule.mask.iter().chain(&rule.refuse) {
-                let off = settings.inspect.get(detector).is_some_and(|section| !section.enabled);
+                let off = inspect.detectors.get(&detector.0).is_some_and(|settings| !settings.enabled);
                 if off {
                     let message =
                         format!("cannot take effect: the detector `{}` is switched off", detector.0);

@@ -120,7 +120,7 @@ pub(super) fn carry_out(common: &Common, command: Inspect, output: &Output) -> R
 
 fn settings(common: &Common, all: bool) -> Result<InspectSettings, Failure> {
     let config = super::check::load(common.config.as_deref(), &Overrides::default())?;
-    let mut settings = crate::wire::inspect(&config.settings);
+    let mut settings = config.settings.compiled_inspect();
     if all {
         settings.detectors.values_mut().for_each(|detector| detector.enabled = true);
     }

@@ -8,7 +8,7 @@ use std::{fmt::Write as _, path::Path};
 use clap::CommandFactory as _;
 use portcullis_config as config;
 use portcullis_core::{Action, Code, Event, Limits, Treatment};
-use portcullis_inspect::CATALOG;
+use portcullis_inspect::{CATALOG, Clause, Preset};
 use portcullis_proxy::metrics::Metrics;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
@@ -112,6 +112,18 @@ fn detectors() -> String {
             false => ("off", "off"),
         };
         let _ = writeln!(out, "| `{}` | {} | {arguments} | {answers} |", kind.name, kind.doc.trim());
+    }
+    out.push_str("\n## Presets\n\nWhat `privacy.preset` masks in answers, and for which clause. What `inspect` says overrules it.\n");
+    for preset in Preset::ALL {
+        let _ = writeln!(out, "\n### `{}`\n", preset.name());
+        if preset.clauses().is_empty() {
+            out.push_str("Detectors of personal data are off.\n");
+            continue;
+        }
+        out.push_str("| detector | form | clause |\n|---|---|---|\n");
+        for Clause { detector, form, clause } in preset.clauses() {
+            let _ = writeln!(out, "| `{detector}` | {} | {clause} |", form.name());
+        }
     }
     out
 }

@@ -2,47 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use portcullis_config::{self as config, Form, Jwt, JwtKind, PatternText, RoleName, Settings, Treatment};
+use portcullis_config::{self as config, Jwt, JwtKind, PatternText, RoleName, Settings};
 use portcullis_connect::{
     Reach,
     auth::{self, AuthSettings, Bound, CertificateRule, IssuerDown, JwksSource, JwtIssuer, Preset, Route},
 };
 use portcullis_core::{CallerKind, TargetKind};
-use portcullis_inspect::InspectSettings;
 use portcullis_policy::{Pattern, ScopeRules, StepUp};
-
-/// What each detector does: its own defaults, and what the file says instead.
-pub(crate) fn inspect(settings: &Settings) -> InspectSettings {
-    let mut all = InspectSettings::default();
-    for (name, section) in &settings.inspect {
-        if let Some(detector) = all.detectors.get_mut(&name.0) {
-            detector.enabled = section.enabled;
-            detector.arguments = section.arguments.map_or(detector.arguments, treatment);
-            detector.answers = section.answers.map_or(detector.answers, treatment);
-        }
-        if let Some(form) = section.form {
-            all.forms.insert(name.0.clone(), self::form(form));
-        }
-    }
-    all
-}
-
-const fn treatment(treatment: Treatment) -> portcullis_core::Treatment {
-    match treatment {
-        Treatment::Mask => portcullis_core::Treatment::Mask,
-        Treatment::Pass => portcullis_core::Treatment::Pass,
-        Treatment::Refuse => portcullis_core::Treatment::Refuse,
-    }
-}
-
-const fn form(form: Form) -> portcullis_inspect::Form {
-    match form {
-        Form::Placeholder => portcullis_inspect::Form::Placeholder,
-        Form::Pseudonym => portcullis_inspect::Form::Pseudonym,
-        Form::Stars => portcullis_inspect::Form::Stars,
-        Form::Token => portcullis_inspect::Form::Token,
-    }
-}
 
 /// Which ways to prove an identity are open. Reads the authorities of issuers and the secrets for them.
 ///

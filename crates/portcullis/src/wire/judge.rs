@@ -70,7 +70,7 @@ pub(super) fn check_with(
             ));
         }
     }
-    let inspector = Inspector::new(&super::convert::inspect(&config.settings))
+    let inspector = Inspector::new(&config.settings.compiled_inspect())
         .map_err(|error| found.push(mistake("inspect", error.to_string(), "see docs/reference/config.md")))
         .ok();
     if let Err(error) = tls(config) {
