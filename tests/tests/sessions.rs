@@ -261,6 +261,10 @@ async fn mirrored_headers_agree_with_the_body_or_nothing_is_forwarded() -> Outco
     wrong.extend(without_meta(&mut client, meta).await?);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(pair.server.count("tools/call"), passed, "something refused was forwarded");
+    let received = pair.server.received();
+    let brought = |name: &str| received.iter().filter(|request| request.header(name).is_some()).count();
+    assert_eq!((brought("mcp-param-region"), brought("mcp-param-n")), (2, 1));
+    assert_eq!(brought("mcp-param-other"), 0, "words that no definition knows were forwarded unread");
     let refused = cases.iter().filter(|(.., expected)| *expected == mismatch).count() + 1;
     assert_eq!(refusals(&pair.gateway, "request.header_mismatch", refused).await?.len(), refused);
     Ok(())

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use portcullis_catalog::Item;
 use portcullis_core::{Code, Obligations, Refusal};
 use portcullis_mcp::{
     json::Edits,
@@ -73,7 +74,13 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
         }
         match call.era {
             Era::Modern => {
-                let params = client.iter().filter(|(name, _)| name.as_str().starts_with(PARAM_PREFIX));
+                // Those that the pinned definition declares say what the arguments say. Any other would bring words
+                // to the server that nobody has judged.
+                let declared = aimed.item.as_deref().map_or(&[][..], Item::headers);
+                let mirrors = |name: &str| declared.iter().any(|one| one.header.eq_ignore_ascii_case(name));
+                let params = client
+                    .iter()
+                    .filter(|(name, _)| name.as_str().strip_prefix(PARAM_PREFIX).is_some_and(mirrors));
                 headers.extend(params.map(|(name, value)| (name.clone(), value.clone())));
                 if let (true, [task]) = (headers.contains_key(NAME), &*aimed.tasks) {
                     headers.insert(NAME, secret_value(&mirrored(&task.own))?);
