@@ -183,6 +183,37 @@ async fn a_call_waits_for_people_and_passes_once_when_they_said_yes_to_exactly_t
 }
 
 #[tokio::test]
+async fn what_a_client_says_beside_a_call_reaches_its_server_only_where_nobody_had_to_approve_it() -> Outcome
+{
+    let free = ROLES.replace("tools: [add]", "tools: [nothing]").replace(
+        "  caller:\n    allow:\n",
+        "  caller:\n    allow:\n      - actions: [call_tool]\n        tools: [add]\n",
+    );
+    let house = House::with(&free, "").await?;
+    let lead = house.person("lead", &["lead"])?;
+    for era in Era::ALL {
+        let mut client = house.client(era).await?;
+        let echo = |to: &str| {
+            json!({"name": "echo", "arguments": {"text": format!("{era:?}")},
+            "_meta": {"progressToken": to, "com.acme/to": to}})
+        };
+        let id = asked(&client.request("tools/call", echo("the one that was looked at")).await?)?;
+        house.approve(&id, &lead)?;
+        let answer = client.request("tools/call", echo("another")).await?;
+        assert_eq!(answer.text(), format!("{era:?}"), "{}", answer.reply.text());
+        let add = json!({"name": "add", "arguments": {"a": 1, "b": 2}, "_meta": {"com.acme/to": "free"}});
+        assert_eq!(client.request("tools/call", add).await?.text(), "3");
+        let received = house.server.received();
+        let mut calls = received.iter().filter(|one| one.method == "tools/call").rev().map(|one| one.json());
+        let (free, approved) = (calls.next().ok_or("no call")?, calls.next().ok_or("no call")?);
+        assert_eq!(free.pointer("/params/_meta/com.acme~1to"), Some(&json!("free")), "{era:?}");
+        assert_eq!(approved.pointer("/params/_meta/com.acme~1to"), None, "{era:?}: {approved}");
+        assert_eq!(approved.pointer("/params/_meta/progressToken"), Some(&json!("another")), "{era:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn who_asks_programs_strangers_and_the_admin_token_answer_nothing() -> Outcome {
     let house = House::start("").await?;
     let own = house.person("own", &["caller", "lead"])?;

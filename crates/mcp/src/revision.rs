@@ -31,6 +31,17 @@ pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// Member of `_meta` with what the client calls itself. Self-reported: for logs only.
 pub const META_CLIENT: &str = "io.modelcontextprotocol/clientInfo";
+/// Members of a request's `_meta` that say how it is made and followed, and nothing of what is asked for.
+pub const META_APART: [&str; 8] = [
+    META_VERSION,
+    META_CLIENT,
+    META_CAPABILITIES,
+    "io.modelcontextprotocol/logLevel",
+    "progressToken",
+    "traceparent",
+    "tracestate",
+    "baggage",
+];
 
 /// The two ways of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,13 +6,18 @@ use std::borrow::Cow;
 use portcullis_approve::{Binding, Confirmation, Shown, Waiting};
 use portcullis_core::{Code, Digest, Direction, Refusal};
 use portcullis_inspect::Verdict;
-use portcullis_mcp::{json::View, jsonrpc::Message};
+use portcullis_mcp::{
+    json::{Edits, View},
+    jsonrpc::Message,
+    revision::META_APART,
+};
 
 use super::inspect::{self, Inspected};
 use crate::{
     gateway::Gateway,
     refusal::{CONFIRM, CONFIRMED, CONNECT},
     rules::Rules,
+    tasks::reparsed,
     trail::Trail,
 };
 
@@ -64,7 +69,21 @@ pub async fn call(
     };
     let approval = gateway.approvals.pass(&waiting, &rules.limits).await?;
     trail.approval = Some(approval);
-    Ok(Approved { inspected })
+    let stripped = without_asides(message)?;
+    Ok(Approved { inspected: Inspected { message: stripped.or(inspected.message), ..inspected } })
+}
+
+/// The message without what its client says beside the call, where it does: clients fill `_meta` anew for each try, so
+/// nobody said yes to it, and its server must not act on it.
+fn without_asides(message: &Message) -> Result<Option<Message>, Refusal> {
+    let meta = message.params().and_then(|params| params.get("_meta"));
+    let aside = |meta: &View<'_>| meta.members().any(|(name, _)| !META_APART.contains(&&*name));
+    let Some(meta) = meta.filter(aside) else { return Ok(None) };
+    let mut edits = Edits::new();
+    edits.retain_members(meta, |name| META_APART.contains(&name));
+    let bytes =
+        edits.apply(message.bytes()).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+    reparsed(bytes).map(Some)
 }
 
 /// A call went no further before its server saw it: its approval counts for it as before.

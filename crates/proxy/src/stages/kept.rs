@@ -7,25 +7,12 @@ use portcullis_core::{Digest, Limits};
 use portcullis_mcp::{
     json::{Edits, View},
     jsonrpc::{Message, Shape},
-    revision::{Era, META_CAPABILITIES, META_CLIENT, META_VERSION},
+    revision::{Era, META_APART, META_CAPABILITIES},
 };
 use portcullis_upstream::Isolation;
 
 use super::arm::Armed;
 use crate::{rules::Rules, settings::Transport, tasks::reparsed};
-
-/// What a request may say without changing its result, besides its capabilities, of which the key tells. Of anything
-/// else nobody knows.
-const HARMLESS: [&str; 8] = [
-    META_VERSION,
-    META_CLIENT,
-    META_CAPABILITIES,
-    "io.modelcontextprotocol/logLevel",
-    "progressToken",
-    "traceparent",
-    "tracestate",
-    "baggage",
-];
 
 /// What is known of a call before its server is asked.
 pub(crate) enum Looked {
@@ -76,7 +63,8 @@ fn question(armed: &Armed) -> Option<Question<'_>> {
         return None;
     }
     let meta = params.get("_meta")?;
-    if !meta.members().all(|(name, _)| HARMLESS.contains(&&*name)) {
+    // Besides the capabilities, of which the key tells; of anything else nobody knows what it changes.
+    if !meta.members().all(|(name, _)| META_APART.contains(&&*name)) {
         return None;
     }
     let capable = meta.get(META_CAPABILITIES).map_or(&b""[..], |capable| capable.raw());
