@@ -74,6 +74,7 @@ impl fmt::Display for Comparison {
 fn word(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Allow => "allow".to_string(),
+        Verdict::Approval => "allow once people said yes".to_string(),
         Verdict::Deny => "deny".to_string(),
         Verdict::Depends(policies) => format!("depends on `{}`", policies.join("`, `")),
     }
@@ -99,7 +100,7 @@ pub fn compare(
     out.changed = old.keys().filter(differs).cloned().collect();
     let open = |verdict: &Verdict| match verdict {
         Verdict::Depends(ids) => ids.iter().any(|id| out.changed.contains(id)),
-        Verdict::Allow | Verdict::Deny => false,
+        Verdict::Allow | Verdict::Approval | Verdict::Deny => false,
     };
     let (who, what) = (principals(&[before, after]), resources(&[before, after]));
     if who.len().saturating_mul(what.len()).saturating_mul(Action::ALL.len()) > QUESTIONS_MAX {

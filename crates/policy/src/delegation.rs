@@ -76,6 +76,7 @@ impl Policies {
         actors.iter().fold(verdict, |verdict, actor| match (verdict, ask(actor)) {
             (Verdict::Deny, _) | (_, Verdict::Deny) => Verdict::Deny,
             (Verdict::Allow, other) | (other, Verdict::Allow) => other,
+            (Verdict::Approval, other) | (other, Verdict::Approval) => other,
             (Verdict::Depends(mut one), Verdict::Depends(other)) => {
                 one.extend(other);
                 one.sort();

@@ -46,6 +46,12 @@ impl Permit {
         &self.0.obligations
     }
 
+    /// Whether people are to say yes first.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.0.obligations.approval.is_some()
+    }
+
     /// The policies that permit, by id, sorted.
     #[must_use]
     pub fn policies(&self) -> &[String] {

@@ -8,7 +8,7 @@ use alloc::{
 };
 use core::fmt::Write as _;
 
-use portcullis_core::{Action, Caller, Scope, Target, TargetKind, Timestamp};
+use portcullis_core::{Action, Approval, Caller, Scope, Target, TargetKind, Timestamp};
 use serde_json::Value;
 
 use crate::{Labels, Pattern, Policies, RequestContext, Role, Rule, Verdict, case, pattern::literal_pattern};
@@ -26,12 +26,14 @@ pub struct Recorded {
     pub target: Target,
     /// Whether it was allowed.
     pub allowed: bool,
+    /// Whether people had to say yes to it.
+    pub approved: bool,
     /// The policies that decided.
     pub policies: Vec<String>,
     /// The code of the refusal.
     pub code: Option<String>,
-    /// What the candidate said, where it said the opposite: whether it allowed, and its policies.
-    pub shadow: Option<(bool, Vec<String>)>,
+    /// What the candidate said, where it said something else, in a word, and its policies.
+    pub shadow: Option<(String, Vec<String>)>,
     /// Digest of the rules then in force.
     pub rules: String,
     /// When, as it is written.
@@ -81,9 +83,10 @@ impl Recorded {
             action: case::action_named(text("/action")?).ok()?,
             target: Target { server: text("/target/server")?.into(), item, digest: None },
             allowed,
+            approved: allowed && text("/data/approval").is_some(),
             policies: texts("/decision/policies"),
             code,
-            shadow: shadow.map(|effect| (effect == "allow", texts("/data/shadow/policies"))),
+            shadow: shadow.map(|effect| (effect.to_string(), texts("/data/shadow/policies"))),
             rules: text("/rules").unwrap_or_default().to_string(),
             at: text("/at")?.to_string(),
             source_ip: text("/source").and_then(|source| source.parse().ok()),
@@ -96,7 +99,11 @@ impl Recorded {
     /// How it was decided, in a word.
     #[must_use]
     pub fn effect(&self) -> &'static str {
-        if self.allowed { "allow" } else { "deny" }
+        match (self.allowed, self.approved) {
+            (true, false) => "allow",
+            (true, true) => "approval",
+            (false, _) => "deny",
+        }
     }
 }
 
@@ -109,7 +116,7 @@ pub struct Shift {
     pub action: &'static str,
     /// On what.
     pub target: String,
-    /// `allow` or `deny`.
+    /// `allow`, `approval` or `deny`.
     pub recorded: &'static str,
     /// What the candidate says.
     pub candidate: Verdict,
@@ -156,7 +163,8 @@ pub fn simulate(candidate: &Policies, records: &[Recorded]) -> Simulation {
             *thread = thread.with(candidate.labels(&record.target));
         }
         let same = match &said {
-            Verdict::Allow => record.allowed,
+            Verdict::Allow => record.allowed && !record.approved,
+            Verdict::Approval => record.approved,
             Verdict::Deny => !record.allowed,
             // Not worth a word where the live policies asked the same.
             Verdict::Depends(policies) => policies.iter().any(|id| record.policies.contains(id)),
@@ -199,10 +207,12 @@ pub enum By {
     Role,
 }
 
-/// The least that would have allowed what was recorded: names as they were used, no pattern.
+/// The least that would have allowed what was recorded: names as they were used, no pattern. What people said yes to
+/// still wants people, of whom the ledger's entry of the call does not say who they must be.
 #[must_use]
 pub fn learn(records: &[Recorded], by: By) -> Vec<Role> {
-    type Used = BTreeMap<(Action, String, Option<TargetKind>), BTreeSet<String>>;
+    type Use = (Action, String, Option<TargetKind>, bool);
+    type Used = BTreeMap<Use, BTreeSet<String>>;
     let mut roles: BTreeMap<String, Used> = BTreeMap::new();
     for record in records.iter().filter(|record| record.allowed) {
         let names: Vec<String> = match by {
@@ -216,18 +226,20 @@ pub fn learn(records: &[Recorded], by: By) -> Vec<Role> {
                 Some((kind, item)) => (Some(*kind), Some(item.to_string())),
                 None => (None, None),
             };
-            used.entry((record.action, server.clone(), kind)).or_default().extend(item);
-            used.entry((Action::Connect, server.clone(), None)).or_default();
+            used.entry((record.action, server.clone(), kind, record.approved)).or_default().extend(item);
+            used.entry((Action::Connect, server.clone(), None, false)).or_default();
         }
     }
-    let rule =
-        |((action, server, kind), items): ((Action, String, Option<TargetKind>), BTreeSet<String>)| Rule {
-            actions: alloc::vec![action],
-            servers: alloc::vec![literal_pattern(&server)],
-            kinds: kind.into_iter().collect(),
-            items: items.iter().map(|item| literal_pattern(item)).collect(),
-            ..Rule::permit()
-        };
+    let nobody_yet =
+        || Approval { people: 1, roles: BTreeSet::new(), expires_s: Approval::EXPIRES_S, by_caller: false };
+    let rule = |((action, server, kind, approved), items): (Use, BTreeSet<String>)| Rule {
+        actions: alloc::vec![action],
+        servers: alloc::vec![literal_pattern(&server)],
+        kinds: kind.into_iter().collect(),
+        items: items.iter().map(|item| literal_pattern(item)).collect(),
+        approval: approved.then(nobody_yet),
+        ..Rule::permit()
+    };
     let role = |(name, used): (String, Used)| Role {
         doc: Some(format!("what {name} used")),
         name,
@@ -263,6 +275,12 @@ pub fn to_yaml(roles: &[Role]) -> String {
             let actions: Vec<&str> = rule.actions.iter().map(|action| action.name()).collect();
             let _ = writeln!(out, "      - actions: [{}]", actions.join(", "));
             let _ = writeln!(out, "        servers: {}", list(&rule.servers));
+            if rule.approval.is_some() {
+                let _ = writeln!(
+                    out,
+                    "        approval: {{}}  # people said yes to each of these; say here whom to ask"
+                );
+            }
             let section = match rule.kinds.first() {
                 None => continue,
                 Some(TargetKind::Tool) => "tools",

@@ -18,6 +18,8 @@ use crate::{
 pub enum Verdict {
     /// Yes, whatever is not known.
     Allow,
+    /// Yes, whatever is not known, once people have said so.
+    Approval,
     /// No, whatever is not known.
     Deny,
     /// It depends on what is not known: on these policies.
@@ -75,7 +77,7 @@ impl Policies {
         }
         // A permit that fails to evaluate refuses as well.
         if sure.is_allowed() && forbids.is_empty() && permits.is_empty() {
-            return Verdict::Allow;
+            return if sure.obligations.approval.is_some() { Verdict::Approval } else { Verdict::Allow };
         }
         Verdict::Depends(permits.union(&forbids).cloned().collect())
     }

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use portcullis_core::{Action, Caller, Limits, Target, TargetKind, Timestamp};
+use portcullis_core::{Action, Approval, Caller, Limits, Target, TargetKind, Timestamp};
 use portcullis_policy::{
     Agent, By, Case, Label, Policies, PolicySource, Recorded, RequestContext, Role, Rule, ServerFacts,
     Verdict, builtin_roles, compare, learn, lint, moment, simulate, to_yaml,
@@ -300,6 +300,56 @@ fn a_proposal_allows_what_was_used_and_nothing_else() {
         assert_eq!(case(&policies, json!({"roles": [name]})), "allow", "it can connect");
         assert!(to_yaml(&roles).contains("tools: [\"a\\\\*b\", \"web\"]"), "{}", to_yaml(&roles));
     }
+}
+
+/// A role that may call these tools, some of them only with the yes of people.
+fn asking(free: &[&str], asked: &[&str]) -> Vec<Role> {
+    let lead = BTreeSet::from([BTreeSet::from(["lead".to_owned()])]);
+    let approval = Approval { people: 1, roles: lead, expires_s: Approval::EXPIRES_S, by_caller: false };
+    let rules = vec![tool_rule(free), Rule { approval: Some(approval), ..tool_rule(asked) }];
+    vec![role("a", &[], rules), role("lead", &[], Vec::new())]
+}
+
+#[test]
+fn a_candidate_that_asks_no_people_any_more_or_asks_them_anew_decides_another_way() {
+    let (old, new) = (source(asking(&["x"], &["y"]), ""), source(asking(&["y"], &["x"]), ""));
+    let (before, after) = (compile(&old), compile(&new));
+    let found = compare((&old, &before), (&new, &after)).unwrap();
+    let of = |resource: &str| {
+        let all =
+            found.decisions.iter().filter(|one| one.resource == resource && one.principal == "role `a`");
+        all.map(|one| (one.before.clone(), one.after.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(of("s/x"), [(Verdict::Allow, Verdict::Approval)]);
+    assert_eq!(of("s/y"), [(Verdict::Approval, Verdict::Allow)]);
+
+    let mut asked = entry(2, &["a"], "y", None);
+    asked.approved = true;
+    let records = [entry(1, &["a"], "x", None), asked];
+    assert_eq!(simulate(&before, &records).same, 2);
+    let shifts = simulate(&after, &records).shifts;
+    let told: Vec<_> = shifts.iter().map(|one| (one.recorded, one.candidate.clone())).collect();
+    assert_eq!(told, [("allow", Verdict::Approval), ("approval", Verdict::Allow)]);
+
+    // And what is proposed from them asks as well, once somebody says whom.
+    let mut roles = learn(&records, By::Role);
+    let yaml = to_yaml(&roles);
+    assert_eq!(yaml.matches("approval: {}").count(), 1, "{yaml}");
+    assert!(Policies::compile(&source(roles.clone(), ""), &Limits::default()).is_err());
+    for rule in roles.iter_mut().flat_map(|role| &mut role.rules) {
+        if let Some(approval) = &mut rule.approval {
+            approval.roles = BTreeSet::from([BTreeSet::from(["lead".to_owned()])]);
+        }
+    }
+    roles.push(role("lead", &[], Vec::new()));
+    let policies = compile(&source(roles, ""));
+    let of = |tool: &str| {
+        let item = Some((TargetKind::Tool, tool.into()));
+        let target = Target { server: "s".into(), item, digest: None };
+        let caller = Caller::anonymous(Arc::from(["a".to_owned()]));
+        policies.verdict(&caller, Action::CallTool, &target, None)
+    };
+    assert_eq!([of("x"), of("y"), of("z")], [Verdict::Allow, Verdict::Approval, Verdict::Deny]);
 }
 
 #[test]

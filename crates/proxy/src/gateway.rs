@@ -87,7 +87,7 @@ impl Gateway {
         for (stage, us) in trail.spent_us() {
             self.metrics.stage(stage, us);
         }
-        if let Some(shadow) = &trail.shadow {
+        if let Some(shadow) = trail.shadow.as_ref().filter(|shadow| shadow.opposite) {
             self.metrics.shadow(shadow.allow);
         }
         self.metrics.done(trail.elapsed_us());

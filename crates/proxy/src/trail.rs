@@ -33,26 +33,36 @@ impl Measured {
     }
 }
 
-/// What a candidate policy says of a call, where it says the opposite of the policy in force.
+/// What a candidate policy says of a call, where it is not what the policy in force says.
 #[derive(Clone, Debug)]
 pub struct Shadow {
     /// Whether it would have allowed it.
     pub allow: bool,
+    asks: bool,
+    /// Whether that is the opposite, and not only with or without the yes of people.
+    pub opposite: bool,
     policies: Vec<String>,
 }
 
 impl Shadow {
-    /// The candidate's decision.
+    /// The candidate's decision, beside whether the call is allowed.
     #[must_use]
-    pub fn of(decided: Result<&Permit, &Denial>) -> Self {
+    pub fn of(decided: Result<&Permit, &Denial>, allowed: bool) -> Self {
+        let opposite = decided.is_ok() != allowed;
         match decided {
-            Ok(permit) => Self { allow: true, policies: permit.policies().to_vec() },
-            Err(denial) => Self { allow: false, policies: denial.policies.to_vec() },
+            Ok(permit) => {
+                Self { allow: true, asks: permit.asks(), opposite, policies: permit.policies().to_vec() }
+            }
+            Err(denial) => Self { allow: false, asks: false, opposite, policies: denial.policies.to_vec() },
         }
     }
 
     fn json(&self) -> serde_json::Value {
-        let effect = if self.allow { "allow" } else { "deny" };
+        let effect = match (self.allow, self.asks) {
+            (true, false) => "allow",
+            (true, true) => "approval",
+            (false, _) => "deny",
+        };
         serde_json::json!({ "effect": effect, "policies": self.policies })
     }
 }
@@ -84,7 +94,7 @@ pub struct Trail {
     pub trace: Option<String>,
     /// Policies that decided.
     pub policies: Vec<String>,
-    /// What the candidate policy says, where it says the opposite.
+    /// What the candidate policy says, where it says something else.
     pub shadow: Option<Shadow>,
     /// Who answers for the program that is asking.
     pub owner: Option<String>,

@@ -76,7 +76,7 @@ Examples:
         #[command(flatten)]
         span: recorded::Span,
     },
-    /// Report where the candidate under `shadow` decided the opposite of what is in force
+    /// Report where the candidate under `shadow` decided another way than what is in force
     #[command(after_help = "Example:\n  portcullis policy shadow --since 2026-11-16")]
     Shadow {
         #[command(flatten)]

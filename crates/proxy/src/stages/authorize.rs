@@ -50,8 +50,10 @@ pub fn call(
     let decided = permit(caller, &valid, &rules.policy, &context);
     if let Some(shadow) = &rules.shadow {
         let other = permit(caller, &valid, shadow, &context);
-        let differs = other.is_ok() != decided.is_ok();
-        trail.shadow = differs.then(|| Shadow::of(other.as_ref().map_err(Denied::denial)));
+        // Whether people are asked first is half of the answer.
+        let effect = |said: &Result<Permit, Denied>| said.as_ref().map(Permit::asks).ok();
+        let differs = effect(&other) != effect(&decided);
+        trail.shadow = differs.then(|| Shadow::of(other.as_ref().map_err(Denied::denial), decided.is_ok()));
     }
     match decided {
         Ok(permit) => {

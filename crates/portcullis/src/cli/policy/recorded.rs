@@ -85,6 +85,7 @@ fn calls(common: &Common, span: Span) -> Result<Vec<Recorded>, Failure> {
 fn word(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Allow => String::from("allow"),
+        Verdict::Approval => String::from("approval"),
         Verdict::Deny => String::from("deny"),
         Verdict::Depends(policies) => format!("depends on {}", policies.join(", ")),
     }
@@ -125,7 +126,8 @@ pub(super) fn learn(common: &Common, by: By, span: Span, output: &Output) -> Res
     let yaml = to_yaml(&portcullis_policy::learn(&calls, by));
     output.show(&json!({ "calls": calls.len(), "yaml": yaml }), |_| {
         printable(&format!(
-            "# Proposed from {} recorded calls. What was not used is not in it.\n{yaml}",
+            "# Proposed from {} recorded calls. What was not used is not in it, nor are masks, refusals and conditions of the\n\
+             # rules in force, of which the ledger does not tell: carry them over.\n{yaml}",
             calls.len()
         ))
     });
@@ -136,11 +138,10 @@ pub(super) fn shadow(common: &Common, span: Span, output: &Output) -> Result<(),
     let calls = calls(common, span)?;
     let mut groups: BTreeMap<[String; 6], (u64, u64)> = BTreeMap::new();
     for call in &calls {
-        let Some((allow, policies)) = &call.shadow else { continue };
+        let Some((said, policies)) = &call.shadow else { continue };
         let (caller, target) = (call.caller.id.to_string(), call.target.to_string());
-        let said = if *allow { "allow" } else { "deny" };
         let (action, live) = (call.action.name().to_owned(), call.effect().to_owned());
-        let key = [caller, action, target, live, said.to_owned(), policies.join(", ")];
+        let key = [caller, action, target, live, said.clone(), policies.join(", ")];
         let (count, last) = groups.entry(key).or_default();
         (*count, *last) = (*count + 1, call.index);
     }
