@@ -35,7 +35,7 @@ impl Pair {
         let pair = Self { gateway: Gateway::start(&yaml).await?, server };
         // All four lists were fetched once: from here on what the server receives is what clients caused. A hostile
         // server may keep them for ever.
-        let _known = known(&pair.gateway, Duration::from_secs(3)).await;
+        let _known = known(&pair.gateway, Duration::from_secs(8)).await;
         Ok(pair)
     }
 

@@ -125,13 +125,13 @@ async fn resources_are_listed_read_and_linked_under_one_uri() -> Outcome {
 #[tokio::test]
 async fn a_dead_server_delays_a_list_by_its_own_timeout_and_is_named_and_keeps_nobody_else_from_answering()
 -> Outcome {
-    let world = world("  member_timeout_ms: 300\n", "").await?;
+    let world = world("  member_timeout_ms: 2000\n", "").await?;
     let mut client = world.client(Era::Modern).await?;
     assert_eq!(client.list("tools/list").await?.len(), client.list("tools/list").await?.len());
     world.beta.on("*", Hostile::HangBeforeHeaders);
     let begun = Instant::now();
     let answer = client.request("tools/list", json!({})).await?;
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert_eq!(answer.result().pointer("/_meta/dev.portcullis~1unavailable"), Some(&json!(["beta"])));
     let names = answer.names();
     assert!(

@@ -29,7 +29,7 @@ async fn world_before(web: HostileServer, extra: &str) -> Outcome<World> {
     let yaml = format!(
         "servers:\n  old:\n    command: {}\n    server_requests: [elicitation, roots]\n  new:\n    command: {}\n    \
          server_requests: [elicitation, roots]\n  both:\n    command: {}\n  web:\n    url: {}\n    server_requests: [elicitation]\n\
-         aggregate:\n  enabled: true\n  member_timeout_ms: 1000\n{extra}",
+         aggregate:\n  enabled: true\n  member_timeout_ms: 4000\n{extra}",
         json!([ERA_CHILD, "--era", "legacy"]),
         json!([ERA_CHILD, "--era", "modern"]),
         json!([SCRIPTED_CHILD]),
@@ -276,7 +276,7 @@ async fn a_call_that_is_cancelled_or_left_is_cancelled_at_children_of_either_era
         let cancel =
             json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
         let (name, arguments) = told(member);
-        let calling = client.clone().with_patience(Duration::from_secs(1));
+        let calling = client.clone().with_patience(Duration::from_secs(4));
         let calling = tokio::spawn(async move { calling.notify(&call).await.is_ok() });
         let seen = loop {
             if era == Era::Legacy {
@@ -421,7 +421,7 @@ async fn a_cancelled_call_is_cancelled_where_it_runs_and_nowhere_else() -> Outco
     let mut modern = world.client(Era::Modern).await?;
     world.web.on("tools/call", Hostile::HangBeforeHeaders);
     let before = world.web.hung_up();
-    let mut leaving = modern.clone().with_patience(Duration::from_millis(300));
+    let mut leaving = modern.clone().with_patience(Duration::from_secs(2));
     assert!(leaving.call("web__echo", json!({"text": "x"})).await.is_err());
     soon("the member sees nobody waiting", || world.web.hung_up() > before).await?;
     assert_eq!(modern.call("new__echo", json!({})).await?.status(), 200, "others go on");
@@ -450,15 +450,14 @@ async fn a_stream_that_broke_off_is_resumed_on_the_member_it_came_from() -> Outc
 
 #[tokio::test]
 async fn one_slow_member_keeps_no_call_to_another_waiting() -> Outcome {
-    let world = world("limits:\n  first_byte_timeout_ms: 1500\n").await?;
+    let world = world("limits:\n  first_byte_timeout_ms: 5000\n").await?;
     for era in Era::ALL {
         let mut client = world.client(era).await?;
         world.web.on("*", Hostile::HangBeforeHeaders);
         let mut slow = client.clone();
         let slow = tokio::spawn(async move { slow.call("web__echo", json!({"text": "x"})).await });
-        let begun = tokio::time::Instant::now();
         assert!(client.call("new__echo", json!({})).await?.text().contains("false"));
-        assert!(begun.elapsed() < Duration::from_millis(1_400), "{era:?}: {:?}", begun.elapsed());
+        assert!(!slow.is_finished(), "{era:?}: it waited for the one that is slow");
         assert_eq!(code_of(&slow.await??), "upstream.timeout", "{era:?}");
         world.web.heal();
     }

@@ -218,7 +218,7 @@ async fn start(wire: Wire, server: Era, extra: &str) -> Outcome<Bridge> {
         }
     };
     let gateway = Gateway::start(&format!("servers:\n  s:\n{how}{extra}")).await?;
-    known(&gateway, Duration::from_secs(10)).await?;
+    known(&gateway, SOON).await?;
     Ok(Bridge { gateway, server: known_server, what: format!("{wire:?}, a server of {server:?}") })
 }
 
@@ -461,7 +461,7 @@ async fn a_modern_client_that_leaves_cancels_the_call_on_a_legacy_server() -> Ou
     let bridge = start(Wire::Http, Era::Legacy, "").await?;
     let server = bridge.server.clone().ok_or("no server")?;
     let client = bridge.client(Era::Modern).await?;
-    let mut leaving = client.clone().with_patience(Duration::from_millis(500));
+    let mut leaving = client.clone().with_patience(Duration::from_secs(3));
     assert!(leaving.call("slow", json!({})).await.is_err(), "it was answered");
     soon("the server is told", || !server.of("notifications/cancelled").is_empty()).await?;
     let told = server.of("notifications/cancelled");
@@ -680,7 +680,7 @@ async fn a_client_that_leaves_or_cancels_is_told_to_a_child_of_the_other_era() -
         let what = &bridge.what;
         let mut client = bridge.client(client_era).await?;
         if client_era == Era::Modern {
-            let mut leaving = client.clone().with_patience(Duration::from_millis(500));
+            let mut leaving = client.clone().with_patience(Duration::from_secs(3));
             assert!(leaving.call("slow", json!({})).await.is_err(), "{what}: it was answered");
         } else {
             let (id, call) = client.message("tools/call", json!({"name": "slow", "arguments": {}}));
@@ -754,7 +754,7 @@ async fn a_state_is_taken_by_a_replica_that_can_go_on_and_refused_with_the_reaso
     let servers = yaml.split("listen:").next().unwrap_or_default();
     let replica = Gateway::builder().folder(folder.path()).config(servers).start().await?;
     for gateway in [&bridge.gateway, &replica] {
-        known(gateway, Duration::from_secs(10)).await?;
+        known(gateway, SOON).await?;
     }
     let mut here = McpClient::connect(&bridge.gateway.url("s"), Some(&key), Era::Modern).await?;
     let mut there = McpClient::connect(&replica.url("s"), Some(&key), Era::Modern).await?;
@@ -997,7 +997,7 @@ async fn a_session_with_a_legacy_server_ends_when_idle_and_when_its_caller_has_t
 
 #[tokio::test]
 async fn a_call_whose_question_is_not_answered_in_time_is_given_up() -> Outcome {
-    let limits = limits_yaml(&[("total_timeout_ms", 1_000)]);
+    let limits = limits_yaml(&[("total_timeout_ms", 4_000)]);
     let bridge = start(Wire::Http, Era::Legacy, &format!("{ASKS}{limits}")).await?;
     let server = bridge.server.clone().ok_or("no server")?;
     let mut client = bridge.client(Era::Modern).await?;
@@ -1243,7 +1243,7 @@ async fn clients_of_both_eras_use_the_one_process_of_a_server_of_either_at_the_s
             clients.push(one.await?);
         }
         // What one of them cancels, the others see at the server: it is the one process.
-        let mut leaving = bridge.client(Era::Modern).await?.with_patience(Duration::from_millis(500));
+        let mut leaving = bridge.client(Era::Modern).await?.with_patience(Duration::from_secs(3));
         assert!(leaving.call("slow", json!({})).await.is_err(), "{what}: it was answered");
         let due = std::time::Instant::now() + SOON;
         for client in &mut clients {

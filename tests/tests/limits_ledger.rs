@@ -73,7 +73,7 @@ async fn a_ledger_that_does_not_flush_in_time_refuses_the_call() -> Outcome {
     let pair = Pair::start(&[("ledger_timeout_ms", 300)]).await?;
     let mut client = pair.modern()?;
     assert_eq!(client.call("echo", json!({"text": "x"})).await?.text(), "x");
-    let Some(slow) = Tampered::with(&pair.gateway, "fdatasync", "delay_enter=2000000").await? else {
+    let Some(slow) = Tampered::with(&pair.gateway, "fdatasync", "delay_enter=8000000").await? else {
         println!("not run: strace is not installed or may not trace");
         return Ok(());
     };
@@ -81,7 +81,7 @@ async fn a_ledger_that_does_not_flush_in_time_refuses_the_call() -> Outcome {
     let answer = client.call("echo", json!({"text": "x"})).await?;
     let took = begun.elapsed();
     assert_eq!((answer.status().as_u16(), verdict(&answer).1.as_str()), UNAVAILABLE);
-    assert!(took >= Duration::from_millis(300) && took < Duration::from_millis(1_900), "{took:?}");
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_millis(7_900), "{took:?}");
     assert_eq!(pair.server.count("tools/call"), 1, "forwarded without a record");
     slow.end().await?;
     let due = Instant::now() + SOON;

@@ -10,6 +10,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+/// What a busy machine adds to a limit; the defaults of the limits in question are longer.
+const LATE: Duration = Duration::from_secs(20);
 const BRIEF: Duration = Duration::from_millis(100);
 
 #[tokio::test]
@@ -34,13 +36,24 @@ async fn sessions_are_bounded_in_number_for_all_and_for_each_caller() -> Outcome
 
 #[tokio::test]
 async fn a_session_ends_when_idle_and_at_last_in_any_case() -> Outcome {
-    let pair = Pair::start(&[("session_idle_ms", 1_000)]).await?;
+    const IDLE: Duration = Duration::from_millis(1_500);
+    let pair = Pair::start(&[("session_idle_ms", 1_500)]).await?;
     let mut client = pair.client(Era::Legacy).await?;
-    for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        assert_eq!(client.request("ping", json!({})).await?.status(), 200, "a session in use ended");
+    let (mut begun, due) = (Instant::now(), Instant::now() + 4 * SOON);
+    // Used for longer than it may be idle, without ever being idle for so long itself: a machine that is slower than
+    // that proves nothing and begins again.
+    while begun.elapsed() < 2 * IDLE {
+        assert!(Instant::now() < due, "this machine is too slow for a session of {IDLE:?}");
+        let asked = Instant::now();
+        tokio::time::sleep(BRIEF).await;
+        let status = client.request("ping", json!({})).await?.status();
+        if asked.elapsed() > IDLE / 2 {
+            (client, begun) = (pair.client(Era::Legacy).await?, Instant::now());
+        } else {
+            assert_eq!(status, 200, "a session in use ended");
+        }
     }
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    tokio::time::sleep(IDLE + BRIEF).await;
     assert_eq!(verdict(&client.request("ping", json!({})).await?), (404, "session.unknown".into()));
 
     let pair = Pair::start(&[("session_total_ms", 1_000)]).await?;
@@ -110,11 +123,15 @@ async fn a_server_that_takes_no_connection_is_given_up_in_time() -> Outcome {
     let limits = limits_yaml(&[("connect_timeout_ms", 300)]);
     let gateway = Gateway::start(&format!("servers:\n  s:\n    url: http://{address}/mcp\n{limits}")).await?;
     let mut client = McpClient::new(&gateway.url("s"), Some(gateway.key()?), Era::Legacy);
-    let begun = Instant::now();
-    let answer = client.initialize().await?;
-    assert_eq!(verdict(&answer), (502, "upstream.unavailable".into()));
-    let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
+    // Without the limit it would take five seconds; what else this machine does may slow any one of these.
+    let mut fastest = Duration::MAX;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let answer = client.initialize().await?;
+        assert_eq!(verdict(&answer), (502, "upstream.unavailable".into()));
+        fastest = fastest.min(begun.elapsed());
+    }
+    assert!(fastest >= Duration::from_millis(300) && fastest < Duration::from_secs(4), "{fastest:?}");
     let refused = refusals(&gateway, "upstream.unavailable", 1).await?;
     assert!(refused[0]["intent"].is_u64(), "{}", refused[0]);
     Ok(())
@@ -124,12 +141,12 @@ async fn a_server_that_takes_no_connection_is_given_up_in_time() -> Outcome {
 async fn each_timeout_of_a_call_ends_it_in_its_own_time() -> Outcome {
     let byte = Hostile::SlowBody(Duration::from_millis(50));
     for (limit, value, behaviour, status) in [
-        ("first_byte_timeout_ms", 400, Hostile::HangBeforeHeaders, 504),
-        ("idle_timeout_ms", 400, Hostile::HangInBody, 504),
-        ("idle_timeout_ms", 400, Hostile::HangInStream, 200),
-        ("total_timeout_ms", 800, byte.clone(), 504),
-        ("total_timeout_ms", 800, Hostile::HangInStream, 200),
-        ("total_timeout_ms", 800, Hostile::HangBeforeHeaders, 504),
+        ("first_byte_timeout_ms", 1_500, Hostile::HangBeforeHeaders, 504),
+        ("idle_timeout_ms", 1_500, Hostile::HangInBody, 504),
+        ("idle_timeout_ms", 1_500, Hostile::HangInStream, 200),
+        ("total_timeout_ms", 2_000, byte.clone(), 504),
+        ("total_timeout_ms", 2_000, Hostile::HangInStream, 200),
+        ("total_timeout_ms", 2_000, Hostile::HangBeforeHeaders, 504),
     ] {
         let pair = Pair::start(&[(limit, value), ("server_calls_max", 1)]).await?;
         let mut client = pair.modern()?;
@@ -139,7 +156,7 @@ async fn each_timeout_of_a_call_ends_it_in_its_own_time() -> Outcome {
         let took = begun.elapsed();
         assert_eq!(verdict(&answer), (status, "upstream.timeout".into()), "{limit} {behaviour:?}");
         assert!(took >= Duration::from_millis(value), "{limit} {behaviour:?}: too early, {took:?}");
-        assert!(took < Duration::from_millis(value + 3_000), "{limit} {behaviour:?}: too late, {took:?}");
+        assert!(took < Duration::from_millis(value) + LATE, "{limit} {behaviour:?}: too late, {took:?}");
         let refused = refusals(&pair.gateway, "upstream.timeout", 1).await?;
         assert_eq!(refused.len(), 1, "{limit} {behaviour:?}");
         assert!(refused[0]["intent"].is_u64(), "{}", refused[0]);
@@ -245,7 +262,7 @@ async fn a_running_call_gets_its_grace_at_shutdown_and_no_more() -> Outcome {
     let begun = Instant::now();
     assert!(pair.gateway.stop().await?.success());
     let took = begun.elapsed();
-    assert!(took >= Duration::from_millis(1_500) && took < Duration::from_secs(6), "{took:?}");
+    assert!(took >= Duration::from_millis(1_500) && took < LATE, "{took:?}");
     assert_eq!(slow.await??, "late", "a call within the grace was cut off");
     assert!(stuck.await?.is_err(), "a call beyond the grace got an answer");
 

@@ -1,8 +1,6 @@
 //! What a server says that it may be kept is read from it once: by whom it may be shared, until when, and what each
 //! caller sees of it.
 
-use std::time::Duration;
-
 use portcullis_testkit::{Answer, Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
 use portcullis_tests::pair::{SOON, entries, known, new_key, soon};
 use serde_json::{Value, json};
@@ -171,7 +169,6 @@ async fn nothing_is_kept_beyond_its_time_or_without_one_or_with_words_that_are_n
         assert!(left <= 200, "{left}");
         assert!(begun.elapsed() < SOON, "it is kept for ever");
     }
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     Ok(())
 }
 

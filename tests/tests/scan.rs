@@ -218,7 +218,7 @@ async fn a_server_that_never_answers_lies_or_never_ends_fails_the_scan_in_time()
         let (code, report) = scanner.json(&[&server.url(), "--timeout", "3"]).await?;
         assert_eq!(code, Some(1), "{what}: {report:#}");
         assert!(report["servers"][0]["error"].is_string(), "{what}: {report:#}");
-        assert!(begun.elapsed() < Duration::from_secs(15), "{what} took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what} took {:?}", begun.elapsed());
     }
     // Pages that are small enough each, and too large together; reading them takes a busy machine its time.
     let server = HostileServer::start().await?;
@@ -232,7 +232,7 @@ async fn a_server_that_never_answers_lies_or_never_ends_fails_the_scan_in_time()
     let begun = Instant::now();
     let (code, report) = scanner.json(&["--timeout", "1", "--", "sleep", "60"]).await?;
     assert_eq!(code, Some(1), "{report:#}");
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
     let (code, report) = scanner.json(&["http://192.0.2.1/mcp", "--timeout", "2"]).await?;
     assert_eq!(code, Some(1), "{report:#}");
     assert_eq!(rules(&report), ["plaintext"]);

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 const GRACE: Duration = Duration::from_millis(1_500);
 
 /// Longer than the grace by what an orderly end of children and ledger may take on a busy machine.
-const SLACK: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_secs(15);
 
 /// A gateway with a server that answers, one that hangs, and the sample server as a child.
 struct World {

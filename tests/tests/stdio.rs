@@ -223,7 +223,7 @@ async fn a_stubborn_child_and_its_family_are_killed_at_shutdown_after_their_grac
     assert!(gateway.stop().await?.success());
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(800), "no grace: {took:?}");
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(took < Duration::from_secs(18), "{took:?}");
     assert_eq!(group(leader), Vec::<u32>::new(), "left behind");
     Ok(())
 }
@@ -293,7 +293,8 @@ async fn a_server_has_so_many_children_at_once() -> Outcome {
     while entries(&gateway, "event=call.intent&tool=hang").await?.is_empty() {
         assert!(Instant::now() < due, "the call never came");
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // The intent comes before the child is asked for, and nothing tells from outside that it has been.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     while code_of(&second.call("pid", json!({})).await?) != "limit.concurrency" {
         assert!(Instant::now() < due, "a busy child was ended");
     }

@@ -103,7 +103,7 @@ async fn a_stream_ends_with_the_key_that_opened_it() -> Outcome {
     }
     // The servers are left, too.
     house.one.wait_until(SOON, |server| server.hung_up() == 2).await?;
-    let arguments = ["key", "create", "short", "--role", "listener", "--expires", "2s", "--json"];
+    let arguments = ["key", "create", "short", "--role", "listener", "--expires", "6s", "--json"];
     let made: Value = serde_json::from_slice(&house.gateway.command(&arguments)?.stdout)?;
     let mut client = McpClient::new(&house.gateway.url("s"), made["text"].as_str(), Era::Modern);
     let stream = listen(&mut client).await?;
@@ -122,7 +122,7 @@ async fn a_stream_ends_with_the_token_that_opened_it_and_not_with_another_of_its
     let url = house.gateway.url("s");
     let lasting = issuer.token(&issuer.claims("https://issuer.example", &url))?;
     let mut claims = issuer.claims("https://issuer.example", &url);
-    let end = issuer.now() + 6;
+    let end = issuer.now() + 12;
     claims["exp"] = json!(end);
     let short = issuer.token(&claims)?;
     // One caller, two tokens.

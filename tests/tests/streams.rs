@@ -45,7 +45,7 @@ async fn a_lost_client_cancels_over_http_in_the_stateless_revision_alone() -> Ou
     for (era, cancels) in [(Era::Modern, true), (Era::Legacy, false)] {
         let pair = Pair::start(&[]).await?;
         let client = pair.client(era).await?;
-        pair.server.on("tools/call", Hostile::Slow(Duration::from_millis(600)));
+        pair.server.on("tools/call", Hostile::Slow(Duration::from_secs(3)));
         let mut lost = client.clone();
         let call = tokio::spawn(async move { lost.call("echo", json!({"text": "x"})).await.is_ok() });
         pair.server.wait_until(SOON, |server| server.count("tools/call") == 1).await?;

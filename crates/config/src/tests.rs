@@ -407,7 +407,7 @@ fn huge_deep_and_exploding_files_are_refused_quickly() {
     ] {
         assert!(load(&text).is_err());
     }
-    assert!(started.elapsed().as_secs() < 20);
+    assert!(started.elapsed().as_secs() < 120);
 }
 
 proptest! {

@@ -81,7 +81,7 @@ impl Talk {
     fn wait(&self, count: usize) -> Vec<Value> {
         let began = Instant::now();
         let mut seen = Vec::new();
-        while seen.len() < count && began.elapsed() < Duration::from_secs(5) {
+        while seen.len() < count && began.elapsed() < Duration::from_secs(30) {
             seen.extend(self.heard());
             std::thread::sleep(Duration::from_millis(2));
         }

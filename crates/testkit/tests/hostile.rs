@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use portcullis_testkit::{Client, Era, Hostile, HostileServer, McpClient, Outcome, raw_exchange};
 use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 async fn connected(server: &HostileServer, era: Era) -> Outcome<McpClient> {
     Ok(McpClient::connect(&server.url(), Some("secret"), era).await?.with_patience(PATIENCE))
@@ -61,8 +61,8 @@ async fn whatever_hangs_runs_into_the_patience_of_the_client_and_notices_that_it
         let started = Instant::now();
         assert!(client.call("echo", json!({"text": "x"})).await.is_err(), "{behaviour:?}");
         assert!(started.elapsed() >= PATIENCE, "{behaviour:?}");
-        server.wait_until(Duration::from_secs(5), |server| server.hung_up() == 1).await?;
-        server.wait_until(Duration::from_secs(5), |server| server.open_connections() == 0).await?;
+        server.wait_until(Duration::from_secs(30), |server| server.hung_up() == 1).await?;
+        server.wait_until(Duration::from_secs(30), |server| server.open_connections() == 0).await?;
         server.heal();
         assert_eq!(client.call("echo", json!({"text": "x"})).await?.text(), "x");
     }
@@ -88,7 +88,7 @@ async fn what_breaks_off_is_an_error_at_once() -> Outcome {
         server.on("tools/call", behaviour.clone());
         let started = Instant::now();
         assert!(client.call("echo", json!({"text": "x"})).await.is_err(), "{behaviour:?}");
-        assert!(started.elapsed() < Duration::from_secs(5), "{behaviour:?}");
+        assert!(started.elapsed() < Duration::from_secs(19), "{behaviour:?}");
     }
     Ok(())
 }
@@ -99,9 +99,9 @@ async fn what_is_endless_goes_on_until_the_client_leaves() -> Outcome {
         let server = HostileServer::start().await?;
         server.on("*", behaviour.clone());
         let request = b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
-        let answer = raw_exchange(server.address(), request, Duration::from_millis(300)).await?;
+        let answer = raw_exchange(server.address(), request, PATIENCE).await?;
         assert!(answer.len() > 1_000_000, "{behaviour:?}: {}", answer.len());
-        server.wait_until(Duration::from_secs(5), |server| server.hung_up() == 1).await?;
+        server.wait_until(Duration::from_secs(30), |server| server.hung_up() == 1).await?;
     }
     Ok(())
 }
@@ -186,6 +186,6 @@ async fn an_open_stream_is_read_as_it_comes() -> Outcome {
     assert!(first.starts_with(b"data: "));
     assert!(body.next(Duration::from_millis(100)).await.is_err());
     drop(body);
-    server.wait_until(Duration::from_secs(5), |server| server.hung_up() == 1).await?;
+    server.wait_until(Duration::from_secs(30), |server| server.hung_up() == 1).await?;
     Ok(())
 }

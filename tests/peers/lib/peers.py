@@ -3,8 +3,11 @@ itself, and the lines that `cargo xtask test` counts (`ok NAME`, `not ok NAME re
 
 import atexit
 import ctypes
+import fcntl
+import itertools
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -133,13 +136,48 @@ def stop_all():
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
+PORTS, BLOCK = range(12_000, 32_000), 100
+own_ports = None
+
+
+def take_ports():
+    """A block of ports that no other process of these tests takes while this one runs; `crates/testkit/src/ports.rs`
+    shares them out in the same way. All lie below those that the kernel gives to outgoing connections: one of these
+    could be gone between the moment it is found free and the moment somebody listens on it."""
+    place = Path(tempfile.gettempdir()) / "portcullis-test-ports"
+    place.mkdir(exist_ok=True)
+    blocks = len(PORTS) // BLOCK
+    begin = random.randrange(blocks)
+    for step in range(blocks):
+        number = (begin + step) % blocks
+        lock = open(place / str(number), "a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        start = PORTS.start + number * BLOCK
+        return lock, itertools.cycle(range(start, start + BLOCK))
+    raise RuntimeError("every block of ports is taken")
+
+
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port of this process on which nobody listens."""
+    global own_ports
+    own_ports = own_ports or take_ports()
+    for _ in range(BLOCK):
+        port = next(own_ports[1])
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("too few ports are free")
 
 
-def wait_port(port, child, log, seconds=30):
+def wait_port(port, child, log, seconds=120):
     """Waits until somebody listens."""
     due = time.monotonic() + seconds
     while time.monotonic() < due:
@@ -212,7 +250,7 @@ class Gateway:
         self.child.kill()
         self.child.wait()
 
-    def wait_key(self, seconds=10):
+    def wait_key(self, seconds=60):
         due = time.monotonic() + seconds
         while time.monotonic() < due:
             found = re.search(r"pcl_[A-Za-z0-9]+_[A-Za-z0-9_-]{20,}", self.output())
@@ -227,7 +265,7 @@ class Gateway:
     def output(self):
         return self.log.read_text(errors="replace")
 
-    def wait_ready(self, servers, seconds=60):
+    def wait_ready(self, servers, seconds=180):
         """Waits until each server answers through the gateway, in either revision."""
         due = time.monotonic() + seconds
         for server in servers:

@@ -158,7 +158,7 @@ async fn a_revocation_by_another_process_takes_effect_soon() {
     assert!(other.revoke(&id, "me", world.clock.now()).await.unwrap());
     let start = Instant::now();
     while bearer(&world, &text).is_ok() {
-        assert!(start.elapsed() < Duration::from_secs(10), "never noticed");
+        assert!(start.elapsed() < Duration::from_secs(40), "never noticed");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -77,7 +77,7 @@ async fn survives(what: &'static str, answer: Answer) {
         world.accepts(what, &token).await;
         world.accepts(what, &fresh).await;
         world.refuses(what, &unknown_kid()).await;
-        assert!(start.elapsed() < Duration::from_secs(12), "{what} took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(60), "{what} took {:?}", start.elapsed());
     }
     // Beyond the limit a withdrawn key could be in use, and nobody would know.
     world.clock.advance_ms(limits().jwks_stale_max_ms);

@@ -58,7 +58,7 @@ fn world(answers: &[&[&str]]) -> World {
     let answers = answers.iter().map(|ips| ips.iter().map(|ip| ip.parse().unwrap()).collect()).collect();
     let resolver = Arc::new(Turning { asked: AtomicUsize::new(0), answers });
     let entropy = Arc::new(Counting(Mutex::new(0)));
-    let proxy = EgressProxy::with_resolver(entropy, Duration::from_millis(300), Arc::clone(&resolver) as _);
+    let proxy = EgressProxy::with_resolver(entropy, Duration::from_secs(2), Arc::clone(&resolver) as _);
     World { proxy, resolver, seen: Arc::default() }
 }
 
@@ -133,7 +133,7 @@ async fn a_credential_opens_its_own_hosts_until_its_child_ends_and_cuts_what_is_
     let port = one.port();
     drop(one);
     let mut rest = Vec::new();
-    let ended = tokio::time::timeout(Duration::from_secs(5), tunnel.read_to_end(&mut rest)).await;
+    let ended = tokio::time::timeout(Duration::from_secs(30), tunnel.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "the tunnel outlives its child");
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     let head = format!(

@@ -46,12 +46,15 @@ async fn open() -> (Served, TlsStream<TcpStream>) {
     (served, stream)
 }
 
-/// Frames until the server closes, or nothing comes for a second: kind, stream and payload.
+/// Longer than the slowest answer takes here.
+const QUIET: Duration = Duration::from_secs(4);
+
+/// Frames until the server closes, or nothing comes for a while: kind, stream and payload.
 async fn frames(stream: &mut TlsStream<TcpStream>) -> (Vec<(u8, u32, Vec<u8>)>, bool) {
     let mut seen = Vec::new();
     loop {
         let mut head = [0; 9];
-        match tokio::time::timeout(Duration::from_secs(1), stream.read_exact(&mut head)).await {
+        match tokio::time::timeout(QUIET, stream.read_exact(&mut head)).await {
             Err(_silence) => return (seen, false),
             Ok(Err(_closed)) => return (seen, true),
             Ok(Ok(_)) => {}
@@ -144,7 +147,7 @@ async fn more_streams_than_allowed_are_refused_and_the_connection_lives() {
     // Setting 3 is the number of concurrent streams.
     assert!(announced.2.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 128]), "{announced:?}");
     stream.write_all(&frame(SETTINGS, 1, 0, &[])).await.unwrap();
-    let slow = [&[0x82, 0x87, 0x41, 1, b'a', 0x04, 9][..], b"/slow/400"].concat();
+    let slow = [&[0x82, 0x87, 0x41, 1, b'a', 0x04, 10][..], b"/slow/1500"].concat();
     let requests: Vec<u8> = (1..400).step_by(2).flat_map(|stream| frame(HEADERS, 5, stream, &slow)).collect();
     stream.write_all(&requests).await.unwrap();
     stream.write_all(&frame(PING, 0, 0, &[7; 8])).await.unwrap();

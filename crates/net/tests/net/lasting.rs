@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Served, listen_options};
+use crate::support::{Served, listen_options, strict_options};
 
 const SOON: Duration = Duration::from_secs(20);
 const GET: &[u8] = b"GET /lasting HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -129,7 +129,7 @@ async fn a_client_that_leaves_is_noticed_without_a_word_to_it() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_any_more_is_cut_off() {
-    let (served, to) = lasting(listen_options(None), SOON);
+    let (served, to) = lasting(strict_options(None), SOON);
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
     stream.write_all(GET).await.unwrap();
     until(&mut stream, "\r\n\r\n").await;
@@ -139,7 +139,7 @@ async fn a_client_that_takes_nothing_any_more_is_cut_off() {
 
 #[tokio::test]
 async fn a_client_that_goes_on_talking_is_not_heard_and_in_the_end_cut_off() {
-    let (served, to) = lasting(listen_options(None), SOON);
+    let (served, to) = lasting(strict_options(None), SOON);
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
     stream.write_all(&[GET, GET].concat()).await.unwrap();
     let head = until(&mut stream, "\r\n\r\n").await;

@@ -15,7 +15,7 @@ use portcullis_net::stdio::{
 };
 use tokio::sync::mpsc::Receiver;
 
-use crate::support::eventually;
+use crate::support::{SOON, eventually, took};
 
 pub(crate) fn options() -> ChildOptions {
     let vars = [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/nonexistent"), ("SECRET", "hidden")];
@@ -47,12 +47,12 @@ fn runs(pid: u32) -> bool {
 
 async fn ended(child: &Child) -> Exit {
     let mut exit = child.exited();
-    let ended = tokio::time::timeout(Duration::from_secs(5), exit.wait_for(Option::is_some)).await;
+    let ended = tokio::time::timeout(SOON, exit.wait_for(Option::is_some)).await;
     ended.expect("it ends").unwrap().unwrap()
 }
 
 async fn next(lines: &mut Receiver<Bytes>) -> String {
-    let line = tokio::time::timeout(Duration::from_secs(5), lines.recv()).await.expect("a line in time");
+    let line = tokio::time::timeout(SOON, lines.recv()).await.expect("a line in time");
     String::from_utf8(line.expect("a line").to_vec()).unwrap()
 }
 
@@ -172,7 +172,7 @@ async fn a_child_that_ignores_everything_is_killed_after_two_graces() {
     assert_eq!(next(&mut lines).await, "ready");
     let began = Instant::now();
     let exit = child.shutdown().await.unwrap();
-    assert!((380..2_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert!(took(began, Duration::from_millis(400)), "{:?}", began.elapsed());
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&exit.status), Some(9));
     eventually("gone", || !alive(child.pid())).await;
 }
@@ -206,18 +206,16 @@ async fn grandchildren_go_with_the_child_however_it_ends() {
         eventually("grandchild gone", || !runs(grandchild)).await;
         eventually("child gone", || !alive(pid)).await;
         // The pipe that the grandchild inherited does not keep us waiting either.
-        let end =
-            tokio::time::timeout(Duration::from_secs(2), async { while lines.recv().await.is_some() {} })
-                .await;
+        let end = tokio::time::timeout(SOON, async { while lines.recv().await.is_some() {} }).await;
         assert!(end.is_ok());
     }
 }
 
 #[tokio::test]
 async fn a_process_that_left_the_group_cannot_keep_the_pipe_open_for_us() {
-    let (child, mut lines) = Child::spawn(&sh("setsid sleep 5 & sleep 0.1; exit 0"), &options()).unwrap();
+    let (child, mut lines) = Child::spawn(&sh("setsid sleep 90 & sleep 0.1; exit 0"), &options()).unwrap();
     ended(&child).await;
-    let end = tokio::time::timeout(Duration::from_secs(2), lines.recv()).await;
+    let end = tokio::time::timeout(SOON, lines.recv()).await;
     assert_eq!(end.expect("the lines end"), None);
 }
 
@@ -253,7 +251,7 @@ async fn a_child_that_does_not_read_holds_the_sender_and_not_our_memory() {
     }
     let began = Instant::now();
     child.shutdown().await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < SOON);
 }
 
 #[tokio::test]
@@ -266,10 +264,16 @@ async fn output_that_nobody_takes_holds_the_child_back() {
             stat.rsplit(')').next().unwrap().split(' ').filter_map(|f| f.parse().ok()).collect();
         fields[10] + fields[11]
     };
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let before = ticks();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(ticks() - before <= 1, "the child runs on");
+    // It fills what there is to fill, for as long as that takes, and then stands still.
+    let due = Instant::now() + SOON;
+    loop {
+        let before = ticks();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if ticks() - before <= 1 {
+            break;
+        }
+        assert!(Instant::now() < due, "the child runs on");
+    }
     let pid = child.pid();
     drop(lines);
     drop(child);
@@ -330,6 +334,7 @@ async fn a_flood_of_standard_error_is_counted_and_neither_logged_nor_in_the_way(
     let mut options = options();
     options.stderr_bytes_per_s = 1_000;
     let script = "yes flood flood flood flood | head -c 3000000 >&2; echo done; cat";
+    let began = Instant::now();
     let (child, mut lines) = Child::spawn(&sh(script), &options).unwrap();
     assert_eq!(next(&mut lines).await, "done");
     child.send_line(Bytes::from("still here")).await.unwrap();
@@ -338,5 +343,6 @@ async fn a_flood_of_standard_error_is_counted_and_neither_logged_nor_in_the_way(
     eventually("counted", || log.text().contains("exceeds its limit")).await;
     let text = log.text();
     let logged: usize = text.lines().filter(|line| line.contains("flood")).count() * 23;
-    assert!((500..3_000).contains(&logged), "{logged}");
+    let most = 1_000 * (2 + usize::try_from(began.elapsed().as_secs()).unwrap());
+    assert!((500..most).contains(&logged), "{logged} of {most}");
 }
