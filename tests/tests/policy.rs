@@ -379,8 +379,8 @@ async fn cases_run_offline_and_recorded_calls_are_explained_and_make_a_proposal_
     assert_eq!(failed["failed"], 1, "{failed}");
     assert!(run(&gateway, &["policy", "test", "typo.yaml"], 1)?.to_string().contains("rolls"));
     let schema = run(&gateway, &["policy", "schema", "--json"], 0)?;
-    assert_eq!(schema["version"], 2);
-    assert!(schema["schema"].as_str().unwrap().starts_with("// version 2\n"));
+    assert_eq!(schema["version"], 3);
+    assert!(schema["schema"].as_str().unwrap().starts_with("// version 3\n"));
 
     let (_, text) = key(&gateway, "lead")?;
     let mut client = McpClient::connect(&gateway.url("s"), Some(&text), Era::Legacy).await?;

@@ -13,7 +13,7 @@ use portcullis_usage::{Amount, Quota, Share};
 use super::{
     Config, ConfigMistake, Place, Rule, Server,
     governance::{AgentSection, ApprovalSection, Flow, QuotaSection, QuotaShare},
-    privacy::Preset,
+    privacy::{self, Preset},
     sections::{Settings, Treatment},
     values::{DetectorName, Form, PatternText},
 };
@@ -68,7 +68,9 @@ impl Config {
         let flow_off = self.settings.flow == Flow::Off;
         let flow_approval = self.settings.flow_approval.as_ref().map(ApprovalSection::compiled);
         let agents = self.settings.compiled_agents();
-        let source = policy::PolicySource { roles, cedar, servers, agents, flow_off, flow_approval };
+        let residency = self.settings.compiled_residency();
+        let source =
+            policy::PolicySource { roles, cedar, servers, agents, residency, flow_off, flow_approval };
         if mistakes.is_empty() { Ok(source) } else { Err(mistakes) }
     }
 }
@@ -136,6 +138,7 @@ fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
         prompts,
         resources,
         labels,
+        seen,
         environments,
         mask,
         refuse,
@@ -149,6 +152,7 @@ fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
         items: patterns(items),
         kinds: kinds.to_vec(),
         labels: labels.iter().copied().collect(),
+        seen: seen.iter().copied().collect(),
         environments: environments.clone(),
         mask: names(mask),
         refuse: names(refuse),
@@ -213,6 +217,23 @@ impl Settings {
         self.quotas.iter().map(one).collect()
     }
 
+    /// Where data may go, as policy takes it.
+    pub(super) fn compiled_residency(&self) -> policy::Residency {
+        let privacy::Privacy { preset: _, caller_regions, region_claim, residency } = &self.privacy;
+        let allowed = |section: &privacy::ResidencySection| policy::Allowed {
+            regions: section.regions.iter().cloned().collect(),
+            answers: match section.answers {
+                privacy::Abroad::Mask => portcullis_core::Treatment::Mask,
+                privacy::Abroad::Refuse => portcullis_core::Treatment::Refuse,
+            },
+        };
+        policy::Residency {
+            data: residency.iter().map(|(label, section)| (label, allowed(section))).collect(),
+            roles: caller_regions.iter().map(|(role, region)| (role.clone(), region.clone())).collect(),
+            claim: region_claim.clone(),
+        }
+    }
+
     /// What each detector does: its own defaults or those of the preset, and what the file says instead.
     pub fn compiled_inspect(&self) -> InspectSettings {
         let preset = self.privacy.preset.map(preset_of);
@@ -222,6 +243,9 @@ impl Settings {
                 detector.enabled = section.enabled;
                 detector.arguments = section.arguments.map_or(detector.arguments, treatment_of);
                 detector.answers = section.answers.map_or(detector.answers, treatment_of);
+            }
+            if let Some(labels) = &section.labels {
+                all.labels.insert(name.0.clone(), labels.iter().copied().collect());
             }
             if let Some(form) = section.form {
                 all.forms.insert(name.0.clone(), form_of(form));

@@ -1,12 +1,62 @@
-//! What the operator says about the privacy of data.
+//! What the operator says about the privacy of data: what is done about it, where it may go, and where callers are.
+
+use std::collections::BTreeMap;
+
+use portcullis_core::Label;
 
 use super::decode::{choice, section};
 
 section! {
-    /// What is done about personal data.
+    /// What is done about personal data, and where it may go. Servers say where they are with `region`.
     Privacy {
         /// Where the settings of detectors begin.
         preset: Option<Preset>;
+        /// Regions of callers, by role. Who has several roles with regions is in all of them.
+        caller_regions: BTreeMap<String, String>;
+        /// The claim of tokens that says where its user is: a text or a list of texts. It has to be among `claims` of its
+        /// issuer.
+        region_claim: Option<String>;
+        /// Where data may go, by its kind. What is not here may go everywhere.
+        residency: ResidencyRules;
+    }
+}
+
+section! {
+    /// Where data may go, by its kind.
+    ResidencyRules {
+        /// Payment cards, accounts.
+        financial: Option<ResidencySection>;
+        /// The health of people.
+        health: Option<ResidencySection>;
+        /// People.
+        personal: Option<ResidencySection>;
+        /// Credentials and keys.
+        secret: Option<ResidencySection>;
+    }
+}
+
+impl ResidencyRules {
+    /// Those that there are.
+    pub fn iter(&self) -> impl Iterator<Item = (Label, &ResidencySection)> {
+        let Self { financial, health, personal, secret } = self;
+        let all = [
+            (Label::Financial, financial),
+            (Label::Health, health),
+            (Label::Personal, personal),
+            (Label::Secret, secret),
+        ];
+        all.into_iter().filter_map(|(label, section)| Some((label, section.as_ref()?)))
+    }
+}
+
+section! {
+    /// Where one kind of data may go: what detectors find of it, and the answers of tools that are labelled so. A server or
+    /// a caller of whom no region is known gets none.
+    ResidencySection {
+        /// Regions of the servers that may get it in arguments and of the callers who may get it in answers.
+        regions: Vec<String>;
+        /// What is done about it in answers for callers elsewhere. In arguments for servers elsewhere it is refused.
+        answers: Abroad = Abroad::Refuse;
     }
 }
 
@@ -21,5 +71,15 @@ choice! {
         Pci = "pci",
         /// Personal data is not looked for; secrets, hidden text and attacks are.
         NoneButSecrets = "none-but-secrets",
+    }
+}
+
+choice! {
+    /// What is done about data in answers for callers where it may not go.
+    Abroad {
+        /// What detectors find of it is masked.
+        Mask = "mask",
+        /// The answer is refused; what is labelled so is not called at all.
+        Refuse = "refuse",
     }
 }

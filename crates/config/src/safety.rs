@@ -3,6 +3,7 @@
 mod aggregate;
 mod governance;
 mod identities;
+mod privacy;
 
 use super::{
     authorization::AuthorizationSection,
@@ -61,6 +62,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         [
             aggregate::mistakes(settings, root),
             governance::mistakes(settings, root),
+            privacy::mistakes(settings, root),
             connecting(settings, root),
             exchanging(settings, root),
         ]

@@ -60,7 +60,7 @@ section! {
         approval_hooks: BTreeMap<String, ApprovalHook>;
         /// How much may be used, by name of the quota.
         quotas: BTreeMap<String, QuotaSection>;
-        /// What is done about personal data.
+        /// What is done about personal data, and where it may go.
         privacy: Privacy;
         /// What detectors look for in arguments and answers, by detector name. Overrules the preset.
         inspect: BTreeMap<DetectorName, Detector>;
@@ -167,6 +167,8 @@ section! {
         resources: Vec<PatternText>;
         /// Labels of which a thing must have one.
         labels: Vec<Label>;
+        /// Labels all of which the session must have seen: of what it used, and of what was found in answers to it.
+        seen: Vec<Label>;
         /// Environments of servers.
         environments: Vec<String>;
         /// Detectors whose findings in answers are masked for this role.
@@ -191,6 +193,8 @@ section! {
         answers: Option<Treatment>;
         /// How a finding looks that is masked. Default: `placeholder`.
         form: Option<Form>;
+        /// Labels that a session has once a finding in an answer to it was let through.
+        labels: Option<Vec<Label>>;
     }
 }
 

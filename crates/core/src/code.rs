@@ -206,6 +206,8 @@ codes! {
         "the client does not read what it asked for", "the client reads too slowly or not at all; `limits.idle_timeout_ms` says how long it is waited for";
     RequestVersion = "request.version", Client, Info, http 400 / 400, rpc -32022,
         "unsupported protocol version", "the error data lists the supported versions";
+    ResidencyRefused = "residency.refused", Policy, Warn, http 200 / 200, rpc 4043,
+        "data of this kind may not go to that region", "the ledger entry names the kind of data and the region; `privacy.residency` and `region` of the server decide it";
     ResourceUnknown = "resource.unknown", Client, Info, http 200 / 200, rpc -32002,
         "resource not found", "clients of 2025-11-25 see this for `target.unknown`; what a caller may not use looks unknown to it";
     SandboxUnavailable = "sandbox.unavailable", Ours, Error, http 503 / 503, rpc 5033,

@@ -5,7 +5,7 @@ use alloc::{
     string::String,
 };
 
-use crate::{Approval, Digest};
+use crate::{Approval, Digest, Label};
 
 /// Which way a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,6 +64,8 @@ pub struct Obligations {
     pub approval: Option<Approval>,
     /// Detectors whose tokens in arguments are restored (`@restore` on a policy).
     pub restore: BTreeSet<String>,
+    /// Kinds of data that may not go where the caller is, to the least treatment of what is found of them in answers.
+    pub abroad: BTreeMap<Label, Treatment>,
 }
 
 impl Obligations {
@@ -80,9 +82,13 @@ impl Obligations {
     }
 
     fn demand(&mut self, other: &Self) {
-        let Self { answers, approval, restore: _ } = other;
+        let Self { answers, approval, restore: _, abroad } = other;
         for (detector, treatment) in answers {
             let least = self.answers.entry(detector.clone()).or_insert(*treatment);
+            *least = (*least).max(*treatment);
+        }
+        for (label, treatment) in abroad {
+            let least = self.abroad.entry(*label).or_insert(*treatment);
             *least = (*least).max(*treatment);
         }
         self.approval = match (self.approval.take(), approval) {

@@ -9,7 +9,7 @@ use alloc::{
 };
 use core::ops::Range;
 
-use portcullis_core::{Digest, Direction, Finding, Obligations, Severity, Treatment};
+use portcullis_core::{Digest, Direction, Finding, Label, Labels, Obligations, Severity, Treatment};
 
 use crate::{
     CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Verdict, Window,
@@ -18,6 +18,7 @@ use crate::{
     detectors::Sighting,
     form::{Form, Keys},
     identifiers::Identifiers,
+    labels::labels_of,
     plain::Plain,
     raw::Raw,
     verdict::{mask, verdict},
@@ -34,6 +35,8 @@ pub struct Match {
     pub range: Range<usize>,
     /// What masking puts in their place ([`Form`]), or nothing for what nobody sees.
     pub replacement: String,
+    /// What kind of data it is.
+    pub labels: Labels,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,7 @@ struct Active {
     name: &'static str,
     settings: DetectorSettings,
     form: Form,
+    labels: Labels,
     detector: Box<dyn Detector>,
 }
 
@@ -75,9 +79,10 @@ impl Inspector {
         for kind in CATALOG {
             let detector = (kind.build)(&())?;
             let form = settings.forms.get(kind.name).copied().unwrap_or_default();
+            let labels = settings.labels.get(kind.name).copied().unwrap_or_else(|| labels_of(kind.name));
             let settings = settings.detectors.get(kind.name).copied().unwrap_or_else(|| detector.defaults());
             if settings.enabled {
-                active.push(Active { name: kind.name, settings, form, detector });
+                active.push(Active { name: kind.name, settings, form, labels, detector });
             }
         }
         let anchors = Anchors::new(active.iter().map(|one: &Active| one.detector.anchors()))?;
@@ -89,6 +94,24 @@ impl Inspector {
     #[must_use]
     pub fn keyed(self, secret: &[u8]) -> Self {
         Self { keys: Keys::new(secret), ..self }
+    }
+
+    /// The labels of what a detector of that name finds: what kind of data it is.
+    #[must_use]
+    pub fn labels(&self, detector: &str) -> Labels {
+        self.active.iter().find(|one| one.name == detector).map_or(Labels::NONE, |one| one.labels)
+    }
+
+    /// The labels of what still stands in a text of that role once its finds were treated. What a stranger wrote stays his
+    /// words when a part of them is masked; what describes a tool is nobody's private data.
+    #[must_use]
+    pub fn brought(role: Role, matches: &[Match]) -> Labels {
+        let words: Labels = [Label::SeesUntrusted].into_iter().collect();
+        matches.iter().fold(Labels::NONE, |all, found| {
+            let labels = found.labels;
+            let whole = found.finding.treatment == Treatment::Pass && role != Role::Definition;
+            all.with(if whole { labels } else { labels.both(words) })
+        })
     }
 
     /// Whether the JSON text `raw` may hold something to find. False is certain: no string in it (member names and
@@ -318,6 +341,7 @@ impl Active {
             },
             confidence: sighting.confidence,
             range: sighting.range.clone(),
+            labels: self.labels,
             replacement: if sighting.vanishes { String::new() } else { self.form.of(self.name, seen, keys) },
         }
     }

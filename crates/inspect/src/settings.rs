@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, string::String};
 
-use portcullis_core::{Direction, Treatment, kind::KindError};
+use portcullis_core::{Direction, Labels, Treatment, kind::KindError};
 
 use crate::{CATALOG, Form};
 
@@ -35,6 +35,8 @@ pub struct InspectSettings {
     pub detectors: BTreeMap<String, DetectorSettings>,
     /// Detector name to how its finds look when they are masked; [`Form::Placeholder`] where nothing is said.
     pub forms: BTreeMap<String, Form>,
+    /// Detector name to the labels that its finds give a session; the detector's own ([`crate::labels_of`]) where nothing is said.
+    pub labels: BTreeMap<String, Labels>,
 }
 
 /// Every detector with its own defaults.
@@ -44,7 +46,7 @@ impl Default for InspectSettings {
             let detector = (kind.build)(&()).ok()?;
             Some((String::from(kind.name), detector.defaults()))
         });
-        Self { detectors: defaults.collect(), forms: BTreeMap::new() }
+        Self { detectors: defaults.collect(), forms: BTreeMap::new(), labels: BTreeMap::new() }
     }
 }
 

@@ -19,13 +19,17 @@ pub enum Verdict {
 
 /// Raises each finding's treatment to what `obligations` demand of answers, and returns the greatest.
 pub fn verdict(direction: Direction, matches: &mut [Match], obligations: &Obligations) -> Verdict {
-    let Obligations { answers, approval: _, restore: _ } = obligations;
+    let Obligations { answers, approval: _, restore: _, abroad } = obligations;
     let mut greatest = Treatment::Pass;
-    for Match { finding, confidence: _, range: _, replacement: _ } in matches {
+    for Match { finding, confidence: _, range: _, replacement: _, labels } in matches {
         if direction == Direction::Outward
             && let Some(least) = answers.get(finding.kind)
         {
             finding.treatment = finding.treatment.max(*least);
+        }
+        if direction == Direction::Outward {
+            let barred = abroad.iter().filter(|(label, _)| labels.has(**label));
+            finding.treatment = barred.fold(finding.treatment, |all, (_, least)| all.max(*least));
         }
         greatest = greatest.max(finding.treatment);
     }

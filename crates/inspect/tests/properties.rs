@@ -38,7 +38,7 @@ fn masks(form: Form) -> Inspector {
     let forms = CATALOG.iter().map(|kind| (kind.name.to_owned(), form)).collect();
     let mask = DetectorSettings { enabled: true, arguments: Treatment::Mask, answers: Treatment::Mask };
     let detectors = CATALOG.iter().map(|kind| (kind.name.to_owned(), mask)).collect();
-    Inspector::new(&InspectSettings { detectors, forms }).unwrap()
+    Inspector::new(&InspectSettings { detectors, forms, ..InspectSettings::default() }).unwrap()
 }
 
 const TOKEN: &str = "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8";

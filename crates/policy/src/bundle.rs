@@ -12,18 +12,18 @@ use core::fmt;
 use cedar_policy::{Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint, Schema};
 use cedar_policy::{ValidationMode, ValidationWarning, Validator};
 use miette::Diagnostic;
-use portcullis_core::{Approval, Digest, Limits, Target, Treatment};
+use portcullis_core::{Approval, Digest, Label, Labels, Limits, Target, Treatment};
 
 use crate::{
-    Agent, Effect, PolicySource, Role, approval,
+    Agent, Effect, PolicySource, Residency, Role, approval,
     cache::DecisionCache,
     compiled::Compiled,
     entities::Words,
     hierarchy::Hierarchy,
-    labels::{Facts, Label, Labels},
+    labels::Facts,
     reads::{Reads, Source, Unknown, can_fail, weakened},
     render,
-    slice::Slices,
+    slice::{SEEN, Slices},
 };
 
 /// One mistake in the policies.
@@ -62,8 +62,10 @@ pub struct Policies {
     pub(crate) slices: Slices,
     pub(crate) hierarchy: Hierarchy,
     pub(crate) facts: Facts,
+    pub(crate) residency: Residency,
     pub(crate) agents: BTreeMap<String, Agent>,
     paced: bool,
+    pub(crate) seeing: bool,
     pub(crate) cache: DecisionCache,
     digest: Digest,
 }
@@ -94,7 +96,8 @@ impl Policies {
         }
         let facts = Facts::new(source.servers.clone());
         let agents = source.agents.clone();
-        let around = [hierarchy.to_text(), facts.to_text(), format!("{agents:?}")];
+        let residency = source.residency.clone();
+        let around = [hierarchy.to_text(), facts.to_text(), format!("{agents:?}"), residency.to_text()];
         let parts: Vec<&[u8]> = core::iter::once(Self::schema())
             .chain(around.iter().map(String::as_str))
             .chain(found.iter().flat_map(|one| [one.id.as_str(), one.text.as_str()]))
@@ -105,7 +108,20 @@ impl Policies {
         let slices = Slices::new(&found);
         let cache = DecisionCache::new(limits.decision_cache_max);
         let paced = found.iter().any(|one| one.text.contains("calls_last_minute"));
-        Ok(Self { paced, policies: found, words, slices, hierarchy, facts, agents, cache, digest })
+        let seeing = found.iter().any(|one| one.reads.context.has(SEEN));
+        Ok(Self {
+            paced,
+            seeing,
+            policies: found,
+            words,
+            slices,
+            hierarchy,
+            facts,
+            agents,
+            residency,
+            cache,
+            digest,
+        })
     }
 
     /// SHA-256 of the schema and every policy, for ledger entries and approvals.
@@ -121,7 +137,7 @@ impl Policies {
     }
 
     /// The version of the schema: it grows with every change that a policy can notice.
-    pub const SCHEMA_VERSION: u32 = 2;
+    pub const SCHEMA_VERSION: u32 = 3;
 
     /// The labels that the operator gave what is aimed at.
     #[must_use]

@@ -173,10 +173,7 @@ impl Case {
 /// # Errors
 /// A name that is no label, in words.
 pub fn labels_named(names: &[String]) -> Result<Labels, String> {
-    let named = |name: &String| {
-        let label = Label::ALL.iter().copied().find(|label| label.name() == name);
-        label.ok_or_else(|| format!("`{name}` is no label"))
-    };
+    let named = |name: &String| Label::named(name).ok_or_else(|| format!("`{name}` is no label"));
     names.iter().map(named).collect()
 }
 

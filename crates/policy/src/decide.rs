@@ -16,6 +16,7 @@ use crate::{
     cache::Known,
     compiled::Compiled,
     entities::{self, Unspeakable},
+    permit::refused,
     reads::{Members, Reads, Source},
     slice::Slice,
 };
@@ -28,6 +29,12 @@ pub(crate) struct Question {
 }
 
 impl Policies {
+    /// Whether a policy reads what a session has seen.
+    #[must_use]
+    pub const fn reads_seen(&self) -> bool {
+        self.seeing
+    }
+
     /// May `caller` do `action` to `target`? The whole answer. Where somebody acts for the caller, both must be allowed.
     #[must_use]
     pub fn decide(
@@ -39,7 +46,7 @@ impl Policies {
         context: &RequestContext<'_>,
     ) -> Arc<Decision> {
         let ask = |caller: &Caller| self.decide_alone(caller, action, target, arguments, context);
-        self.narrowed(caller, ask(caller), ask)
+        self.resident(caller, target, self.narrowed(caller, ask(caller), ask))
     }
 
     fn decide_alone(
@@ -189,7 +196,12 @@ impl Policies {
         arguments: Option<Arguments<'_>>,
         context: &RequestContext<'_>,
     ) -> Result<Question, Unspeakable> {
-        let mut entities = self.words.entities(caller, target, reads, (&self.hierarchy, &self.facts))?;
+        let mut entities = self.words.entities(
+            caller,
+            target,
+            reads,
+            (&self.hierarchy, &self.facts, || self.regions(caller)),
+        )?;
         let mut values = Value::Null;
         if reads.any_of(Source::Arguments) {
             if let Some(arguments) = arguments {
@@ -303,6 +315,7 @@ impl Policies {
                 answers: one.obligations.clone(),
                 approval: one.approval.clone(),
                 restore: one.restore.clone(),
+                ..Obligations::default()
             });
         }
         all
@@ -362,8 +375,4 @@ fn confusion(confused: &[&Compiled], arguments: &Value, caller: &Caller) -> Deci
 
 fn unspeakable(error: &dyn core::fmt::Display) -> Decision {
     refused(Code::PolicyError, Vec::new(), format!("the request cannot be put to the policies: {error}"))
-}
-
-pub(crate) fn refused(code: Code, policies: Vec<String>, reason: String) -> Decision {
-    Decision { code: Some(code), policies: policies.into(), obligations: Arc::default(), reason }
 }

@@ -4,7 +4,7 @@ use alloc::{collections::BTreeSet, format, string::String, sync::Arc, vec::Vec};
 
 use portcullis_core::{Caller, CallerKind, Code};
 
-use crate::{Decision, Policies, Verdict, decide::refused};
+use crate::{Decision, Policies, Verdict, permit::refused};
 
 impl Policies {
     /// Who answers for the program that is asking: the nearest actor, or the caller itself.

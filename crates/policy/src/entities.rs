@@ -3,6 +3,7 @@
 
 use alloc::{
     boxed::Box,
+    collections::BTreeSet,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -11,13 +12,13 @@ use alloc::{
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, ParseErrors, RestrictedExpression,
 };
-use portcullis_core::{Action, Caller, CallerKind, Proof, Target, TargetKind};
+use portcullis_core::{Action, Caller, CallerKind, Labels, Proof, Target, TargetKind};
 use serde_json::Value;
 
 use crate::{
     RequestContext,
     hierarchy::Hierarchy,
-    labels::{Facts, Labels},
+    labels::Facts,
     reads::{Members, Read, Reads, Sort, Source},
 };
 
@@ -135,17 +136,17 @@ impl Words {
     }
 
     /// Caller and target, with the attributes that a policy reads.
-    pub(crate) fn entities(
+    pub(crate) fn entities<'a>(
         &self,
         caller: &Caller,
         target: &Target,
         reads: &Reads,
-        (hierarchy, facts): (&Hierarchy, &Facts),
+        (hierarchy, facts, regions): (&Hierarchy, &Facts, impl Fn() -> BTreeSet<&'a str>),
     ) -> Result<Vec<Entity>, Unspeakable> {
         let roles = hierarchy.all(&caller.roles).map(|role| self.role(role));
         let who = self.caller(caller);
         let caller = if reads.principal.any() {
-            Entity::new_with_tags(who, self.caller_attributes(caller, reads.principal), roles, [])?
+            Entity::new_with_tags(who, self.caller_attributes(caller, reads.principal, regions), roles, [])?
         } else {
             Entity::new_no_attrs(who, roles.collect())
         };
@@ -162,7 +163,12 @@ impl Words {
         Ok(alloc::vec![caller, target])
     }
 
-    fn caller_attributes(&self, caller: &Caller, read: Members) -> Vec<(String, RestrictedExpression)> {
+    fn caller_attributes<'a>(
+        &self,
+        caller: &Caller,
+        read: Members,
+        regions: impl Fn() -> BTreeSet<&'a str>,
+    ) -> Vec<(String, RestrictedExpression)> {
         let proof = match &caller.proof {
             Proof::Anonymous => "anonymous",
             Proof::ApiKey { key_id: _ } => "api_key",
@@ -181,6 +187,7 @@ impl Words {
         add("proof", &|| text(proof));
         add("scopes", &|| RestrictedExpression::new_set(caller.scopes.iter().map(|scope| text(scope))));
         add("claims", &|| self.values(Source::Claims));
+        add("regions", &|| texts(regions()));
         add("actors", &|| texts(caller.actors.iter().map(String::as_str)));
         out
     }
@@ -254,7 +261,7 @@ fn texts<'a>(values: impl IntoIterator<Item = &'a str>) -> RestrictedExpression 
 }
 
 fn names(labels: Labels) -> RestrictedExpression {
-    texts(labels.iter().map(crate::Label::name))
+    texts(labels.names())
 }
 
 /// What the operator says about a target.

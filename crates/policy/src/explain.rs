@@ -67,6 +67,10 @@ pub struct Explanation {
     pub errors: Vec<WhyNot>,
     /// Permits that do not fit, with what does not. Empty when it is allowed.
     pub why_not: Vec<WhyNot>,
+    /// Labels of what it is aimed at.
+    pub labels: Vec<&'static str>,
+    /// Labels of what the session has seen before.
+    pub seen: Vec<&'static str>,
     /// Whom it must be approved by before it is made, in words.
     pub approval: Option<String>,
 }
@@ -84,6 +88,11 @@ impl fmt::Display for Explanation {
         )?;
         if !self.reason.is_empty() {
             writeln!(f, "because {}", self.reason)?;
+        }
+        for (what, labels) in [("it is labelled", &self.labels), ("the session has seen", &self.seen)] {
+            if !labels.is_empty() {
+                writeln!(f, "{what} {}", labels.join(", "))?;
+            }
         }
         if let Some(approval) = &self.approval {
             writeln!(f, "{approval}")?;
@@ -134,6 +143,8 @@ impl Policies {
             policies: decided.map(view).collect(),
             errors: Vec::new(),
             why_not: Vec::new(),
+            labels: self.labels(target).names(),
+            seen: context.seen.names(),
             approval: decision.obligations.approval.as_ref().map(approval::in_words),
         };
         let mut reads =

@@ -2,92 +2,10 @@
 //! server's own hints.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
-use core::fmt;
 
-use portcullis_core::Target;
+use portcullis_core::{Label, Labels, Target};
 
 use crate::Pattern;
-
-macro_rules! labels {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal),+ $(,)?) => {
-        /// What using a thing does with data.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Label { $($(#[doc = $doc])+ $variant),+ }
-
-        impl Label {
-            /// Every label, in the order of the table.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The stable name, as in configuration, Cedar and ledger entries.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-
-            /// What it means, for the reference page.
-            #[must_use]
-            pub const fn doc(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($doc),+)),+ }
-            }
-        }
-    };
-}
-
-labels! {
-    /// It destroys or overwrites something.
-    Destructive = "destructive",
-    /// Its answers contain private data.
-    ReadsPrivate = "reads_private",
-    /// Its answers contain text that strangers wrote.
-    SeesUntrusted = "sees_untrusted",
-    /// It carries data to where others can read it.
-    WritesExternal = "writes_external",
-}
-
-/// A set of labels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Labels(u8);
-
-impl Labels {
-    /// No label.
-    pub const NONE: Self = Self(0);
-
-    /// These and those.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether the label is among them.
-    #[must_use]
-    pub const fn has(self, label: Label) -> bool {
-        self.0 & (1 << label as u8) != 0
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Each of them.
-    pub fn iter(self) -> impl Iterator<Item = Label> {
-        Label::ALL.iter().copied().filter(move |label| self.has(*label))
-    }
-}
-
-impl FromIterator<Label> for Labels {
-    fn from_iter<T: IntoIterator<Item = Label>>(labels: T) -> Self {
-        labels.into_iter().fold(Self::NONE, |all, label| Self(all.0 | 1 << label as u8))
-    }
-}
-
-impl fmt::Display for Labels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.iter().map(Label::name).collect();
-        f.write_str(&names.join(", "))
-    }
-}
 
 /// What an operator says about one server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +25,7 @@ impl ServerFacts {
     #[must_use]
     pub fn labels(&self, name: &str) -> Labels {
         let fitting = self.labels.iter().filter(|(pattern, _)| pattern.matches(name));
-        fitting.fold(Labels::NONE, |all, (_, labels)| all.with(*labels))
+        fitting.fold(Labels::NONE, |all, (_, labels)| all.with(*labels)).closed()
     }
 
     /// What a use of the thing of that name costs.
@@ -123,7 +41,7 @@ impl ServerFacts {
 
     /// Whether anything on it has the label.
     pub(crate) fn any(&self, label: Label) -> bool {
-        self.labels.iter().any(|(_, labels)| labels.has(label))
+        self.labels.iter().any(|(_, labels)| labels.closed().has(label))
     }
 }
 
@@ -138,6 +56,10 @@ impl Facts {
 
     pub(crate) fn of(&self, target: &Target) -> Option<&ServerFacts> {
         self.0.get(&*target.server)
+    }
+
+    pub(crate) fn named(&self, server: &str) -> Option<&ServerFacts> {
+        self.0.get(server)
     }
 
     pub(crate) fn labels(&self, target: &Target) -> Labels {

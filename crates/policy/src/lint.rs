@@ -10,7 +10,7 @@ use alloc::{
 use core::fmt;
 
 use crate::{
-    Effect, Label, Labels, Pattern, Policies, PolicySource, Role, Rule, builtin_roles, compiled::Compiled,
+    Effect, Label, Pattern, Policies, PolicySource, Role, Rule, builtin_roles, compiled::Compiled,
     reads::Source, render,
 };
 
@@ -115,7 +115,7 @@ fn of_policy(one: &Compiled, source: &PolicySource, claims: &BTreeSet<String>, o
 }
 
 fn has_label(source: &PolicySource, label: Label) -> bool {
-    source.servers.values().any(|facts| facts.labels.iter().any(|(_, labels)| labels.has(label)))
+    source.servers.values().any(|facts| facts.labels.iter().any(|(_, labels)| labels.closed().has(label)))
 }
 
 fn is_everything(rule: &Rule) -> bool {
@@ -126,6 +126,7 @@ fn is_everything(rule: &Rule) -> bool {
         items,
         kinds,
         labels,
+        seen,
         environments,
         mask: _,
         refuse: _,
@@ -133,7 +134,7 @@ fn is_everything(rule: &Rule) -> bool {
         approval: _,
     } = rule;
     let any = |patterns: &[Pattern]| patterns.is_empty() || patterns.iter().any(Pattern::is_any);
-    let labels = *labels == Labels::NONE;
+    let labels = labels.with(*seen).is_empty();
     actions.is_empty() && any(servers) && any(items) && kinds.is_empty() && labels && environments.is_empty()
 }
 
@@ -157,5 +158,6 @@ fn covers(wide: &Rule, narrow: &Rule) -> bool {
         && patterns(&wide.items, &narrow.items)
         && within(&wide.kinds, &narrow.kinds)
         && within(&labels, &narrow_labels)
+        && wide.seen.both(narrow.seen) == wide.seen
         && within(&wide.environments, &narrow.environments)
 }

@@ -1,6 +1,6 @@
 //! The proof that policy said yes, and its opposite. Only this crate can make a [`Permit`].
 
-use alloc::{string::String, sync::Arc};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
 use portcullis_core::{Code, Obligations, Refusal};
@@ -24,6 +24,11 @@ impl Decision {
     pub const fn is_allowed(&self) -> bool {
         self.code.is_none()
     }
+}
+
+/// A no.
+pub(crate) fn refused(code: Code, policies: Vec<String>, reason: String) -> Decision {
+    Decision { code: Some(code), policies: policies.into(), obligations: Arc::default(), reason }
 }
 
 /// Proof that policy allows what was asked.

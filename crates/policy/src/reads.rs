@@ -162,7 +162,7 @@ fn whole(value: &Value) -> Option<i64> {
 pub(crate) struct Members(u32);
 
 impl Members {
-    const NAMES: [&str; 15] = [
+    const NAMES: [&str; 16] = [
         "now",
         "hour",
         "weekday",
@@ -178,6 +178,7 @@ impl Members {
         "scopes",
         "claims",
         "actors",
+        "regions",
     ];
 
     pub(crate) const NONE: Self = Self(0);

@@ -96,7 +96,8 @@ fn things(rule: &Rule) -> Option<String> {
     let items =
         alternatives(&rule.items, "resource.name").map(|items| format!("resource has name && {items}"));
     let labels = labels(rule).map(|labels| format!("resource has labels && {labels}"));
-    let parts: Vec<String> = [kinds, items, labels].into_iter().flatten().collect();
+    let seen = seen(rule);
+    let parts: Vec<String> = [kinds, items, labels, seen].into_iter().flatten().collect();
     if parts.is_empty() {
         return None;
     }
@@ -111,6 +112,13 @@ fn labels(rule: &Rule) -> Option<String> {
     let one = |label: Label| format!("resource.labels.contains(\"{}\")", label.name());
     let labels: Vec<String> = rule.labels.iter().map(one).collect();
     (!labels.is_empty()).then(|| format!("({})", labels.join(" || ")))
+}
+
+/// What the session must have seen, all of it.
+fn seen(rule: &Rule) -> Option<String> {
+    let one = |label: Label| format!("context.seen.contains(\"{}\")", label.name());
+    let labels: Vec<String> = rule.seen.iter().map(one).collect();
+    (!labels.is_empty()).then(|| labels.join(" && "))
 }
 
 /// The id of the flow rule on a server.

@@ -11,7 +11,9 @@ use core::fmt::Write as _;
 use portcullis_core::{Action, Approval, Caller, Scope, Target, TargetKind, Timestamp};
 use serde_json::Value;
 
-use crate::{Labels, Pattern, Policies, RequestContext, Role, Rule, Verdict, case, pattern::literal_pattern};
+use crate::{
+    Label, Labels, Pattern, Policies, RequestContext, Role, Rule, Verdict, case, pattern::literal_pattern,
+};
 
 /// A decision about a call, as the ledger has it. Arguments, claims and scopes are not in the ledger.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct Recorded {
     source_ip: Option<core::net::IpAddr>,
     era: String,
     thread: (String, String),
+    /// Labels that the session had seen, as far as the entry has them.
+    pub seen: Labels,
 }
 
 impl Recorded {
@@ -92,6 +96,7 @@ impl Recorded {
             source_ip: text("/source").and_then(|source| source.parse().ok()),
             era: text("/era").unwrap_or("2025-11-25").to_string(),
             thread: (id.to_string(), text("/session").unwrap_or(trace).to_string()),
+            seen: texts("/data/seen").iter().filter_map(|name| Label::named(name)).collect(),
             caller,
         })
     }
@@ -153,7 +158,7 @@ pub fn simulate(candidate: &Policies, records: &[Recorded]) -> Simulation {
         let now = case::moment(&record.at).unwrap_or(Timestamp(0));
         let context = RequestContext {
             source_ip: record.source_ip,
-            seen: *thread,
+            seen: thread.with(record.seen),
             ..RequestContext::new(now, &record.era)
         };
         // How fast the caller was is not in the entry.

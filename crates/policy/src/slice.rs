@@ -27,8 +27,8 @@ pub(crate) struct Slice {
     pub(crate) members: Vec<usize>,
     /// All of them.
     pub(crate) set: PolicySet,
-    /// For lists: permits as some arguments could make them, without the forbids that read arguments. None where no
-    /// policy of the slice reads arguments.
+    /// For lists: permits as some arguments could make them, without the forbids that read arguments or what the session
+    /// has seen: what is shown must not come and go with every answer. None where no policy of the slice reads either.
     pub(crate) listing: Option<PolicySet>,
     /// What any of them reads.
     pub(crate) reads: Reads,
@@ -90,7 +90,7 @@ impl Slice {
         let mut reads = Reads::default();
         chosen().for_each(|one| reads.merge(&one.reads));
         let set = PolicySet::from_policies(chosen().map(|one| one.policy.clone()))?;
-        let listing = if reads.any_of(Source::Arguments) {
+        let listing = if reads.any_of(Source::Arguments) || reads.context.has(SEEN) {
             Some(PolicySet::from_policies(chosen().filter_map(listed))?)
         } else {
             None
@@ -115,8 +115,12 @@ impl Slice {
     }
 }
 
+/// The member of the context that changes while a session lasts.
+pub(crate) const SEEN: &str = "seen";
+
 fn listed(one: &Compiled) -> Option<Policy> {
     match (&one.some_arguments, one.effect) {
+        (None, Effect::Forbid) if one.reads.context.has(SEEN) => None,
         (None, _) => Some(one.policy.clone()),
         (Some(weakened), Effect::Permit) => Some(weakened.clone()),
         (Some(_), Effect::Forbid) => None,

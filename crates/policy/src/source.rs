@@ -9,7 +9,7 @@ use alloc::{
 
 use portcullis_core::{Action, Approval, TargetKind};
 
-use crate::{Labels, Pattern, ServerFacts};
+use crate::{Labels, Pattern, Residency, ServerFacts};
 
 /// What a rule does when it fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +36,8 @@ pub struct Rule {
     pub kinds: Vec<TargetKind>,
     /// Labels of which a thing must have one; none means all things. Narrows as `items` does.
     pub labels: Labels,
+    /// Labels all of which the session must have seen; none means any session. Narrows as `items` does.
+    pub seen: Labels,
     /// Environments of servers; empty means all.
     pub environments: Vec<String>,
     /// Detectors whose finds in answers are masked; only with `permit`.
@@ -60,6 +62,7 @@ impl Rule {
             items: Vec::new(),
             kinds: Vec::new(),
             labels: Labels::NONE,
+            seen: Labels::NONE,
             environments: Vec::new(),
             mask: Vec::new(),
             refuse: Vec::new(),
@@ -108,6 +111,8 @@ pub struct PolicySource {
     pub servers: BTreeMap<String, ServerFacts>,
     /// Programs that may act for others, by id.
     pub agents: BTreeMap<String, Agent>,
+    /// Where data may go, and where callers are.
+    pub residency: Residency,
     /// Let calls through that the flow rule would refuse.
     pub flow_off: bool,
     /// Whom to ask about calls that the flow rule would refuse; nobody: they are refused.

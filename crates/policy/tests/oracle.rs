@@ -206,7 +206,7 @@ impl Asked {
             self.roles.iter().map(|role| json!({ "type": "Role", "id": ROLES[*role] })).collect();
         let mut entities = vec![
             json!({ "uid": who, "parents": roles, "attrs": { "id": self.id.to_string(), "proof": "api_key",
-                "scopes": if self.scope { json!(["s"]) } else { json!([]) }, "claims": bags("claims"), "actors": [] } }),
+                "scopes": if self.scope { json!(["s"]) } else { json!([]) }, "claims": bags("claims"), "actors": [], "regions": [] } }),
             json!({ "uid": { "type": "Role", "id": "lead" }, "attrs": {}, "parents": [
                 { "type": "Role", "id": "dev" }, { "type": "Role", "id": "reader" }] }),
         ];

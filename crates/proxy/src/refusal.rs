@@ -43,6 +43,7 @@ const FOR_THE_MODEL: &[Code] = &[
     Code::ApprovalRequired,
     Code::ArgumentsInvalid,
     Code::ArgumentsRefused,
+    Code::ResidencyRefused,
     Code::ConnectionFailed,
     Code::DefinitionChanged,
     Code::DefinitionUnreviewed,

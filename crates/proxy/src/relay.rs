@@ -37,7 +37,7 @@ use crate::{
         alive::Watch,
         approve,
         arm::Armed,
-        fit,
+        authorize, fit,
         forward::{self, Exchange},
         kept::{self, Looked},
         record, redact,
@@ -299,8 +299,12 @@ impl Relay {
         let session = self.armed.own_session().filter(|_| self.armed.endless());
         let of_session = session.map(|session| session.demanded());
         let obligations = of_session.as_ref().unwrap_or_else(|| self.armed.obligations());
-        let findings = &mut self.pending.trail().findings;
-        redact::answer(&self.rules.inspector, message, obligations, window, findings)
+        let trail = self.pending.trail();
+        let masked =
+            redact::answer(&self.rules.inspector, message, obligations, window, &mut trail.findings)?;
+        trail.labels = trail.labels.with(masked.labels());
+        authorize::brought(&self.gateway, &self.armed, masked.labels(), &self.rules);
+        Ok(masked)
     }
 
     /// Whether a message has the id of the request, or the null id of an error about it.

@@ -83,13 +83,17 @@ impl Session {
     }
 
     /// A call of the session is permitted with these demands.
-    pub fn demand(&self, Obligations { answers, approval: _, restore: _ }: &Obligations) {
-        if answers.is_empty() {
+    pub fn demand(&self, Obligations { answers, approval: _, restore: _, abroad }: &Obligations) {
+        if answers.is_empty() && abroad.is_empty() {
             return;
         }
         let mut demanded = self.demanded.lock().unwrap_or_else(PoisonError::into_inner);
         for (detector, treatment) in answers {
             let least = demanded.answers.entry(detector.clone()).or_insert(*treatment);
+            *least = (*least).max(*treatment);
+        }
+        for (label, treatment) in abroad {
+            let least = demanded.abroad.entry(*label).or_insert(*treatment);
             *least = (*least).max(*treatment);
         }
     }

@@ -4,8 +4,8 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use portcullis_approve::Used;
-use portcullis_core::{Action, Caller, Clock, Digest, Event, Finding, Refusal, Target};
-use portcullis_policy::{Denial, Permit};
+use portcullis_core::{Action, Caller, Clock, Digest, Event, Finding, Labels, Refusal, Target};
+use portcullis_policy::{Denial, Permit, Places};
 use portcullis_proof::entry::{Actor, Content, Decision, Entry, Output};
 
 use crate::metrics::STAGES;
@@ -102,6 +102,12 @@ pub struct Trail {
     pub grants: Vec<String>,
     /// The approval that it used up.
     pub approval: Option<Used>,
+    /// Labels of what the session had seen before.
+    pub seen: Labels,
+    /// Labels of what the call brings, as far as it is known.
+    pub labels: Labels,
+    /// Where the two ends are, as far as it is known.
+    pub places: Places,
     /// Digest of the rules in force.
     pub rules: Option<Digest>,
     /// The message.
@@ -155,6 +161,9 @@ impl Trail {
             owner: None,
             grants: Vec::new(),
             approval: None,
+            seen: Labels::NONE,
+            labels: Labels::NONE,
+            places: Places::default(),
             rules: None,
             input: None,
             findings: Vec::new(),
@@ -208,6 +217,17 @@ impl Trail {
         }
         if let Some(approval) = &self.approval {
             entry.data.insert("approval", (*approval.id).into());
+        }
+        if let Some(region) = &self.places.server {
+            entry.data.insert("server_region", region.as_str().into());
+        }
+        if !self.places.caller.is_empty() {
+            entry.data.insert("caller_regions", self.places.caller.as_slice().into());
+        }
+        for (name, labels) in [("seen", self.seen), ("labels", self.labels)] {
+            if !labels.is_empty() {
+                entry.data.insert(name, labels.names().into());
+            }
         }
         if !self.grants.is_empty() {
             entry.data.insert("grants", self.grants.as_slice().into());

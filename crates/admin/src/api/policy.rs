@@ -89,7 +89,7 @@ impl Control {
             text.parse::<std::net::IpAddr>().map_err(|_| wrong())
         };
         let seen = portcullis_policy::labels_named(question.seen.as_deref().unwrap_or_default());
-        let hint = "write reads_private, sees_untrusted, writes_external or destructive";
+        let hint = "docs/reference/config.md lists the labels";
         Ok(RequestContext {
             source_ip: question.source_ip.as_ref().map(address).transpose()?,
             seen: seen.map_err(|message| Problem::invalid(message, hint))?,

@@ -20,9 +20,9 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     let labelled = |label: Label| {
         settings.servers.values().any(|server| server.facts.labels.values().any(|all| all.contains(&label)))
     };
-    let kinds = [Label::ReadsPrivate, Label::SeesUntrusted, Label::WritesExternal];
-    if root.get("flow").is_some() && settings.flow != Flow::Off && !kinds.into_iter().all(labelled) {
-        let message = "cannot take effect: the rule needs things labelled `reads_private`, `sees_untrusted` and `writes_external`";
+    // What is private and what strangers wrote, detectors find as well.
+    if root.get("flow").is_some() && settings.flow != Flow::Off && !labelled(Label::WritesExternal) {
+        let message = "cannot take effect: the rule needs things labelled `writes_external`";
         refuse("flow", message, "label tools under `servers.NAME.labels`, or remove `flow`");
     }
     if (settings.flow == Flow::Approve) != settings.flow_approval.is_some() {

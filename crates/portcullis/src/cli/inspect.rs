@@ -106,6 +106,7 @@ struct Found {
     treatment: &'static str,
     /// Of what was found.
     evidence: portcullis_core::Digest,
+    labels: Vec<&'static str>,
 }
 
 pub(super) fn carry_out(common: &Common, command: Inspect, output: &Output) -> Result<(), Failure> {
@@ -222,7 +223,7 @@ impl Search<'_> {
 }
 
 fn shown(place: &str, found: &Match) -> Found {
-    let Match { finding, confidence, range, replacement: _ } = found;
+    let Match { finding, confidence, range, replacement: _, labels } = found;
     Found {
         detector: finding.kind,
         severity: Level::from(finding.severity).word(),
@@ -236,6 +237,7 @@ fn shown(place: &str, found: &Match) -> Found {
             Treatment::Refuse => "refuse",
         },
         evidence: finding.evidence,
+        labels: labels.names(),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use portcullis_catalog::State;
-use portcullis_core::{Action, Caller, Refusal, Target, TargetKind};
+use portcullis_core::{Action, Caller, Labels, Refusal, Target, TargetKind};
 use portcullis_policy::{Denial, Permit, Policies, RequestContext};
 use portcullis_usage::Thread;
 
-use super::{parse::Call, resolve, validate::Valid};
+use super::{arm::Armed, parse::Call, resolve, validate::Valid};
 use crate::{
     gateway::Gateway,
     rules::Rules,
@@ -47,6 +47,8 @@ pub fn call(
         let (now, most) = (context.now.seconds(), rules.limits.rate_entries_max);
         context.calls_last_minute = gateway.usage.pace.count(&caller.id, now, most);
     }
+    trail.seen = context.seen;
+    trail.places = rules.policy.places(caller, target);
     let decided = permit(caller, &valid, &rules.policy, &context);
     if let Some(shadow) = &rules.shadow {
         let other = permit(caller, &valid, shadow, &context);
@@ -58,6 +60,7 @@ pub fn call(
     match decided {
         Ok(permit) => {
             let (seen, labels) = (&gateway.usage.seen, rules.policy.labels(target));
+            trail.labels = labels;
             if !labels.is_empty() || !seen.is_empty() {
                 seen.note(&caller.id, thread(call), labels, context.now, &rules.limits);
             }
@@ -71,6 +74,17 @@ pub fn call(
             }
         }
     }
+}
+
+/// Notes what was found in what a server says, before anybody gets it.
+pub fn brought(gateway: &Gateway, armed: &Armed, labels: Labels, rules: &Rules) {
+    let asked = |policy: &Policies| policy.reads_seen();
+    if labels.is_empty() || !(asked(&rules.policy) || rules.shadow.as_deref().is_some_and(asked)) {
+        return;
+    }
+    let permitted = &armed.recorded.inspected.permitted;
+    let (thread, now) = (thread(&permitted.valid.aimed.call), gateway.clock.now());
+    gateway.usage.seen.note(&permitted.caller.id, thread, labels, now, &rules.limits);
 }
 
 /// What belongs together with a call, for the labels of what was used before.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
+use portcullis_core::{Code, Direction, Finding, Labels, Obligations, Refusal, Treatment};
 use portcullis_inspect::{Inspector, Match, Role, Subject, Verdict, Window, verdict};
 use portcullis_mcp::{
     answer::{self, Place},
@@ -31,6 +31,10 @@ pub(super) struct Seen {
     pub(super) verdict: Verdict,
     /// The message with matches masked, where the verdict says so.
     pub(super) masked: Option<Bytes>,
+    /// The labels of what still stands in it.
+    pub(super) labels: Labels,
+    /// Whether it is refused for where it would go.
+    pub(super) abroad: bool,
 }
 
 /// Inspects what the caller sends; findings go to `findings` whatever the verdict.
@@ -49,6 +53,7 @@ pub fn call(alive: Alive, rules: &Rules, findings: &mut Vec<Finding>) -> Result<
         Message::parse(bytes, &rules.request)
             .map_err(|error| Refusal::new(Code::Internal, format!("inspection broke the message: {error}")))
     };
+    let mut sent = seen.labels;
     let passed = match seen.verdict {
         Verdict::Pass => message.clone(),
         Verdict::Refuse => return Err(refused(Code::ArgumentsRefused, findings)),
@@ -63,8 +68,29 @@ pub fn call(alive: Alive, rules: &Rules, findings: &mut Vec<Finding>) -> Result<
     } else {
         restored(&rules.inspector, &passed, tokens, findings)
     };
+    if restored.is_some() {
+        // They leave as what they stand for, whatever was recorded of them.
+        sent = tokens.iter().fold(sent, |all, detector| all.with(rules.inspector.labels(detector)));
+    }
+    stays(&permitted, sent, rules)?;
     let message = restored.map_or(Ok(passed), again)?;
     Ok(Inspected { message: Some(message), permitted })
+}
+
+/// Whether data of these kinds may go to the server that the call is for, or to each where there are several.
+fn stays(permitted: &Permitted, labels: Labels, rules: &Rules) -> Result<(), Refusal> {
+    let server = &permitted.valid.aimed.server;
+    let members = server.group.iter().flat_map(|group| group.members()).map(|member| &member.server);
+    let servers = members.chain(server.group.is_none().then_some(&server.name));
+    for server in servers {
+        let barred = labels.both(rules.policy.barred_from(server));
+        if !barred.is_empty() {
+            let detail = format!("{barred} data may not go to the region of server `{server}`");
+            let said = format!("{}: {barred}", Code::ResidencyRefused.sentence());
+            return Err(Refusal::new(Code::ResidencyRefused, detail).saying(said));
+        }
+    }
+    Ok(())
 }
 
 /// The message with the tokens in its arguments replaced by what they stand for, where there are any.
@@ -107,7 +133,7 @@ pub(super) fn look(
     window: Option<&mut Window>,
     findings: &mut Vec<Finding>,
 ) -> Seen {
-    let clean = Seen { verdict: Verdict::Pass, masked: None };
+    let clean = Seen { verdict: Verdict::Pass, masked: None, labels: Labels::NONE, abroad: false };
     if window.is_none() && !inspector.quick(direction, message.bytes(), message.stats().unicode_escapes) {
         return clean;
     }
@@ -119,15 +145,17 @@ pub(super) fn look(
         edits: Edits::new(),
         worst: Verdict::Pass,
         edited: false,
+        labels: Labels::NONE,
+        abroad: false,
         findings,
     };
     // Members that the protocol does not know as well: they are relayed like the others.
     answer::leaves_and_numbers(message.root(), "", |place, kind, leaf| search.leaf(place, kind, leaf));
-    let Search { edits, worst, edited, .. } = search;
+    let Search { edits, worst, edited, labels, abroad, .. } = search;
     let masked = if edited && worst == Verdict::Mask { edits.apply(message.bytes()).ok() } else { None };
     // What should have been masked and could not be is refused, never let through.
     let verdict = if worst == Verdict::Mask && masked.is_none() { Verdict::Refuse } else { worst };
-    Seen { verdict, masked }
+    Seen { verdict, masked, labels, abroad }
 }
 
 struct Search<'a> {
@@ -138,6 +166,8 @@ struct Search<'a> {
     edits: Edits,
     worst: Verdict,
     edited: bool,
+    labels: Labels,
+    abroad: bool,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -163,10 +193,14 @@ impl Search<'_> {
         }
         let found = verdict(self.direction, &mut matches, self.obligations);
         self.worst = self.worst.max(found);
+        let role = Role::of(self.direction, place);
+        self.labels = self.labels.with(Inspector::brought(role, &matches));
+        self.abroad |= role.direction() == Direction::Outward
+            && matches.iter().any(|found| is_barred(found, self.obligations));
         // A tool that wants a number gets none where a text takes its place.
         let replaceable = !(number && self.direction == Direction::Inward) && maskable(place);
         if found == Verdict::Mask {
-            let subject = Subject { role: Role::of(self.direction, place), place, text: &text };
+            let subject = Subject { role, place, text: &text };
             let masked = self.inspector.masked(&subject, &mut matches, self.obligations);
             if let Some(masked) = masked.filter(|_| kind == Place::Value && replaceable) {
                 self.edits.replace(leaf.span(), quote(&masked).into_bytes());
@@ -178,6 +212,11 @@ impl Search<'_> {
         let room = FINDINGS_MAX.saturating_sub(self.findings.len());
         self.findings.extend(matches.into_iter().take(room).map(|found| found.finding));
     }
+}
+
+/// Whether it may not go where the caller is, not even masked.
+fn is_barred(found: &Match, obligations: &Obligations) -> bool {
+    obligations.abroad.iter().any(|(label, least)| *least == Treatment::Refuse && found.labels.has(*label))
 }
 
 /// Whether a text may be replaced: content, yes; what the protocol itself reads, no.

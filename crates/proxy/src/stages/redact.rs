@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use portcullis_catalog::{Judges, List};
-use portcullis_core::{Code, Direction, Finding, Obligations, Refusal};
+use portcullis_core::{Code, Direction, Finding, Labels, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Verdict, Window};
 use portcullis_mcp::{
     facts::Facts,
@@ -19,6 +19,7 @@ use crate::{tasks::reparsed, trail::Measured};
 pub struct Masked {
     bytes: Bytes,
     facts: Facts,
+    labels: Labels,
 }
 
 impl Masked {
@@ -32,6 +33,12 @@ impl Masked {
     #[must_use]
     pub const fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// The labels of what was found in it and is still there.
+    #[must_use]
+    pub const fn labels(&self) -> Labels {
+        self.labels
     }
 
     /// Digest and size, for the ledger.
@@ -81,7 +88,7 @@ pub fn framing(
 #[must_use]
 pub fn list(list: &List, bytes: &Bytes, judges: Judges<'_>) -> Option<Masked> {
     let same = list.passed(judges) && list.is_in(bytes);
-    same.then(|| Masked { bytes: bytes.clone(), facts: Facts::default() })
+    same.then(|| Masked { bytes: bytes.clone(), facts: Facts::default(), labels: Labels::NONE })
 }
 
 /// Notes that a list passed, if it did so untouched and says nothing of itself.
@@ -106,9 +113,13 @@ pub fn answer(
     let private = for_one_caller(message, &facts);
     let message = private.as_ref().unwrap_or(message);
     let seen = look(inspector, Direction::Outward, message, obligations, window, findings);
+    let labels = seen.labels;
     match (seen.verdict, seen.masked) {
-        (Verdict::Pass, _) => Ok(Masked { bytes: message.bytes().clone(), facts }),
-        (Verdict::Mask, Some(bytes)) => Ok(Masked { bytes, facts }),
-        (Verdict::Mask, None) | (Verdict::Refuse, _) => Err(refused(Code::AnswerRefused, findings)),
+        (Verdict::Pass, _) => Ok(Masked { bytes: message.bytes().clone(), facts, labels }),
+        (Verdict::Mask, Some(bytes)) => Ok(Masked { bytes, facts, labels }),
+        (Verdict::Mask, None) | (Verdict::Refuse, _) => {
+            let code = if seen.abroad { Code::ResidencyRefused } else { Code::AnswerRefused };
+            Err(refused(code, findings))
+        }
     }
 }

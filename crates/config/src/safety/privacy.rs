@@ -1,0 +1,59 @@
+//! Rules about data that cannot take effect.
+
+use portcullis_core::{Label, Labels};
+
+use crate::{decode::place, mistake::ConfigMistake, sections::Settings, yaml::Node};
+
+impl Settings {
+    /// Whether anything can ever be found or declared to be such data.
+    fn can_be(&self, label: Label) -> bool {
+        let declared = |all: &Vec<Label>| all.contains(&label);
+        let inspect = self.compiled_inspect();
+        let found = |name: &str| {
+            let labels = inspect.labels.get(name).copied();
+            let labels: Labels = labels.unwrap_or_else(|| portcullis_inspect::labels_of(name));
+            labels.has(label) && inspect.detectors.get(name).is_none_or(|detector| detector.enabled)
+        };
+        portcullis_inspect::CATALOG.iter().any(|kind| found(kind.name))
+            || self.servers.values().any(|server| server.facts.labels.values().any(declared))
+    }
+}
+
+/// What is wrong with them.
+pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
+    let mut out = Vec::new();
+    let mut refuse = |key: &str, message: String, hint: &str| {
+        out.push(ConfigMistake::new(place(root, key), key, message, hint));
+    };
+    for (label, section) in settings.privacy.residency.iter() {
+        let key = format!("privacy.residency.{}", label.name());
+        if section.regions.is_empty() {
+            refuse(&key, "names no region, so that no server and no caller gets it".into(), "name `regions`");
+        } else if !settings.can_be(label) {
+            let message = format!(
+                "cannot take effect: nothing finds {} data, and no tool is labelled so",
+                label.name()
+            );
+            refuse(
+                &key,
+                message,
+                "enable a detector under `inspect`, or label tools under `servers.NAME.labels`",
+            );
+        }
+    }
+    let builtin = portcullis_policy::builtin_roles();
+    let known =
+        |role: &String| settings.roles.contains_key(role) || builtin.iter().any(|one| one.name == *role);
+    for role in settings.privacy.caller_regions.keys().filter(|role| !known(role)) {
+        let key = format!("privacy.caller_regions.{role}");
+        refuse(&key, format!("unknown role `{role}`"), "declare it under `roles`");
+    }
+    let claims = settings.identities.jwt.iter().flat_map(|jwt| &jwt.claims);
+    if let Some(claim) = &settings.privacy.region_claim
+        && !claims.into_iter().any(|known| known == claim)
+    {
+        let message = format!("no issuer lets policies read the claim `{claim}`");
+        refuse("privacy.region_claim", message, "list it under `identities.jwt[].claims`");
+    }
+    out
+}
