@@ -103,6 +103,8 @@ pub struct Authorizer {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     instance: Arc<str>,
+    /// Which links were used is known from here on alone.
+    pub(crate) started: Timestamp,
     flows: Mutex<Flows>,
     slots: Mutex<Slots>,
     presented: Mutex<Presented>,
@@ -118,6 +120,7 @@ impl Authorizer {
         Self {
             vault,
             ledger,
+            started: clock.now(),
             clock,
             entropy,
             instance,
@@ -205,6 +208,13 @@ impl Authorizer {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         Arc::clone(slots.entry((Arc::clone(server), caller.to_owned())).or_default())
+    }
+
+    /// When an operator ended the connection of `caller`; nothing while somebody works with it.
+    pub(crate) fn ended(&self, server: &Arc<str>, caller: &str) -> Option<Timestamp> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.get(&(Arc::clone(server), caller.to_owned()))?;
+        slot.try_lock().ok()?.ended
     }
 
     /// Records a change before it takes effect.

@@ -1,7 +1,7 @@
 //! A user's way to a connection and out of it: the link, what is asked, the departure to the authorization server, the
 //! arrival with its answer, and the end.
 
-use portcullis_core::{Code, Event, Refusal};
+use portcullis_core::{Code, Event, Refusal, Timestamp};
 use serde_json::json;
 
 use crate::{
@@ -80,7 +80,10 @@ impl Outgoing {
         let declared = self.settings.digest.to_string();
         let plain = self.authorizer.vault.open(TICKET, &[&self.server, &declared], text)?;
         let ticket: Ticket = serde_json::from_slice(&plain).ok()?;
-        let open = ticket.expires > self.now() && !self.authorizer.flows().is_spent(&ticket);
+        // Nobody knows any more which of those were used that were made before a restart.
+        let made = ticket.expires.0.saturating_sub(LASTS_MS);
+        let known = made >= self.authorizer.started.0;
+        let open = known && ticket.expires > self.now() && !self.authorizer.flows().is_spent(&ticket);
         open.then_some(ticket)
     }
 
@@ -202,6 +205,12 @@ impl Outgoing {
             own.noted(&taken.0.caller, redeemed).await
         });
         arrived.await.unwrap_or_else(|error| Err(Failure::Ours(error.to_string())))
+    }
+
+    /// Whether an operator ended the connection of `caller` since `begun`: what was opened with it is over.
+    #[must_use]
+    pub fn ended_since(&self, caller: &str, begun: Timestamp) -> bool {
+        self.authorizer.ended(&self.server, caller).is_some_and(|ended| ended >= begun)
     }
 
     /// Ends the connection of a caller: tells the authorization server, where it wants to know, and forgets the tokens.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use portcullis_catalog::{Judges, List};
 use portcullis_connect::results::Ticket;
-use portcullis_core::{Code, Refusal};
+use portcullis_core::{Code, Refusal, Timestamp};
 use portcullis_inspect::Window;
 use portcullis_mcp::{
     elicitation::UrlError,
@@ -223,7 +223,9 @@ impl Relay {
     /// Judges an open stream by the rules of now; from here on they are its own.
     async fn judge_again(&mut self) -> Result<(), Refusal> {
         let rules = self.gateway.rules.load_full();
-        again::stream(&self.gateway, &mut self.armed, &self.rules, &rules).await?;
+        let elapsed_ms = self.pending.trail().elapsed_us() / 1_000;
+        let begun = Timestamp(self.gateway.clock.now().0.saturating_sub(elapsed_ms));
+        again::stream(&self.gateway, &mut self.armed, (&self.rules, begun), &rules).await?;
         self.rules = rules;
         Ok(())
     }

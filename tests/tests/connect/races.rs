@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use portcullis_store::{Connections, Sqlite};
-use portcullis_testkit::{Gateway, Outcome};
+use portcullis_testkit::{Gateway, Hostile, HostileServer, Outcome};
 use portcullis_tests::pair::{entries, new_key, soon};
 use serde_json::{Value, json};
 
@@ -220,5 +220,64 @@ async fn whoever_was_killed_connects_to_nothing() -> Outcome {
     assert!(world.provider.state().grants.is_empty(), "a code was redeemed");
     let refused: Vec<Value> = entries(&world.gateway, "code=killed").await?;
     assert!(refused.len() >= 2, "{refused:?}");
+    Ok(())
+}
+
+/// A server that wants a token for calls, says where one is to be had, and talks without end to who listens.
+async fn listened_to(provider: &Provider) -> Outcome<HostileServer> {
+    let server = HostileServer::start().await?;
+    let about = json!({"resource": server.url(), "authorization_servers": [provider.issuer()]}).to_string();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length:";
+    server.on("GET", Hostile::Raw(format!("{head} {}\r\n\r\n{about}", about.len()).into_bytes()));
+    server.set_tools(vec![json!({"name": "whoami", "inputSchema": {"type": "object"}})]);
+    server.on("tools/call", Hostile::Status(401, String::new()));
+    server.on("subscriptions/listen", Hostile::HangInStream);
+    Ok(server)
+}
+
+// The command blocks its thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_ends_with_the_connection_that_it_was_opened_with_and_those_of_others_go_on() -> Outcome {
+    let provider = Provider::start().await?;
+    let server = listened_to(&provider).await?;
+    let yaml = format!("servers:\n  s:\n    url: {}\n    authorization:\n      mode: user\n", server.url());
+    let world = World { gateway: Gateway::start(&yaml).await?, provider };
+    let (alice, bob) = (world.gateway.key()?.to_owned(), new_key(&world.gateway, "bob", "operator")?);
+    let mut streams = Vec::new();
+    for (key, login) in [(&alice, "alice"), (&bob, "bob")] {
+        world.connect(key, login).await?;
+        let wanted = json!({"notifications": {"toolsListChanged": true}});
+        streams.push(world.client(key).open("subscriptions/listen", wanted).await?);
+    }
+    server.wait_until(Duration::from_secs(30), |server| server.count("subscriptions/listen") == 2).await?;
+    let caller = format!("key:{}", alice.split('_').nth(1).ok_or("no id")?);
+    assert!(world.gateway.command(&["connection", "revoke", &caller, "s"])?.status.success());
+    let (mut of_bob, mut of_alice) = (streams.pop().ok_or("no stream")?, streams.pop().ok_or("no stream")?);
+    let said = String::from_utf8(of_alice.rest(Duration::from_secs(30)).await?.to_vec())?;
+    assert!(said.contains("connection.failed") && said.contains("was ended"), "{said}");
+    // Longer than the pause between two looks; what ends says so at once.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(2_500) {
+        if let Ok(piece) = of_bob.next(Duration::from_millis(500)).await {
+            let piece = piece.ok_or("the stream of somebody else ended")?;
+            assert!(!String::from_utf8_lossy(&piece).contains("connection"), "{piece:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_link_from_before_a_restart_opens_no_more_since_nobody_knows_whether_it_was_used() -> Outcome {
+    let mut world = World::start().await?;
+    let key = world.gateway.key()?.to_owned();
+    let link = world.link(&key).await?;
+    let page = Browser::of("alice").open(&link).await?;
+    assert_eq!(page.status, 200, "{}", page.text());
+    assert!(Browser::of("alice").connect(&link, &key).await?.text().contains("You are connected"));
+    world.gateway.stop().await?;
+    world.gateway.start_again().await?;
+    let page = Browser::of("mallory").open(&link).await?;
+    assert!(page.status == 400 && page.text().contains("is not valid"), "{}", page.text());
+    assert_eq!(world.whoami(&key).await?.text(), "alice", "the connection itself goes on");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use portcullis_core::{Code, Refusal};
+use portcullis_core::{Code, Refusal, Timestamp};
 use portcullis_mcp::jsonrpc::Message;
 
 use super::{
@@ -58,14 +58,14 @@ fn copy(message: &mut Message) {
     }
 }
 
-/// Judges an open stream by `rules`; it was judged by `before` the last time.
+/// Judges an open stream by `rules`; it was judged by `before` the last time, and opened at `begun`.
 ///
 /// # Errors
-/// `auth.*`, `server.unknown`, `server.changed`, `session.unknown`, `policy.*`: the stream is over.
+/// `auth.*`, `server.unknown`, `server.changed`, `session.unknown`, `policy.*`, `connection.failed`: the stream is over.
 pub async fn stream(
     gateway: &Gateway,
     armed: &mut Armed,
-    before: &Rules,
+    (before, begun): (&Rules, Timestamp),
     rules: &Rules,
 ) -> Result<(), Refusal> {
     let permitted = &armed.recorded.inspected.permitted;
@@ -78,6 +78,10 @@ pub async fn stream(
     }
     let server = &permitted.valid.aimed.server;
     unchanged(server, before, rules)?;
+    if server.authorization.as_ref().is_some_and(|outgoing| outgoing.ended_since(&caller.id, begun)) {
+        let what = "the connection to the server was ended";
+        return Err(Refusal::new(Code::ConnectionFailed, what).saying(what));
+    }
     scope::check(call, &caller, &server.name, rules)?;
     if let Some(route) = call.via.as_ref().and_then(|via| before.route(via.route())) {
         unchanged(route, before, rules)?;
