@@ -126,6 +126,8 @@ pub(crate) struct Base {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     pepper: Secret<Vec<u8>>,
+    /// Whether the pepper was made now.
+    made: bool,
     kept: Kept,
     dir: DataDir,
 }
@@ -138,9 +140,9 @@ impl Base {
         portcullis_net::descriptors::raise_limit();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let (pepper, _) = dir.secret(&dir.pepper(), || random(&*entropy))?;
+        let (pepper, made) = dir.secret(&dir.pepper(), || random(&*entropy))?;
         let kept = Kept::open(&dir, config, &*entropy)?;
-        Ok(Self { clock, entropy, pepper, kept, dir })
+        Ok(Self { clock, entropy, pepper, made, kept, dir })
     }
 
     /// Compiles the rules and makes the gateway.
@@ -150,7 +152,14 @@ impl Base {
         options: &RunOptions,
         place: Place,
     ) -> anyhow::Result<Arc<Core>> {
-        let Self { clock, entropy, pepper, kept, dir } = self;
+        let Self { clock, entropy, pepper, made, kept, dir } = self;
+        if made && !Keys::list(&*kept.store).await?.is_empty() {
+            tracing::warn!(
+                file = %dir.pepper().display(),
+                "the pepper was not there and was made anew: no API key, connection or approval link from before counts any \
+                 more; stop, restore the file and start again, or make new keys"
+            );
+        }
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
         let approval_counts = approve::Counts::registered(&mut registry);
