@@ -24,13 +24,16 @@ pub enum Need {
     Python,
     /// The Python SDK that knows only the old revision.
     PythonLegacy,
+    /// AWS, as far as it can be had, with its client.
+    PythonAws,
     /// A Go toolchain with the reference implementation of transparency logs.
     Go,
 }
 
 impl Need {
     /// All, in the order of their size.
-    pub const ALL: [Self; 5] = [Self::Npm, Self::NpmOauth, Self::Python, Self::PythonLegacy, Self::Go];
+    pub const ALL: [Self; 6] =
+        [Self::Npm, Self::NpmOauth, Self::Python, Self::PythonLegacy, Self::PythonAws, Self::Go];
 
     /// Its folder in the cache.
     pub fn name(self) -> &'static str {
@@ -39,6 +42,7 @@ impl Need {
             Self::NpmOauth => "npm-oauth",
             Self::Python => "pypi",
             Self::PythonLegacy => "pypi-legacy",
+            Self::PythonAws => "pypi-aws",
             Self::Go => "go",
         }
     }
@@ -99,7 +103,7 @@ impl Cache {
                 Self::node(&folder)?;
             }
             Need::NpmOauth => self.npm(&folder, need, &packages)?,
-            Need::Python | Need::PythonLegacy => self.python(&folder, need, &packages)?,
+            Need::Python | Need::PythonLegacy | Need::PythonAws => self.python(&folder, need, &packages)?,
             Need::Go => {
                 self.python(&folder, need, &packages)?;
                 self.go_modules(&folder)?;

@@ -11,6 +11,7 @@ mod kills;
 mod ledger;
 mod openapi;
 mod policy;
+mod secrets;
 pub mod servers;
 mod status;
 
@@ -38,6 +39,7 @@ pub use self::{
     ledger::{CheckpointNote, EntryList, EntryQuery, LedgerEntry, ProofText},
     openapi::document as openapi_document,
     policy::{ExplainQuestion, Explained},
+    secrets::{LocalSecret, LocalSecretChanged, LocalSecretList, PutSecret, RemoveSecret},
     servers::{AddServer, ServerChanged, ServerList, ServerState},
     status::{Healthz, LedgerHealth, Reloaded, Status},
 };
@@ -214,6 +216,12 @@ endpoints! {
     DELETE "/v1/grants/{id}" revoke_grant(path) Token -> Grant;
     /// What was used of each quota.
     GET "/v1/quotas" list_quotas() Token -> QuotaList;
+    /// Every secret that the gateway keeps itself, without its value.
+    GET "/v1/secrets" list_secrets() Token -> LocalSecretList;
+    /// Seals a value and keeps it under a name; it takes the place of one that was there.
+    POST "/v1/secrets" put_secret(body PutSecret) Token -> LocalSecretChanged;
+    /// Takes a secret out of use.
+    POST "/v1/secrets/remove" remove_secret(body RemoveSecret) Token -> LocalSecretChanged;
     /// Every connection of a caller to a server, without its tokens.
     GET "/v1/connections" list_connections() Token -> ConnectionList;
     /// Ends a connection: the authorization server is told, and the tokens are forgotten.

@@ -14,7 +14,7 @@ pub use api::{
 };
 pub use parts::{
     AdminParts, CheckServer, ConnectionBook, Follow, FreshKey, GatewayInfo, Health, Holder, Pending,
-    QuotaState, Reload, Revoked,
+    QuotaState, Reload, Revoked, SecretBook, SecretState,
 };
 pub use problem::{Problem, ProblemBody, ProblemDetail};
 pub use serve::{router, serve};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc};
 
 use portcullis_approve::Desk;
-use portcullis_core::{Caller, Clock, Limits, Secret};
+use portcullis_core::{Caller, Clock, Limits, Secret, Timestamp};
 use portcullis_policy::Policies;
 use portcullis_store::{ConnectionRow, Grants, Keys, KillSwitch, Ledger, Revisions};
 use serde_json::Value;
@@ -125,6 +125,29 @@ pub trait ConnectionBook: Send + Sync + fmt::Debug {
     fn revoke(&self, caller: &str, server: &str, by: &str) -> Pending<Result<Revoked, String>>;
 }
 
+/// A secret that the gateway keeps, without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretState {
+    /// Its name.
+    pub name: String,
+    /// When the value in force was put here.
+    pub changed: Timestamp,
+    /// Who put it here.
+    pub by: String,
+}
+
+/// The secrets that the gateway keeps. No value ever comes out.
+pub trait SecretBook: Send + Sync + fmt::Debug {
+    /// Every secret, by name.
+    fn list(&self) -> Pending<Result<Vec<SecretState>, String>>;
+
+    /// Seals a value and puts it in force.
+    fn put(&self, name: &str, value: Secret<String>, by: &str) -> Pending<Result<(), String>>;
+
+    /// Takes a secret out of use.
+    fn remove(&self, name: &str, by: &str) -> Pending<Result<(), String>>;
+}
+
 /// Applies the configuration file again, whole or not at all: what is in force now, or every mistake.
 pub type Reload = dyn Fn() -> Pending<Result<String, Vec<String>>> + Send + Sync;
 /// Brings what is in memory up to what the store says, so that a change is in force when its answer goes out.
@@ -147,6 +170,8 @@ pub struct AdminParts {
     pub quotas: Arc<dyn Fn() -> Pending<Vec<QuotaState>> + Send + Sync>,
     /// Who is connected to what.
     pub connections: Arc<dyn ConnectionBook>,
+    /// The secrets that the gateway keeps.
+    pub secrets: Arc<dyn SecretBook>,
     /// Definitions and run-time servers.
     pub revisions: Arc<dyn Revisions>,
     /// What is stopped.

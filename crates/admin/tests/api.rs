@@ -16,7 +16,7 @@ use axum::{
 };
 use portcullis_admin::{
     Access, AdminParts, ConnectionBook, ENDPOINTS, FreshKey, GatewayInfo, Health, Pending, Revoked,
-    api::ServerState, openapi_document, router,
+    SecretBook, SecretState, api::ServerState, openapi_document, router,
 };
 use portcullis_approve::{Counts, Desk, Hooks, Parts, Shown, Waiting};
 use portcullis_core::{
@@ -101,6 +101,20 @@ impl ConnectionBook for Nobody {
     }
 }
 
+impl SecretBook for Nobody {
+    fn list(&self) -> Pending<Result<Vec<SecretState>, String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn put(&self, _name: &str, _value: Secret<String>, _by: &str) -> Pending<Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn remove(&self, _name: &str, _by: &str) -> Pending<Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
 struct World {
     router: Router,
     store: Arc<Sqlite>,
@@ -137,6 +151,7 @@ fn world() -> World {
         grants: store.clone(),
         quotas: Arc::new(|| Box::pin(async { Vec::new() })),
         connections: Arc::new(Nobody),
+        secrets: Arc::new(Nobody),
         revisions: store.clone(),
         kills: Arc::new(KillSwitch::new(store.clone())),
         approvals: desk.clone(),

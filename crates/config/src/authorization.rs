@@ -62,7 +62,7 @@ impl AuthorizationSection {
             };
             let secrets = [("client_secret", &self.client_secret), ("client_key", &self.client_key)];
             for (key, value) in secrets {
-                if matches!(value, Some(Reference::Literal(_))) {
+                if value.as_ref().is_some_and(|value| value.as_literal().is_some()) {
                     wrong(
                         key,
                         "this is the place of a secret, and a configuration file is not",
@@ -120,6 +120,19 @@ impl AuthorizationSection {
         if let (Some(exchange), Some((_, at))) = (&self.exchange, at.get("exchange")) {
             walk.key("exchange", |walk| exchange.check(self.mode == AuthorizationMode::IdJag, at, walk));
         }
+    }
+
+    /// Its references to secrets, with their keys.
+    pub(crate) fn references(&self) -> Vec<(&'static str, &Reference)> {
+        let own = [("client_secret", &self.client_secret), ("client_key", &self.client_key)];
+        let exchange = self.exchange.iter().flat_map(|exchange| {
+            [
+                ("exchange.client_secret", &exchange.client_secret),
+                ("exchange.client_key", &exchange.client_key),
+                ("exchange.subject_token", &exchange.subject_token),
+            ]
+        });
+        own.into_iter().chain(exchange).filter_map(|(key, one)| Some((key, one.as_ref()?))).collect()
     }
 
     /// Issuers whose tokens are exchanged, where those of callers are.

@@ -62,7 +62,9 @@ impl ExchangeSection {
             ("client_key", &self.client_key),
             ("subject_token", &self.subject_token),
         ];
-        for (key, _) in secrets.into_iter().filter(|(_, value)| matches!(value, Some(Reference::Literal(_))))
+        for (key, _) in secrets
+            .into_iter()
+            .filter(|(_, value)| value.as_ref().is_some_and(|value| value.as_literal().is_some()))
         {
             let message = "this is the place of a secret, and a configuration file is not";
             wrong(key, message, "write `env:NAME` or `file:PATH` and keep the secret there");

@@ -17,6 +17,7 @@ mod privacy;
 mod reference;
 mod safety;
 mod sandbox;
+mod secrets;
 mod sections;
 mod server;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use self::{
     insert::{fragment, with_servers},
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
+    secrets::{AwsSection, SecretsSection, VaultLogin, VaultMethod, VaultSection},
     sections::{ClientCertificates, Log, LogFormat, Otlp, Rule, Settings, Tls},
     server::{Isolation, OutputSchema, Server, ServerRequest, Transport, Trust, Upstream},
     values::{Form, PatternText, Reference, RoleName, is_local, is_name, looks_secret, names_a_secret},

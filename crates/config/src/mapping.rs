@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use portcullis_core::TargetKind;
@@ -17,6 +18,9 @@ use super::{
     sections::{Settings, Treatment},
     values::{DetectorName, Form, PatternText},
 };
+
+/// What detectors do by themselves: to ask them all takes milliseconds, and a file is judged more than once.
+static DETECTORS: LazyLock<InspectSettings> = LazyLock::new(InspectSettings::default);
 
 /// Files that one `policies` entry may name.
 const POLICY_FILES_MAX: usize = 1_000;
@@ -237,7 +241,7 @@ impl Settings {
     /// What each detector does: its own defaults or those of the preset, and what the file says instead.
     pub fn compiled_inspect(&self) -> InspectSettings {
         let preset = self.privacy.preset.map(preset_of);
-        let mut all = preset.map_or_else(InspectSettings::default, portcullis_inspect::Preset::settings);
+        let mut all = preset.map_or_else(|| DETECTORS.clone(), portcullis_inspect::Preset::settings);
         for (name, section) in &self.inspect {
             if let Some(detector) = all.detectors.get_mut(&name.0) {
                 detector.enabled = section.enabled;

@@ -4,6 +4,7 @@ mod aggregate;
 mod governance;
 mod identities;
 mod privacy;
+mod secrets;
 
 use super::{
     authorization::AuthorizationSection,
@@ -63,6 +64,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
             aggregate::mistakes(settings, root),
             governance::mistakes(settings, root),
             privacy::mistakes(settings, root),
+            secrets::mistakes(settings, root),
             connecting(settings, root),
             exchanging(settings, root),
         ]

@@ -14,6 +14,7 @@ use super::{
     identities::Identities,
     primitives::Bounded,
     privacy::Privacy,
+    secrets::SecretsSection,
     server::Server,
     values::{DetectorName, Form, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
 };
@@ -64,6 +65,8 @@ section! {
         privacy: Privacy;
         /// What detectors look for in arguments and answers, by detector name. Overrules the preset.
         inspect: BTreeMap<DetectorName, Detector>;
+        /// Where secrets are kept that are named by reference.
+        secrets: SecretsSection;
         /// Everything that can grow, with its bound.
         limits: Limits;
         /// Where keys, definitions and other governed things are kept.

@@ -444,14 +444,11 @@ fn check_env(node: &Node, walk: &mut Walk, env: &BTreeMap<String, Reference>) {
 }
 
 fn check_literal(at: &Node, walk: &mut Walk, name: &str, value: &Reference) {
-    match value {
-        Reference::Literal(_) if names_a_secret(name) => {
-            walk.report(
-                at,
-                "this is the place of a secret, and a configuration file is not",
-                "write `env:NAME` or `file:PATH` and keep the secret there",
-            );
-        }
-        Reference::Literal(_) | Reference::Env { .. } | Reference::File { .. } => {}
+    if value.as_literal().is_some() && names_a_secret(name) {
+        walk.report(
+            at,
+            "this is the place of a secret, and a configuration file is not",
+            "keep it with `portcullis secret put NAME` and write `local:NAME`; or `env:NAME`, `file:PATH`, `vault:MOUNT/PATH#FIELD`, `aws:NAME#FIELD`",
+        );
     }
 }

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use portcullis_secrets::Variables;
+
 use super::{Config, Overrides, Reference, Server, Upstream, schema, yaml};
 
 /// The example of the reference page: `docs/example.yaml`.
@@ -361,14 +363,16 @@ fn references_are_resolved_only_when_asked_and_never_printed() {
     else {
         panic!()
     };
-    let secret = headers.get("Authorization").unwrap().resolve().unwrap();
-    assert_eq!(secret.expose(), "Bearer hush");
+    let variables = Variables::new(|_| None);
+    let read = || portcullis_secrets::read(headers.get("Authorization").unwrap(), &variables);
+    assert_eq!(read().unwrap().expose(), "Bearer hush");
     std::fs::remove_file(&file).unwrap();
-    assert!(headers.get("Authorization").unwrap().resolve().is_err());
+    assert!(read().is_err());
     let printed = format!("{config:?}");
     assert!(!printed.contains("hush") && !printed.contains("visible"), "{printed}");
-    let unset = Reference::Env { prefix: String::new(), name: String::from("PORTCULLIS_TEST_SURELY_UNSET") };
-    assert!(unset.resolve().unwrap_err().contains("PORTCULLIS_TEST_SURELY_UNSET"));
+    let unset = Reference::parse("env:PORTCULLIS_TEST_SURELY_UNSET").unwrap();
+    let error = portcullis_secrets::read(&unset, &variables).unwrap_err();
+    assert!(error.contains("PORTCULLIS_TEST_SURELY_UNSET"));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Single values with a form of their own: names, patterns, references to secrets, the words of the core.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::collections::BTreeMap;
 
 use portcullis_connect::auth::Alg;
-use portcullis_core::{Action, Limits, Secret};
+use portcullis_core::{Action, Limits};
+pub use portcullis_secrets::Reference;
 use serde_json::json;
 use url::{Host as UrlHost, Url};
 
@@ -278,78 +279,6 @@ impl Setting for Limits {
     }
 }
 
-/// A value for a header or an environment variable: written out, or a reference that is resolved only where the
-/// value is used. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Reference {
-    /// `env:NAME`, with what stands before it (`Bearer env:NAME`).
-    Env {
-        /// What stands before it.
-        prefix: String,
-        /// The variable.
-        name: String,
-    },
-    /// `file:PATH`, with what stands before it.
-    File {
-        /// What stands before it.
-        prefix: String,
-        /// The file.
-        path: PathBuf,
-    },
-    /// The value itself.
-    Literal(String),
-}
-
-impl Reference {
-    /// The value. Reads the environment or the file now, so that a rotated secret is seen at the next start of the
-    /// child or the upstream.
-    ///
-    /// # Errors
-    /// Names the reference, never the value.
-    pub fn resolve(&self) -> Result<Secret<String>, String> {
-        match self {
-            Self::Env { prefix, name } => match std::env::var(name) {
-                Ok(value) => Ok(Secret::new(format!("{prefix}{value}"))),
-                Err(_) => Err(format!("environment variable `{name}` is not set, or not UTF-8")),
-            },
-            Self::File { prefix, path } => match std::fs::read_to_string(path) {
-                Ok(value) => Ok(Secret::new(format!("{prefix}{}", value.trim_end_matches(['\r', '\n'])))),
-                Err(error) => Err(format!("`{}` cannot be read: {error}", path.display())),
-            },
-            Self::Literal(value) => Ok(Secret::new(value.clone())),
-        }
-    }
-}
-
-impl Reference {
-    /// Reads `text` as the configuration would, relative to the current folder; but a literal may be a secret, since
-    /// the text stands in no file.
-    ///
-    /// # Errors
-    /// What is wrong with a reference.
-    pub fn of_text(text: &str) -> Result<Self, String> {
-        let word = text.rsplit(' ').next().unwrap_or_default();
-        if !word.starts_with("env:") && !word.starts_with("file:") {
-            return Ok(Self::Literal(text.to_owned()));
-        }
-        let mut walk = Walk::default();
-        let value = Value::Scalar { text: text.to_owned(), plain: false };
-        let node = Node { at: super::mistake::Place::START, value };
-        let read = <Self as Setting>::read(&node, &mut walk);
-        read.ok_or_else(|| walk.mistakes.iter().map(|mistake| mistake.message.clone()).collect())
-    }
-}
-
-impl fmt::Debug for Reference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Env { name, .. } => write!(f, "env:{name}"),
-            Self::File { path, .. } => write!(f, "file:{}", path.display()),
-            Self::Literal(_) => f.write_str("****"),
-        }
-    }
-}
-
 impl Setting for Reference {
     fn shape() -> Shape {
         Shape::Text("reference")
@@ -357,34 +286,23 @@ impl Setting for Reference {
 
     fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
         let text = String::read(node, walk)?;
-        let (prefix, word) = match text.rsplit_once(' ') {
-            Some((before, word)) => (format!("{before} "), word),
-            None => (String::new(), text.as_str()),
-        };
-        if let Some(name) = word.strip_prefix("env:") {
-            let good = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            if !good {
+        match Self::parse(&text) {
+            Err(mistake) => {
+                walk.report(node, mistake.message, mistake.hint);
+                None
+            }
+            Ok(reference) if reference.as_literal().is_some() && looks_secret(&text) => {
+                let hint = "keep it with `portcullis secret put NAME` and write `local:NAME` (also after a word: `Bearer local:NAME`), or \
+                            `env:NAME`, `file:PATH`, `vault:MOUNT/PATH#FIELD`, `aws:NAME#FIELD`";
                 walk.report(
                     node,
-                    "`env:` must be followed by the name of an environment variable",
-                    "write `env:NAME`",
+                    "this looks like a secret, and a configuration file is no place for one",
+                    hint,
                 );
+                None
             }
-            return good.then(|| Self::Env { prefix, name: name.to_owned() });
+            Ok(reference) => Some(reference.relative_to(&walk.base)),
         }
-        if let Some(path) = word.strip_prefix("file:") {
-            if path.is_empty() {
-                walk.report(node, "`file:` must be followed by a path", "write `file:PATH`");
-                return None;
-            }
-            return Some(Self::File { prefix, path: walk.base.join(path) });
-        }
-        if looks_secret(&text) {
-            let hint = "write `env:NAME` or `file:PATH` (also after a word: `Bearer env:NAME`) and keep the secret there";
-            walk.report(node, "this looks like a secret, and a configuration file is no place for one", hint);
-            return None;
-        }
-        Some(Self::Literal(text))
     }
 }
 

@@ -19,7 +19,7 @@ impl Reach {
     /// What may be connected to for `url`. This machine is reached only where the operator wrote its loopback address or
     /// `localhost`: `local` says that.
     pub(crate) fn egress(&self, local: bool) -> EgressPolicy {
-        EgressPolicy { allow_http: local, allow_loopback: local, allow_private: self.allow_private }
+        EgressPolicy { allow_http: local, ..EgressPolicy::of(local, self.allow_private) }
     }
 
     /// The body of a `200` answer to `GET url`.

@@ -224,6 +224,8 @@ codes! {
         "no such server", "`portcullis server list` shows the servers";
     SessionMissing = "session.missing", Client, Info, http 400 / 400, rpc -32600,
         "a session id is required", "send the Mcp-Session-Id that `initialize` returned";
+    SecretUnavailable = "secret.unavailable", Ours, Error, http 503 / 503, rpc 5036,
+        "a secret that the server needs cannot be had", "`portcullis secret check` says of every reference what is wrong with it; the ledger entry says it of this one";
     SessionUnknown = "session.unknown", Client, Info, http 404 / 404, rpc 4041,
         "no such session", "initialize again";
     ShuttingDown = "shutting_down", Ours, Info, http 503 / 503, rpc 5032,

@@ -64,6 +64,14 @@ events! {
     ConnectionRevoked = "connection.revoked",
     /// A connection could not be made or ended by itself; `detail` says why.
     ConnectionFailed = "connection.failed",
+    /// Somebody put a secret, or a new value for it, into the gateway's own keeping.
+    SecretPut = "secret.put",
+    /// Somebody took a secret out of the gateway's own keeping.
+    SecretRemoved = "secret.removed",
+    /// A secret has a new value, which is used from now on; `secret` in `data` is its reference.
+    SecretRotated = "secret.rotated",
+    /// A caller uses a secret for the first time since the gateway started; `secret` in `data` is its reference.
+    SecretUsed = "secret.used",
     /// A server was added at run time.
     ServerAdded = "server.added",
     /// A server was removed at run time.

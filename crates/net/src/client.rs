@@ -42,6 +42,8 @@ pub struct UpstreamOptions {
     pub first_byte_timeout: Duration,
     /// PEM texts of roots that are trusted besides the platform's.
     pub extra_roots_pem: Vec<Vec<u8>>,
+    /// The certificate that is shown to servers that ask for one.
+    pub identity: Option<tls::ClientIdentity>,
     /// Connections kept open while idle.
     pub pool_idle_max: usize,
     /// How long an idle connection is kept.
@@ -61,6 +63,7 @@ impl UpstreamOptions {
             connect_timeout: Duration::from_millis(limits.connect_timeout_ms),
             first_byte_timeout: Duration::from_millis(limits.first_byte_timeout_ms),
             extra_roots_pem: Vec::new(),
+            identity: None,
             pool_idle_max: 256,
             // Below what servers commonly use, so that we and not they end idle connections.
             pool_idle_timeout: Duration::from_secs(4),
@@ -151,7 +154,11 @@ impl HttpUpstream {
         let host = HeaderValue::from_str(authority.as_str())
             .map_err(|error| ClientError::Request(error.to_string()))?;
         let tls = match url.scheme() {
-            "https" => Some(tls::client_config(&options.extra_roots_pem, options.http2)?),
+            "https" => Some(tls::client_config_of(
+                options.identity.as_ref(),
+                &options.extra_roots_pem,
+                options.http2,
+            )?),
             _ => None,
         };
         let connector = Connector::new(resolver, options.egress, tls, options.connect_timeout);

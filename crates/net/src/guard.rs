@@ -21,13 +21,26 @@ pub struct EgressPolicy {
     /// Private networks (RFC 1918, RFC 4193, carrier-grade NAT) are allowed. Link-local addresses and the
     /// metadata services of clouds stay refused: they hand out credentials to whoever asks.
     pub allow_private: bool,
+    /// The addresses where the platform tells a workload who it is: those of AWS, for the gateway's own use alone.
+    pub allow_metadata: bool,
 }
 
 impl EgressPolicy {
     /// Public addresses and these; in the clear only to what is not public.
     #[must_use]
     pub const fn of(loopback: bool, private: bool) -> Self {
-        Self { allow_http: loopback || private, allow_loopback: loopback, allow_private: private }
+        Self {
+            allow_http: loopback || private,
+            allow_loopback: loopback,
+            allow_private: private,
+            allow_metadata: false,
+        }
+    }
+
+    /// The same with the addresses where the platform tells a workload who it is, which speak plain HTTP.
+    #[must_use]
+    pub const fn with_metadata(self) -> Self {
+        Self { allow_http: true, allow_metadata: true, ..self }
     }
 
     /// The same with what `url` names: an operator who writes a literal address or `localhost` means exactly that kind of
@@ -154,6 +167,7 @@ fn check_name(name: &str, policy: &EgressPolicy) -> Result<(), GuardError> {
 #[derive(Clone, Copy)]
 enum Access {
     Loopback,
+    Metadata,
     Never,
     Private,
 }
@@ -175,9 +189,12 @@ const fn v6(head: [u16; 3], length: u8, access: Access, what: &'static str) -> R
 
 /// The special-purpose registries of IANA, and single addresses where clouds answer with credentials. The first
 /// match decides, so single addresses come before the networks they lie in.
-static RANGES: LazyLock<[Range; 44]> = LazyLock::new(|| {
-    use Access::{Loopback, Never, Private};
+static RANGES: LazyLock<[Range; 47]> = LazyLock::new(|| {
+    use Access::{Loopback, Metadata, Never, Private};
     [
+        v4(169, 254, 169, 254, 32, Metadata, "link-local"),
+        v4(169, 254, 170, 2, 32, Metadata, "link-local"),
+        v4(169, 254, 170, 23, 32, Metadata, "link-local"),
         v4(100, 100, 100, 200, 32, Never, "cloud metadata service"),
         v4(168, 63, 129, 16, 32, Never, "cloud wire server"),
         v4(192, 0, 0, 192, 32, Never, "cloud metadata service"),
@@ -263,6 +280,7 @@ fn judge(ip: IpAddr, policy: &EgressPolicy) -> Result<(), &'static str> {
     };
     let allowed = match range.access {
         Access::Loopback => policy.allow_loopback,
+        Access::Metadata => policy.allow_metadata,
         Access::Never => false,
         Access::Private => policy.allow_private,
     };

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use portcullis_core::Secret;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -135,12 +136,43 @@ pub(crate) fn roots(extra_roots_pem: &[Vec<u8>]) -> Result<RootCertStore, TlsErr
 
 /// TLS of outbound connections: the platform's trusted roots and those in `extra_roots_pem`.
 pub fn client_config(extra_roots_pem: &[Vec<u8>], http2: bool) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config_of(None, extra_roots_pem, http2)
+}
+
+/// A certificate that is shown to servers, with its key.
+#[derive(Clone)]
+pub struct ClientIdentity {
+    /// The chain, leaf first.
+    pub cert_pem: Vec<u8>,
+    /// The private key.
+    pub key_pem: Secret<Vec<u8>>,
+}
+
+impl fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientIdentity(****)")
+    }
+}
+
+/// The same, showing a certificate to servers that ask for one.
+pub fn client_config_of(
+    identity: Option<&ClientIdentity>,
+    extra_roots_pem: &[Vec<u8>],
+    http2: bool,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = roots(extra_roots_pem)?;
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(ClientIdentity { cert_pem, key_pem }) => {
+            let key = PrivateKeyDer::from_pem_slice(key_pem.expose());
+            let key = key.map_err(|error| TlsError::Key(error.to_string()))?;
+            builder.with_client_auth_cert(certificates(cert_pem)?, key).map_err(TlsError::Pair)?
+        }
+    };
     config.alpn_protocols =
         if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(Arc::new(config))

@@ -18,6 +18,7 @@ mod policy;
 mod reference;
 mod run;
 mod scan;
+mod secrets;
 mod servers;
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,9 @@ pub(crate) enum Command {
     /// Connections of callers to servers with accounts of their own: list, revoke
     #[command(subcommand)]
     Connection(connections::Connection),
+    /// Secrets that the configuration names by reference: check, list
+    #[command(subcommand)]
+    Secret(secrets::Secret),
     /// Servers behind the gateway: list, add, remove
     #[command(subcommand)]
     Server(servers::Server),
@@ -158,6 +162,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Check => check::check(&common, &output),
         Command::Key(command) => keys::carry_out(&common, command, &output),
         Command::Connection(command) => connections::carry_out(&common, command, &output),
+        Command::Secret(command) => secrets::carry_out(&common, command, &output),
         Command::Server(command) => servers::carry_out(&common, command, &output),
         Command::Tool(command) => tools::carry_out(&common, command, &output),
         Command::Approval(command) => approvals::carry_out(&common, command, &output),

@@ -13,6 +13,7 @@ mod own_tls;
 mod quotas;
 mod reload;
 mod sandbox;
+pub(crate) mod secrets;
 mod start;
 mod telemetry;
 mod watch;
@@ -39,7 +40,6 @@ use tokio::{
 use crate::output::Output;
 
 pub(crate) use self::{
-    compile::with_variables,
     judge::{check, source},
     sandbox::OURSELVES,
     telemetry::LEDGER_METRICS,
@@ -63,7 +63,7 @@ pub(crate) struct RunOptions {
 /// # Errors
 /// Whatever keeps it from starting, with what to do about it.
 pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<ExitCode> {
-    let node = start::node(config, &options).await?;
+    let node = Box::pin(start::node(config, &options)).await?;
     let (stop, stopped) = channel::channel(false);
     // From here on a signal means an end in order, also one that comes before everything runs.
     let mut ends = Ends::new().context("signals cannot be received")?;
@@ -116,6 +116,8 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
 /// Ends the children, records the stop and closes the ledger.
 async fn end(core: &start::Core, cut: usize) -> anyhow::Result<()> {
     core.shutdown_children().await;
+    // Only now does nobody need them any more.
+    core.world.broker.close().await;
     let mut entry = Entry::new(Event::GatewayStopped, core.gateway.clock.now(), &core.instance);
     entry.data.insert("cut_off", cut.into());
     if let Err(error) = core.ledger.append(entry.to_jcs()).await {

@@ -1,14 +1,12 @@
 //! What the operator declares about one server.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::collections::BTreeSet;
 
 use portcullis_catalog::Trust;
-use portcullis_core::{Digest, Secret};
+use portcullis_core::Digest;
 use portcullis_net::{guard::EgressPolicy, sandbox::Sandbox};
-use portcullis_upstream::Isolation;
+use portcullis_secrets::Value;
+use portcullis_upstream::{Isolation, stdio::Program};
 use url::Url;
 
 /// What the operator declares about a server.
@@ -39,8 +37,8 @@ pub enum Transport {
     Http {
         /// The endpoint.
         url: Url,
-        /// Headers joined at `arm`.
-        headers: Vec<(http::HeaderName, Secret<String>)>,
+        /// Headers joined where a request is written.
+        headers: Vec<(http::HeaderName, Value)>,
         /// Addresses it may resolve to.
         egress: EgressPolicy,
         /// How tokens for it are obtained, if it wants some.
@@ -51,7 +49,7 @@ pub enum Transport {
         /// Where the event stream is.
         url: Url,
         /// Headers joined where the connection is made.
-        headers: Vec<(http::HeaderName, Secret<String>)>,
+        headers: Vec<(http::HeaderName, Value)>,
         /// Addresses it may resolve to.
         egress: EgressPolicy,
         /// Who shares a connection.
@@ -59,14 +57,8 @@ pub enum Transport {
     },
     /// A child process.
     Stdio {
-        /// The program; no shell is involved.
-        program: String,
-        /// Its arguments.
-        args: Vec<String>,
-        /// Its environment, on top of a minimal clean one.
-        env: BTreeMap<String, Secret<String>>,
-        /// Its working directory.
-        cwd: Option<PathBuf>,
+        /// What is run.
+        program: Program,
         /// Who shares a process.
         isolation: Isolation,
         /// How it is confined, if it is.

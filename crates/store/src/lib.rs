@@ -11,6 +11,7 @@ mod grants;
 mod keys;
 mod kills;
 mod ledger;
+mod local_secrets;
 mod revisions;
 mod sqlite;
 
@@ -25,5 +26,6 @@ pub use ledger::{
     CheckpointKeeper, FileLedger, FileLedgerOptions, KeeperError, Late, Ledger, LedgerError, LedgerStatus,
     LogDir, Receipt, Record, Recovery,
 };
+pub use local_secrets::{LocalSecret, LocalSecrets};
 pub use revisions::{BODY_BYTES_MAX, Batch, Head, Move, NewRevision, Revision, RevisionMeta, Revisions};
 pub use sqlite::Sqlite;

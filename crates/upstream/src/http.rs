@@ -7,11 +7,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use portcullis_core::{Code, Limits, Refusal, Secret};
 use portcullis_net::client::{Body, ClientError, HttpUpstream};
+use portcullis_secrets::Value;
 use tokio::time::timeout;
 
 use super::{Events, Reply, events::EventStream, own::OwnHttp, spoken::Spoken};
 use crate::{
-    headers::{METHOD, SESSION, Verb},
+    headers::{METHOD, SESSION, Verb, secret_value},
     tokens::{Behalf, Tokens, Unauthorized, bear, take_caller},
 };
 
@@ -24,8 +25,8 @@ pub struct HttpPeer {
     pub(super) client: HttpUpstream,
     pub(super) own: OwnHttp,
     pub(super) spoken: Spoken,
-    /// Joined to the gateway's own requests here, and to those of callers at `arm`.
-    pub(super) headers: Vec<(HeaderName, Secret<String>)>,
+    /// Credentials of the gateway, joined in [`Self::send`].
+    headers: Vec<(HeaderName, Value)>,
     /// Credentials that differ by caller, joined in [`Self::send`].
     pub(super) tokens: Option<Arc<dyn Tokens>>,
 }
@@ -33,7 +34,7 @@ pub struct HttpPeer {
 impl HttpPeer {
     /// A server reached through `client`, with its credentials.
     #[must_use]
-    pub fn new(client: HttpUpstream, headers: Vec<(HeaderName, Secret<String>)>) -> Self {
+    pub fn new(client: HttpUpstream, headers: Vec<(HeaderName, Value)>) -> Self {
         Self { client, own: OwnHttp::default(), spoken: Spoken::default(), headers, tokens: None }
     }
 
@@ -41,6 +42,60 @@ impl HttpPeer {
     #[must_use]
     pub fn with_tokens(self, tokens: Option<Arc<dyn Tokens>>) -> Self {
         Self { tokens, ..self }
+    }
+
+    /// Whether what is sent differs by caller, so that what one of them may see is not for another.
+    pub(super) fn personal(&self) -> bool {
+        self.tokens.as_ref().is_some_and(|tokens| tokens.personal())
+            || self.headers.iter().any(|(_, value)| value.personal())
+    }
+
+    /// Whether it matters on whose behalf a request is made.
+    pub(super) fn asks_for_whom(&self) -> bool {
+        self.tokens.is_some() || self.headers.iter().any(|(_, value)| value.kept_elsewhere())
+    }
+
+    /// Joins the credentials of the gateway; what was joined, where it may be another one when the server does not take it.
+    async fn join(
+        &self,
+        headers: &mut HeaderMap,
+        behalf: Option<&Behalf>,
+    ) -> Result<Vec<(&HeaderName, &Value, Secret<String>)>, Refusal> {
+        let mut joined = Vec::new();
+        for (name, value) in &self.headers {
+            let secret = value.get(behalf.map(|behalf| behalf.caller.as_str())).await?;
+            headers.insert(name, secret_value(secret.expose())?);
+            if value.reference().as_literal().is_none() {
+                joined.push((name, value, secret));
+            }
+        }
+        Ok(joined)
+    }
+
+    /// Sends a request; once more where a secret has another value by now than the one that the server does not take.
+    async fn armed(
+        &self,
+        verb: Verb,
+        mut headers: HeaderMap,
+        behalf: Option<&Behalf>,
+        (body, limits): (Bytes, &Limits),
+    ) -> Result<Response<Body>, Refusal> {
+        let joined = self.join(&mut headers, behalf).await?;
+        let kept = (!joined.is_empty()).then(|| (headers.clone(), body.clone()));
+        let response = self.exchange(verb, headers, body, limits).await?;
+        let (Some((mut headers, body)), StatusCode::UNAUTHORIZED) = (kept, response.status()) else {
+            return Ok(response);
+        };
+        let mut again = false;
+        for (name, value, secret) in &joined {
+            let caller = behalf.map(|behalf| behalf.caller.as_str());
+            if let Some(other) = value.refused(caller, secret).await? {
+                headers.insert(*name, secret_value(other.expose())?);
+                again = true;
+            }
+        }
+        // A request that was not authorized was not carried out, so that it may be made once more.
+        if again { Box::pin(self.exchange(verb, headers, body, limits)).await } else { Ok(response) }
     }
 
     pub(super) fn keeps_for(&self, behalf: &Behalf) -> Behalf {
@@ -63,13 +118,14 @@ impl HttpPeer {
     ) -> Result<Reply, Refusal> {
         let behalf = take_caller(&mut headers);
         let Some(tokens) = &self.tokens else {
-            return read(verb, self.exchange(verb, headers, body, limits).await?, limits).await;
+            let response = self.armed(verb, headers, behalf.as_ref(), (body, limits)).await?;
+            return read(verb, response, limits).await;
         };
         let mut token = tokens.token(behalf.as_ref()).await?;
         let mut again = false;
         loop {
             bear(&mut headers, token.as_ref())?;
-            let response = self.exchange(verb, headers.clone(), body.clone(), limits).await?;
+            let response = self.armed(verb, headers.clone(), behalf.as_ref(), (body.clone(), limits)).await?;
             if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                 return read(verb, response, limits).await;
             }

@@ -47,7 +47,7 @@ impl Upstream {
     #[must_use]
     pub fn personal(&self) -> bool {
         match self {
-            Self::Http(peer) => peer.tokens.as_ref().is_some_and(|tokens| tokens.personal()),
+            Self::Http(peer) => peer.personal(),
             Self::Group | Self::Stdio(_) => false,
         }
     }
@@ -64,7 +64,7 @@ impl Upstream {
     /// Notes on whose behalf the request with these headers is made, where that matters.
     pub fn on_behalf_of(&self, headers: &mut HeaderMap, behalf: &Behalf) {
         match self {
-            Self::Http(peer) if peer.tokens.is_some() => tokens::on_behalf_of(headers, behalf),
+            Self::Http(peer) if peer.asks_for_whom() => tokens::on_behalf_of(headers, behalf),
             Self::Group | Self::Http(_) | Self::Stdio(_) => {}
         }
     }

@@ -16,7 +16,7 @@ use super::{
     stdio::Owner,
 };
 use crate::{
-    headers::{METHOD, SESSION, VERSION, Verb, secret_value},
+    headers::{METHOD, SESSION, VERSION, Verb},
     tokens::{Behalf, on_behalf_of},
 };
 
@@ -167,7 +167,7 @@ impl HttpPeer {
 
     /// On whose behalf the gateway asks for itself.
     fn reader(&self, caller: Option<&Behalf>) -> Option<Behalf> {
-        let caller = caller.filter(|_| self.tokens.as_ref().is_some_and(|tokens| tokens.personal()));
+        let caller = caller.filter(|_| self.personal());
         caller.map(|caller| self.keeps_for(caller))
     }
 
@@ -319,7 +319,7 @@ impl HttpPeer {
         caller: Option<&Behalf>,
     ) -> Result<HeaderMap, Refusal> {
         let mut headers = HeaderMap::new();
-        if let Some(caller) = caller.filter(|_| self.tokens.is_some()) {
+        if let Some(caller) = caller.filter(|_| self.asks_for_whom()) {
             on_behalf_of(&mut headers, caller);
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -334,9 +334,6 @@ impl HttpPeer {
             if let Some(Ok(session)) = opened.session.as_ref().map(HeaderValue::try_from) {
                 headers.insert(SESSION, session);
             }
-        }
-        for (name, secret) in &self.headers {
-            headers.insert(name, secret_value(secret.expose())?);
         }
         Ok(headers)
     }

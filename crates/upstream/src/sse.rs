@@ -10,9 +10,10 @@ use ::http::{
 };
 use bytes::Bytes;
 use http_body_util::Full;
-use portcullis_core::{Code, Limits, Refusal, Secret};
+use portcullis_core::{Code, Limits, Refusal};
 use portcullis_mcp::sse::Event;
 use portcullis_net::{client::HttpUpstream, queue::offer};
+use portcullis_secrets::Value;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -34,7 +35,9 @@ const ENDPOINT_BYTES_MAX: usize = 2_048;
 pub struct SseServer {
     client: HttpUpstream,
     url: Url,
-    headers: Vec<(HeaderName, Secret<String>)>,
+    headers: Vec<(HeaderName, Value)>,
+    /// On whose behalf the connection is made; nobody's where all share it.
+    caller: Option<String>,
 }
 
 /// Where messages are posted.
@@ -63,8 +66,13 @@ impl Drop for SseLink {
 impl SseServer {
     /// A server whose stream is at `url`, reached through `client`, with its credentials.
     #[must_use]
-    pub const fn new(client: HttpUpstream, url: Url, headers: Vec<(HeaderName, Secret<String>)>) -> Self {
-        Self { client, url, headers }
+    pub const fn new(client: HttpUpstream, url: Url, headers: Vec<(HeaderName, Value)>) -> Self {
+        Self { client, url, headers, caller: None }
+    }
+
+    /// The same on behalf of a caller.
+    pub(super) fn on_behalf_of(&self, caller: Option<&str>) -> Self {
+        Self { caller: caller.map(str::to_owned), ..self.clone() }
     }
 
     /// Opens a connection; its messages come out of the receiver, which ends with the stream.
@@ -111,7 +119,7 @@ impl SseServer {
 
     /// Opens the stream and learns where messages are posted.
     async fn open(&self, told: &watch::Sender<Endpoint>, limits: &Limits) -> Result<EventStream, Refusal> {
-        let request = self.request(Method::GET, Bytes::new())?.map(|_| Bytes::new());
+        let request = self.request(Method::GET, Bytes::new()).await?.map(|_| Bytes::new());
         let response = self.client.open(request).await.map_err(|error| unavailable(error.to_string()))?;
         let mut events = event_stream(response, limits)?;
         while let Some(Event { event, data, .. }) = events.next(limits, true).await? {
@@ -143,14 +151,15 @@ impl SseServer {
             .ok_or_else(|| invalid("an `endpoint` that is no URL"))
     }
 
-    fn request(&self, method: Method, body: Bytes) -> Result<Request<Full<Bytes>>, Refusal> {
+    async fn request(&self, method: Method, body: Bytes) -> Result<Request<Full<Bytes>>, Refusal> {
         let mut headers = HeaderMap::new();
         let accept = if method == Method::GET { "text/event-stream" } else { "application/json" };
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
         if method == Method::POST {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        for (name, secret) in &self.headers {
+        for (name, value) in &self.headers {
+            let secret = value.get(self.caller.as_deref()).await?;
             headers.insert(name, secret_value(secret.expose())?);
         }
         let mut request = Request::new(Full::new(body));
@@ -177,7 +186,7 @@ impl SseLink {
             Endpoint::Gone(reason) => return Err(unavailable(&*reason)),
             Endpoint::Unknown => return Err(unavailable("the server named no `endpoint`")),
         };
-        let request = self.server.request(Method::POST, message)?;
+        let request = self.server.request(Method::POST, message).await?;
         let sent = timeout(self.wait, self.server.client.send_to(target, request)).await;
         let response = sent
             .map_err(|_elapsed| {
@@ -213,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn messages_are_posted_on_the_origin_of_the_stream_alone() {
         let url: Url = "http://127.0.0.1:9000/sse?k=1".parse().unwrap();
-        let egress = EgressPolicy { allow_http: true, allow_loopback: true, allow_private: false };
+        let egress = EgressPolicy::of(true, false);
         let client = HttpUpstream::new(&url, &UpstreamOptions::new(egress, &Limits::default())).unwrap();
         let server = SseServer::new(client, url, Vec::new());
         for (told, expected) in [

@@ -23,12 +23,14 @@ use crate::Isolation;
 mod backoff;
 mod masking;
 mod process;
+mod program;
 mod reader;
 
 use backoff::{Backoff, End};
 use process::{How, Start};
 
 pub use process::{Lines, Process, declined};
+pub use program::Program;
 
 /// Whose process it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,7 +73,13 @@ pub enum Owner<'a> {
 /// What is behind the channel.
 #[derive(Debug)]
 enum Behind {
-    Command(Command, Environment),
+    Program(Program, Environment),
+    Connection(Box<SseServer>),
+}
+
+/// How the channel is opened, with all secrets.
+enum Opening {
+    Child(Command),
     Connection(Box<SseServer>),
 }
 
@@ -92,16 +100,16 @@ pub struct StdioPeer {
 }
 
 impl StdioPeer {
-    /// A server started by `command` on top of the environment `base`.
+    /// A server started by `program` on top of the environment `base`.
     #[must_use]
     pub fn new(
         name: Arc<str>,
-        command: Command,
+        program: Program,
         base: Environment,
         isolation: Isolation,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self::of(name, Behind::Command(command, base), isolation, clock)
+        Self::of(name, Behind::Program(program, base), isolation, clock)
     }
 
     /// A server of the transport before Streamable HTTP.
@@ -217,6 +225,13 @@ impl StdioPeer {
     }
 
     async fn process(&self, key: Key, limits: &Limits) -> Result<Arc<Process>, Refusal> {
+        let runs = |process: &&Arc<Process>| process.alive();
+        if let Some(process) = self.processes.lock().await.get(&key).filter(runs) {
+            process.touch(self.clock.ticks_us());
+            return Ok(Arc::clone(process));
+        }
+        // Nobody waits for the secrets of another's process.
+        let opening = Box::pin(self.opening(&key.owner)).await?;
         let mut processes = self.processes.lock().await;
         if let Some(process) = processes.get(&key).filter(|process| process.alive()) {
             process.touch(self.clock.ticks_us());
@@ -230,7 +245,7 @@ impl StdioPeer {
         self.bury(&mut processes, limits);
         make_room(&mut processes, &key.owner, limits)?;
         self.wait_allowed(&key.owner)?;
-        let process = Process::start(&self.start(limits), limits).inspect_err(|refusal| {
+        let process = Process::start(&self.start(&opening, limits), limits).inspect_err(|refusal| {
             // What the kernel lacks does not come back with time.
             if refusal.code != Code::SandboxUnavailable {
                 self.ended(key.owner.backs_off(), End::Mute, limits);
@@ -241,14 +256,30 @@ impl StdioPeer {
         Ok(process)
     }
 
-    fn start(&self, limits: &Limits) -> Start<'_> {
-        let how = match &self.behind {
-            Behind::Command(command, base) => {
-                let mut options = ChildOptions::new(Arc::clone(&self.name), limits, base.clone());
+    /// What is behind the channel, with the secrets of whoever it is for.
+    async fn opening(&self, owner: &Owned) -> Result<Opening, Refusal> {
+        let caller = match owner {
+            Owned::Caller(caller, _) => Some(caller.as_str()),
+            Owned::Everybody | Owned::Gateway => None,
+        };
+        Ok(match &self.behind {
+            Behind::Program(program, _) => Opening::Child(program.command(caller).await?),
+            Behind::Connection(server) => Opening::Connection(Box::new(server.on_behalf_of(caller))),
+        })
+    }
+
+    fn start<'a>(&'a self, opening: &'a Opening, limits: &Limits) -> Start<'a> {
+        let how = match opening {
+            Opening::Child(command) => {
+                let base = match &self.behind {
+                    Behind::Program(_, base) => base.clone(),
+                    Behind::Connection(_) => Environment::default(),
+                };
+                let mut options = ChildOptions::new(Arc::clone(&self.name), limits, base);
                 options.sandbox.clone_from(&self.sandbox);
                 How::Child(command, Box::new(options))
             }
-            Behind::Connection(server) => How::Connection(server),
+            Opening::Connection(server) => How::Connection(server),
         };
         let shared = self.isolation == Isolation::Shared;
         Start { name: &self.name, how, shared, changed: &self.changed }
@@ -392,7 +423,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_begins_to_wait_when_the_child_is_gone_already_does_not_wait_for_its_time_to_be_over() {
-        let command = Command { program: "true".into(), args: Vec::new(), env: BTreeMap::new(), cwd: None };
+        let command = Program { program: "true".into(), args: Vec::new(), env: BTreeMap::new(), cwd: None };
         let path = ("PATH".into(), "/usr/bin:/bin".into());
         let server = StdioPeer::new(
             Arc::from("s"),

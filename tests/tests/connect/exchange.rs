@@ -50,7 +50,7 @@ impl House {
         });
         let client =
             ClientSettings { id: "exchanger".into(), auth: ClientAuth::Secret(Secret::new("secret".into())) };
-        let egress = EgressPolicy { allow_http: true, allow_loopback: true, allow_private: false };
+        let egress = EgressPolicy::of(true, false);
         let mut exchange = Exchange {
             issuer: provider.issuer(),
             token_endpoint: None,

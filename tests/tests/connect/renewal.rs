@@ -90,7 +90,7 @@ impl Shared {
             }),
             metadata_url: None,
             scopes: Vec::new(),
-            egress: EgressPolicy { allow_http: true, allow_loopback: true, allow_private: false },
+            egress: EgressPolicy::of(true, false),
             exchange: None,
             digest: Digest::of(b"declared"),
         };

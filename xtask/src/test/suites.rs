@@ -114,6 +114,15 @@ pub const SUITES: &[Suite] = &[
         steps: oauth,
     },
     Suite {
+        name: "secrets",
+        doc: "secrets of AWS Secrets Manager, which checks signatures and permissions, in use, rotated and out of reach",
+        place: Where::Beside,
+        slow: true,
+        again: false,
+        needs: &[Need::Python, Need::PythonAws],
+        steps: secrets,
+    },
+    Suite {
         name: "verifier",
         doc: "the ledger judged by the Go project's own implementation of transparency logs",
         place: Where::Beside,
@@ -244,6 +253,10 @@ fn clients(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
 
 fn oauth(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
     Ok(vec![peers(root, cache, "oauth/run.py", minutes(10))])
+}
+
+fn secrets(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
+    Ok(vec![peers(root, cache, "secrets/run.py", minutes(10))])
 }
 
 fn verifier(root: &Path, cache: &Cache) -> Result<Vec<Step>> {

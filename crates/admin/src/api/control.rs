@@ -12,8 +12,9 @@ use super::{
     AddServer, Api, Approval, ApprovalList, ApprovalQuery, ApprovalVerdict, By, CheckpointNote,
     ConnectionList, CreateGrant, CreateKey, CreatedKey, Definition, DefinitionDiff, DefinitionList,
     DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ExplainQuestion, Explained, Grant, GrantList,
-    Healthz, Input, Judged, Key, KeyList, KillChanged, KillList, KillQuestion, ProofText, QuotaList,
-    Reloaded, RevokeConnection, RevokedConnection, ServerChanged, ServerList, Status,
+    Healthz, Input, Judged, Key, KeyList, KillChanged, KillList, KillQuestion, LocalSecretChanged,
+    LocalSecretList, ProofText, PutSecret, QuotaList, Reloaded, RemoveSecret, RevokeConnection,
+    RevokedConnection, ServerChanged, ServerList, Status,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -100,6 +101,18 @@ impl Api for Control {
 
     async fn create_key(&self, question: CreateKey) -> Result<CreatedKey, Problem> {
         self.new_key(question).await
+    }
+
+    async fn list_secrets(&self) -> Result<LocalSecretList, Problem> {
+        self.local_secrets().await
+    }
+
+    async fn put_secret(&self, question: PutSecret) -> Result<LocalSecretChanged, Problem> {
+        self.keep_secret(question).await
+    }
+
+    async fn remove_secret(&self, question: RemoveSecret) -> Result<LocalSecretChanged, Problem> {
+        self.drop_secret(question).await
     }
 
     async fn list_connections(&self) -> Result<ConnectionList, Problem> {

@@ -7,7 +7,7 @@ use crate::{
     governance::{Flow, QuotaShare},
     mistake::ConfigMistake,
     sections::Settings,
-    values::{DetectorName, NAME_HINT, Reference, is_local, is_name},
+    values::{DetectorName, NAME_HINT, is_local, is_name},
     yaml::Node,
 };
 
@@ -87,7 +87,7 @@ fn hooks(settings: &Settings, refuse: &mut impl FnMut(&str, &str, &str)) {
             let message = "questions would be sent over plain HTTP";
             refuse(&format!("{key}.url"), message, "use `https://`");
         }
-        if matches!(hook.secret, Reference::Literal(_)) {
+        if hook.secret.as_literal().is_some() {
             let message = "this is the place of a secret, and a configuration file is not";
             refuse(&format!("{key}.secret"), message, "write `env:NAME` or `file:PATH`");
         }

@@ -8,7 +8,7 @@ use crate::{
     identities::{Access, BoundTokens, IssuerDown, Jwt},
     mistake::ConfigMistake,
     sections::{ClientCertificates, Settings},
-    values::{Reference, is_local},
+    values::is_local,
     yaml::Node,
 };
 
@@ -74,7 +74,7 @@ fn issuer(jwt: &Jwt, key: &str, refuse: &mut impl FnMut(&str, &str, &str)) {
         let message = "tokens and a secret would be sent over plain HTTP";
         refuse(&format!("{key}.introspection.url"), message, "use `https://`");
     }
-    if matches!(asked.client_secret, Reference::Literal(_)) {
+    if asked.client_secret.as_literal().is_some() {
         let message = "this is the place of a secret, and a configuration file is not";
         refuse(&format!("{key}.introspection.client_secret"), message, "write `env:NAME` or `file:PATH`");
     }

@@ -69,6 +69,7 @@ impl FromStr for AllowedHost {
                 IpAddr::V4(ip) => ip.is_private(),
                 IpAddr::V6(ip) => ip.is_unique_local(),
             }),
+            allow_metadata: false,
         };
         Ok(Self { name: host, port, below, policy })
     }

@@ -106,6 +106,7 @@ fn either(one: EgressPolicy, other: EgressPolicy) -> EgressPolicy {
         allow_http: one.allow_http || other.allow_http,
         allow_loopback: one.allow_loopback || other.allow_loopback,
         allow_private: one.allow_private || other.allow_private,
+        allow_metadata: false,
     }
 }
 

@@ -6,7 +6,7 @@ use portcullis_net::guard::{EgressPolicy, GuardError, allowed, check_url, parse_
 use proptest::prelude::*;
 use serde_json::Value;
 
-const STRICT: EgressPolicy = EgressPolicy { allow_http: false, allow_loopback: false, allow_private: false };
+const STRICT: EgressPolicy = EgressPolicy::of(false, false);
 const STRICT_HTTP: EgressPolicy = EgressPolicy { allow_http: true, ..STRICT };
 
 fn vectors() -> Value {
@@ -86,7 +86,7 @@ fn the_url_suite_of_the_whatwg_never_gets_a_forbidden_host_through() {
 fn switches_open_what_they_say_and_nothing_else() {
     let loopback = EgressPolicy { allow_loopback: true, ..STRICT };
     let private = EgressPolicy { allow_private: true, ..STRICT };
-    let both = EgressPolicy { allow_loopback: true, allow_private: true, allow_http: true };
+    let both = EgressPolicy::of(true, true);
     // address, strict, loopback, private, both
     for (ip, expected) in [
         ("1.1.1.1", [true, true, true, true]),

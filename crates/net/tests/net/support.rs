@@ -28,8 +28,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) const LOOPBACK: EgressPolicy =
-    EgressPolicy { allow_http: true, allow_loopback: true, allow_private: false };
+pub(crate) const LOOPBACK: EgressPolicy = EgressPolicy::of(true, false);
 
 /// How long anything that must happen may take, on a machine that has other things to do as well.
 pub(crate) const SOON: Duration = Duration::from_secs(30);

@@ -127,7 +127,7 @@ impl Client {
             );
             Failure::of(exit::UNREACHED, text)
         };
-        let egress = EgressPolicy { allow_http: true, allow_loopback: true, allow_private: true };
+        let egress = EgressPolicy::of(true, true);
         let mut options = UpstreamOptions::new(egress, &Limits::default());
         options.first_byte_timeout = ANSWER_TIMEOUT;
         let upstream = HttpUpstream::new(url, &options).map_err(|error| unreached(error.to_string()))?;

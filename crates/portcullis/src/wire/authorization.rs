@@ -10,6 +10,7 @@ use portcullis_config::{AuthorizationMode, AuthorizationSection, ExchangeSection
 use portcullis_core::Digest;
 use portcullis_net::guard::EgressPolicy;
 use portcullis_proxy::settings::{ServerSettings, Transport};
+use portcullis_secrets::Broker;
 use portcullis_store::ConnectionRow;
 use url::Url;
 
@@ -20,12 +21,13 @@ pub(super) fn settings(
     section: &AuthorizationSection,
     url: &Url,
     egress: EgressPolicy,
-    parts: &mut Vec<String>,
+    (parts, broker): (&mut Vec<String>, &Arc<Broker>),
 ) -> Result<Settings, String> {
     let mut own = vec![format!("{url} {section:?}")];
-    let auth = client((&section.client_secret, &section.client_key, &section.client_key_id), &mut own)?;
+    let named = (&section.client_secret, &section.client_key, &section.client_key_id);
+    let auth = client(named, &mut own, broker)?;
     let exchange =
-        section.exchange.as_ref().map(|section| exchange(section, egress, &mut own)).transpose()?;
+        section.exchange.as_ref().map(|section| exchange(section, egress, &mut own, broker)).transpose()?;
     let digest = Digest::of(own.join("\n").as_bytes());
     parts.append(&mut own);
     Ok(Settings {
@@ -50,9 +52,10 @@ pub(super) fn settings(
 fn client(
     (secret, key, key_id): (&Option<Reference>, &Option<Reference>, &Option<String>),
     own: &mut Vec<String>,
+    broker: &Broker,
 ) -> Result<ClientAuth, String> {
-    let secret = secret.as_ref().map(Reference::resolve).transpose()?;
-    let key = key.as_ref().map(Reference::resolve).transpose()?;
+    let secret = secret.as_ref().map(|reference| broker.known(reference)).transpose()?;
+    let key = key.as_ref().map(|reference| broker.known(reference)).transpose()?;
     own.extend(secret.iter().chain(&key).map(|secret| secret.expose().clone()));
     ClientAuth::of(secret, key, key_id.clone())
         .ok_or_else(|| "`client_key` is no key of a known kind; write it as PKCS #8 in PEM".to_owned())
@@ -62,14 +65,21 @@ fn exchange(
     section: &ExchangeSection,
     egress: EgressPolicy,
     own: &mut Vec<String>,
+    broker: &Arc<Broker>,
 ) -> Result<Exchange, String> {
-    let auth = client((&section.client_secret, &section.client_key, &section.client_key_id), own)?;
+    let auth = client((&section.client_secret, &section.client_key, &section.client_key_id), own, broker)?;
     let subject = match section.subject_token.clone() {
         None => Subject::Caller,
         Some(reference) => {
             // What is not there now would be missed by the first call.
-            reference.resolve()?;
-            Subject::Reference(Arc::new(move || reference.resolve()))
+            broker.known(&reference)?;
+            let broker = Arc::clone(broker);
+            // Called where blocking is allowed.
+            let read = move || {
+                let value = broker.value(&reference, None);
+                tokio::runtime::Handle::current().block_on(value).map_err(|failure| failure.to_string())
+            };
+            Subject::Reference(Arc::new(read))
         }
     };
     let places = [Url::parse(&section.issuer).ok(), section.token_endpoint.clone()];

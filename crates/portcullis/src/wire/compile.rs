@@ -21,14 +21,15 @@ use portcullis_net::{
     client::{HttpUpstream, UpstreamOptions},
     guard::EgressPolicy,
     sandbox::{Confinement, Sandbox, Surroundings},
-    stdio::{Command, Environment},
+    stdio::Environment,
 };
 use portcullis_proxy::{
     rules::{Rules, Server},
     settings::{OutputSchema, ServerSettings, Transport},
 };
+use portcullis_secrets::{Broker, Place, Value as SecretValue};
 use portcullis_store::{Keys, Ledger, Revisions};
-use portcullis_upstream::{HttpPeer, Isolation, SseServer, StdioPeer, Tokens, Upstream};
+use portcullis_upstream::{HttpPeer, Isolation, SseServer, StdioPeer, Tokens, Upstream, stdio::Program};
 use serde_json::Value;
 use url::Url;
 
@@ -45,6 +46,10 @@ pub(crate) struct World {
     pub(crate) revisions: Arc<dyn Revisions>,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) authorizer: Arc<Authorizer>,
+    /// Follows references to secrets.
+    pub(crate) broker: Arc<Broker>,
+    /// Secrets of the gateway's own keeping.
+    pub(crate) own: Arc<super::secrets::Own>,
     pub(crate) pepper: Secret<Vec<u8>>,
     pub(crate) proofs: Arc<ProofMemory>,
     pub(crate) environment: Environment,
@@ -70,7 +75,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     let settings = &config.settings;
     let limits = settings.limits.clone();
     let identities = |error: String| vec![mistake("identities", error, "see docs/reference/config.md")];
-    let ways = super::convert::auth(settings).map_err(identities)?;
+    let ways = super::convert::auth(settings, &world.broker).map_err(identities)?;
     let issuers = ways.issuers.clone();
     let auth = authenticator(config, ways, world).map_err(identities)?;
     let public_url = public_url(settings, world.data);
@@ -80,7 +85,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     // Links and answers of browsers name it.
     let moved = old.is_some_and(|old| old.public_url != public_url);
     for (name, section) in &declared {
-        match server_settings(section, settings.require_sandbox, &world.surroundings) {
+        match server_settings(section, settings.require_sandbox, &world.surroundings, &world.broker) {
             Ok(settings) => {
                 digests.push(settings.digest);
                 let kept = old.and_then(|old| old.servers.get(name)).filter(|kept| {
@@ -133,7 +138,29 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     Ok(rules)
 }
 
-/// Servers of the file, servers added at run time, and the sample where there is none at all.
+/// Fetches what is made once from its value: where that cannot be had, the rules cannot be either.
+async fn fetch_early(
+    settings: &Settings,
+    servers: &BTreeMap<String, config::Server>,
+    broker: &Arc<Broker>,
+) -> Result<(), Found> {
+    let mut found = Found::new();
+    for (key, reference) in settings.early_references(servers) {
+        if matches!(reference.place(), Place::Local(_) | Place::Vault { .. } | Place::Aws { .. })
+            && let Err(failure) = broker.value(reference, None).await
+        {
+            found.push(mistake(
+                key,
+                failure.to_string(),
+                "`portcullis secret check` looks at every reference",
+            ));
+        }
+    }
+    if found.is_empty() { Ok(()) } else { Err(found) }
+}
+
+/// Servers of the file, servers added at run time, and the sample where there is none at all; with the secrets that they
+/// need before they serve.
 async fn declared(config: &Config, world: &World) -> Result<BTreeMap<String, config::Server>, Found> {
     let mut servers = config.settings.servers.clone();
     if servers.is_empty() {
@@ -162,13 +189,16 @@ async fn declared(config: &Config, world: &World) -> Result<BTreeMap<String, con
             }
         }
     }
+    // Whoever reloads has perhaps put another secret into a file.
+    world.broker.look_again();
+    Box::pin(fetch_early(&config.settings, &servers, &world.broker)).await?;
     Ok(servers)
 }
 
 /// Judges a server that is to be added.
 pub(crate) fn check_server(
     config: &Config,
-    around: &Surroundings,
+    (around, broker): (&Surroundings, &Arc<Broker>),
     name: &str,
     json: &Value,
 ) -> Result<(), Vec<String>> {
@@ -180,7 +210,7 @@ pub(crate) fn check_server(
     }
     let texts = |mistakes: Found| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let server = config::Server::from_json(name, json).map_err(texts)?;
-    server_settings(&server, config.settings.require_sandbox, around)
+    server_settings(&server, config.settings.require_sandbox, around, broker)
         .map(|_| ())
         .map_err(|reason| vec![reason])
 }
@@ -189,32 +219,29 @@ fn server_settings(
     section: &config::Server,
     required: bool,
     around: &Surroundings,
+    broker: &Arc<Broker>,
 ) -> Result<ServerSettings, String> {
-    let resolve = |values: &BTreeMap<String, Reference>| {
-        values
-            .iter()
-            .map(|(name, reference)| Ok((name.clone(), reference.resolve()?)))
-            .collect::<Result<BTreeMap<String, Secret<String>>, String>>()
-    };
     let mut parts = vec![
         format!("{:?}{:?}{:?}", section.trust, section.isolation, section.server_requests),
         format!("{:?}{:?}{:?}", section.methods, section.extensions, section.output_schema),
     ];
     let transport = match &section.upstream {
         config::Upstream::Http { url, transport, headers, egress, authorization } => {
-            let mut resolved = Vec::new();
-            for (name, value) in resolve(headers)? {
-                parts.push(format!("{name}={}", value.expose()));
+            let mut joined = Vec::new();
+            for (name, reference) in headers {
+                parts.push(compared(name, reference, broker)?);
                 let header = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
-                resolved.push((header, value));
+                joined.push((header, SecretValue::new(reference.clone(), Arc::clone(broker))));
             }
             parts.push(format!("{url} {transport:?} {egress:?}"));
             let egress = EgressPolicy::of(egress.allow_loopback, egress.allow_private);
             let authorization = authorization
                 .as_ref()
-                .map(|section| super::authorization::settings(section, url, egress, &mut parts).map(Box::new))
+                .map(|section| {
+                    super::authorization::settings(section, url, egress, (&mut parts, broker)).map(Box::new)
+                })
                 .transpose()?;
-            let (url, headers) = (url.clone(), resolved);
+            let (url, headers) = (url.clone(), joined);
             match transport {
                 config::Transport::StreamableHttp => Transport::Http { url, headers, egress, authorization },
                 config::Transport::LegacySse => {
@@ -223,19 +250,20 @@ fn server_settings(
             }
         }
         config::Upstream::Stdio { program, args, env, cwd, sandbox } => {
-            let env = resolve(env)?;
-            parts.extend(env.iter().map(|(name, value)| format!("{name}={}", value.expose())));
+            for (name, reference) in env {
+                parts.push(compared(name, reference, broker)?);
+            }
             parts.push(format!("{program} {args:?} {cwd:?} {required} {sandbox:?}"));
             let isolation = isolation(section.isolation);
             let sandbox = confined(sandbox.as_ref(), required, around)?;
-            Transport::Stdio {
+            let value = |reference: &Reference| SecretValue::new(reference.clone(), Arc::clone(broker));
+            let program = Program {
                 program: program.clone(),
                 args: args.clone(),
-                env,
+                env: env.iter().map(|(name, reference)| (name.clone(), value(reference))).collect(),
                 cwd: cwd.clone(),
-                isolation,
-                sandbox,
-            }
+            };
+            Transport::Stdio { program, isolation, sandbox }
         }
     };
     let trust = match section.trust {
@@ -253,6 +281,17 @@ fn server_settings(
         config::OutputSchema::Refuse => OutputSchema::Refuse,
     };
     Ok(ServerSettings { transport, trust, server_requests, methods, extensions, output_schema, digest })
+}
+
+/// What a reload compares of a secret: the value where it is on this machine, so that a new one is seen, and only the
+/// reference where it is kept elsewhere, and followed at each use.
+fn compared(name: &str, reference: &Reference, broker: &Broker) -> Result<String, String> {
+    match reference.place() {
+        Place::Literal | Place::Env(_) | Place::File(_) => {
+            broker.known(reference).map(|value| format!("{name}={}", value.expose()))
+        }
+        Place::Local(_) | Place::Vault { .. } | Place::Aws { .. } => Ok(format!("{name}={reference}")),
+    }
 }
 
 /// The confinement of a server, with what it shares with all others.
@@ -305,13 +344,10 @@ async fn server(
             Upstream::Http(Box::new(HttpPeer::new(client, headers.clone()).with_tokens(tokens)))
         }
         Transport::Group => Upstream::Group,
-        Transport::Stdio { program, args, env, cwd, isolation, sandbox } => {
-            let env = env.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect();
-            let args = args.iter().map(|argument| with_variables(argument, &env)).collect();
-            let command = Command { program: program.clone(), args, env, cwd: cwd.clone() };
+        Transport::Stdio { program, isolation, sandbox } => {
             let peer = StdioPeer::new(
                 Arc::clone(&name),
-                command,
+                program.clone(),
                 world.environment.clone(),
                 if world.local.is_some() { Isolation::Solo } else { *isolation },
                 Arc::clone(&world.clock),
@@ -336,28 +372,6 @@ pub(super) fn catalog_parts(world: &World) -> CatalogParts {
         instance: Arc::clone(&world.instance),
         inspector: Arc::clone(&world.inspector),
     }
-}
-
-/// An argument with the values of the server's own variables: a secret stands under `env` as a reference, and is
-/// filled in only where the command is made.
-pub(crate) fn with_variables(argument: &str, env: &BTreeMap<String, String>) -> String {
-    let (mut out, mut rest) = (String::new(), argument);
-    while let Some((before, after)) = rest.split_once("${") {
-        out.push_str(before);
-        let value = after.split_once('}').and_then(|(name, next)| Some((env.get(name)?, next)));
-        match value {
-            Some((value, next)) => {
-                out.push_str(value);
-                rest = next;
-            }
-            None => {
-                out.push_str("${");
-                rest = after;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 fn client(url: &Url, egress: EgressPolicy, limits: &Limits) -> Result<HttpUpstream, String> {
@@ -408,23 +422,4 @@ fn hosts(settings: &Settings, data: SocketAddr, public_url: &str) -> BTreeSet<St
         public.as_ref().and_then(url::Url::host_str).map(|host| host.trim_matches(['[', ']']).to_owned()),
     );
     hosts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::with_variables;
-
-    #[test]
-    fn arguments_take_the_variables_of_their_server_and_nothing_else() {
-        let env = [("A", "${B}"), ("B", "b")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        for (argument, expected) in [
-            ("--k=${B}", "--k=b"),
-            ("${A}${B}", "${B}b"),
-            ("${C} ${", "${C} ${"),
-            ("${C${B}", "${Cb"),
-            ("$B", "$B"),
-        ] {
-            assert_eq!(with_variables(argument, &env), expected);
-        }
-    }
 }

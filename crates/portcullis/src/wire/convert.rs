@@ -9,12 +9,13 @@ use portcullis_connect::{
 };
 use portcullis_core::{CallerKind, TargetKind};
 use portcullis_policy::{Pattern, ScopeRules, StepUp};
+use portcullis_secrets::Broker;
 
 /// Which ways to prove an identity are open. Reads the authorities of issuers and the secrets for them.
 ///
 /// # Errors
 /// What cannot be read.
-pub(super) fn auth(settings: &Settings) -> Result<AuthSettings, String> {
+pub(super) fn auth(settings: &Settings, broker: &Broker) -> Result<AuthSettings, String> {
     let identities = &settings.identities;
     let certificates = identities.certificates.iter().map(|one| CertificateRule {
         name: one.name.0.clone(),
@@ -23,14 +24,14 @@ pub(super) fn auth(settings: &Settings) -> Result<AuthSettings, String> {
     });
     Ok(AuthSettings {
         api_keys: identities.api_keys,
-        issuers: identities.jwt.iter().map(issuer).collect::<Result<_, _>>()?,
+        issuers: identities.jwt.iter().map(|jwt| issuer(jwt, broker)).collect::<Result<_, _>>()?,
         anonymous_roles: identities.anonymous.as_ref().map(|anonymous| roles(&anonymous.roles)),
         certificates: certificates.collect(),
         dpop_nonces: identities.dpop_nonces,
     })
 }
 
-fn issuer(section: &Jwt) -> Result<JwtIssuer, String> {
+fn issuer(section: &Jwt, broker: &Broker) -> Result<JwtIssuer, String> {
     let jwt = section.clone();
     let preset = jwt.preset.map(preset);
     let roots_pem = jwt.ca.as_deref().map(read).transpose()?.into_iter().collect();
@@ -53,16 +54,16 @@ fn issuer(section: &Jwt) -> Result<JwtIssuer, String> {
         leeway_s: jwt.leeway_s.0,
         max_lifetime_s: jwt.max_lifetime_s.0,
         preset,
-        introspection: jwt.introspection.as_ref().map(introspection).transpose()?,
+        introspection: jwt.introspection.as_ref().map(|asked| introspection(asked, broker)).transpose()?,
         reach: Reach { allow_private: jwt.allow_private, roots_pem },
     })
 }
 
-fn introspection(section: &config::Introspection) -> Result<auth::Introspection, String> {
+fn introspection(section: &config::Introspection, broker: &Broker) -> Result<auth::Introspection, String> {
     Ok(auth::Introspection {
         url: section.url.clone(),
         client_id: section.client_id.clone(),
-        client_secret: section.client_secret.resolve()?,
+        client_secret: broker.known(&section.client_secret)?,
         cache_s: section.cache_s.0,
         tokens: match section.tokens {
             config::Introspected::All => auth::Introspected::All,

@@ -59,7 +59,7 @@ impl Health for Facts {
                 Transport::LegacySse { url, .. } => {
                     ("legacy_sse", format!("{}{}", url.origin().ascii_serialization(), url.path()))
                 }
-                Transport::Stdio { program, .. } => ("stdio", program.clone()),
+                Transport::Stdio { program, .. } => ("stdio", program.program.clone()),
                 Transport::Group => ("group", String::new()),
             };
             let sandbox = match &server.settings.transport {

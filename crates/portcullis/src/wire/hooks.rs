@@ -7,6 +7,7 @@ use portcullis_approve::{Counts, Hook, Hooks};
 use portcullis_config::{Settings, is_local};
 use portcullis_core::{Clock, Secret};
 use portcullis_net::guard::EgressPolicy;
+use portcullis_secrets::Broker;
 
 use super::{health, start::Core};
 
@@ -14,11 +15,16 @@ use super::{health, start::Core};
 const SECRET_BYTES_MIN: usize = 32;
 
 /// Starts to post to them.
-pub(crate) fn start(settings: &Settings, clock: &Arc<dyn Clock>, counts: &Counts) -> anyhow::Result<Hooks> {
+pub(crate) fn start(
+    settings: &Settings,
+    (clock, broker): (&Arc<dyn Clock>, &Broker),
+    counts: &Counts,
+) -> anyhow::Result<Hooks> {
     let mut hooks = std::collections::BTreeMap::new();
     for (name, section) in &settings.approval_hooks {
         let key = format!("approval_hooks.{name}.secret");
-        let secret = section.secret.resolve().map_err(anyhow::Error::msg).with_context(|| key.clone())?;
+        let secret =
+            broker.known(&section.secret).map_err(anyhow::Error::msg).with_context(|| key.clone())?;
         ensure!(secret.expose().len() >= SECRET_BYTES_MIN, "{key}: has less than {SECRET_BYTES_MIN} bytes");
         let local = is_local(&section.url);
         let hook = Hook {
@@ -26,7 +32,7 @@ pub(crate) fn start(settings: &Settings, clock: &Arc<dyn Clock>, counts: &Counts
             egress: EgressPolicy {
                 allow_http: local,
                 allow_loopback: local,
-                allow_private: section.allow_private,
+                ..EgressPolicy::of(false, section.allow_private)
             },
             secret: Secret::new(secret.expose().clone().into_bytes()),
             people: section.people.clone(),

@@ -102,6 +102,7 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
         ("admin.address", old_settings.admin.address == new_settings.admin.address),
         ("data", old.data_dir() == new.data_dir()),
         ("approval_hooks", old_settings.approval_hooks == new_settings.approval_hooks),
+        ("secrets", old_settings.secrets == new_settings.secrets),
         ("store", old_settings.store == new_settings.store),
         ("ledger", old_settings.ledger == new_settings.ledger),
         ("log", old_settings.log == new_settings.log),

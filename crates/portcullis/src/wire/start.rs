@@ -38,6 +38,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::RunOptions;
+use super::secrets::{self, OwnBook};
 use super::{
     authorization::Book,
     compile::{self, World},
@@ -153,12 +154,8 @@ impl Base {
         place: Place,
     ) -> anyhow::Result<Arc<Core>> {
         let Self { clock, entropy, pepper, made, kept, dir } = self;
-        if made && !Keys::list(&*kept.store).await?.is_empty() {
-            tracing::warn!(
-                file = %dir.pepper().display(),
-                "the pepper was not there and was made anew: no API key, connection or approval link from before counts any \
-                 more; stop, restore the file and start again, or make new keys"
-            );
+        if made {
+            kept.miss_the_pepper(&dir).await?;
         }
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
@@ -176,8 +173,12 @@ impl Base {
             entropy: Arc::clone(&entropy),
             instance: Arc::clone(&instance),
         }));
+        let (secrets, fixed) = (&config.settings.secrets, (&clock, &entropy, &instance));
+        let (own, broker) = secrets::open(secrets, (&kept.store, &kept.ledger), fixed, &pepper)?;
         let world = World {
             authorizer,
+            broker,
+            own,
             clock,
             keys: Arc::clone(&kept.store) as Arc<dyn Keys>,
             revisions: Arc::clone(&kept.store) as Arc<dyn Revisions>,
@@ -201,7 +202,7 @@ impl Base {
             entropy: Arc::clone(&entropy),
             instance: Arc::clone(&world.instance),
         };
-        let hooks = super::hooks::start(&config.settings, &world.clock, &approval_counts)?;
+        let hooks = super::hooks::start(&config.settings, (&world.clock, &world.broker), &approval_counts)?;
         let waits = (usage, kills, Desk::new(desk, approval_counts, hooks));
         let core = Arc::new(Core {
             gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer(), waits)?,
@@ -232,6 +233,19 @@ struct Kept {
 }
 
 impl Kept {
+    /// Says what is lost with a pepper that was made anew, where anything was kept under the old one.
+    async fn miss_the_pepper(&self, dir: &DataDir) -> anyhow::Result<()> {
+        let secrets = portcullis_store::LocalSecrets::new(Arc::clone(&self.store) as Arc<dyn Revisions>);
+        if !Keys::list(&*self.store).await?.is_empty() || !secrets.list().await?.is_empty() {
+            tracing::warn!(
+                file = %dir.pepper().display(),
+                "the pepper was not there and was made anew: no API key, connection, approval link or kept secret from \
+                 before counts any more; stop, restore the file and start again, or make new keys"
+            );
+        }
+        Ok(())
+    }
+
     fn open(dir: &DataDir, config: &Config, entropy: &dyn Entropy) -> anyhow::Result<Self> {
         let key = signing_key(dir, config, entropy)?;
         let verifier = key.verifier();
@@ -401,6 +415,7 @@ fn admin_parts(
         grants: Arc::clone(&core.gateway.usage.grants),
         quotas: Arc::new(move || super::quotas::states(Arc::clone(&counting))),
         connections: Arc::new(Book(Arc::clone(core))),
+        secrets: Arc::new(OwnBook(Arc::clone(&core.world.own))),
         revisions: Arc::clone(&core.revisions),
         kills: Arc::clone(&core.gateway.kills),
         approvals: Arc::clone(&core.gateway.approvals),
@@ -423,7 +438,12 @@ fn admin_parts(
             Box::pin(async move { super::reload::reload(&core).await })
         }),
         check_server: Arc::new(move |name, server| {
-            compile::check_server(&base.config.load(), &base.world.surroundings, name, server)
+            compile::check_server(
+                &base.config.load(),
+                (&base.world.surroundings, &base.world.broker),
+                name,
+                server,
+            )
         }),
         clock: Arc::clone(&core.gateway.clock),
         limits: config.settings.limits.clone(),

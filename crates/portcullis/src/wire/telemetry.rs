@@ -135,7 +135,7 @@ struct Sender {
 impl Sender {
     fn new(otlp: &Otlp) -> anyhow::Result<Self> {
         // The collector is the operator's own choice, often on this machine or in this network.
-        let egress = EgressPolicy { allow_http: true, allow_loopback: true, allow_private: true };
+        let egress = EgressPolicy::of(true, true);
         let options = UpstreamOptions::new(egress, &Limits::default());
         let client = HttpUpstream::new(&otlp.endpoint, &options).context("telemetry.otlp.endpoint")?;
         Ok(Self { client: Arc::new(client), runtime: Handle::current() })

@@ -96,25 +96,17 @@ pub fn call(mut recorded: Recorded) -> Result<Armed, Refusal> {
             }
         }
         let behalf = Behalf::now(&recorded.inspected.permitted.caller);
-        headers.extend(credentials(&aimed.server, &behalf)?);
+        headers.extend(credentials(&aimed.server, &behalf));
     }
     Ok(Armed { recorded, headers, obligations, unwanted: Arc::default() })
 }
 
-/// The headers that a server wants of everybody, and on whose behalf the request is made where it wants a token of its
-/// caller: that one is joined where the request is written.
-///
-/// # Errors
-/// `internal` when one of them cannot be written.
-pub(in crate::stages) fn credentials(server: &Server, behalf: &Behalf) -> Result<HeaderMap, Refusal> {
+/// On whose behalf a request is made: what the server wants of everybody, and of this caller, is joined where the request
+/// is written.
+pub(in crate::stages) fn credentials(server: &Server, behalf: &Behalf) -> HeaderMap {
     let mut headers = HeaderMap::new();
     server.upstream.on_behalf_of(&mut headers, behalf);
-    if let Transport::Http { headers: secrets, .. } = &server.settings.transport {
-        for (name, secret) in secrets {
-            headers.insert(name, secret_value(secret.expose())?);
-        }
-    }
-    Ok(headers)
+    headers
 }
 
 /// What the permit, and those of the tasks that the call names, demand of the answer.

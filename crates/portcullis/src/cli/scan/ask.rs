@@ -93,10 +93,10 @@ fn upstream(name: &str, reach: Reach, limits: &Limits) -> Result<Option<Upstream
                 Upstream::Http(Box::new(HttpPeer::new(client, headers)))
             })
         }
-        Reach::Stdio { command, sandbox, hidden } => {
+        Reach::Stdio { program, sandbox, hidden } => {
             let environment = Environment::minimal(std::env::vars_os());
             let clock = Arc::new(SystemClock::new());
-            let peer = StdioPeer::new(Arc::from(name), command, environment, Isolation::Shared, clock);
+            let peer = StdioPeer::new(Arc::from(name), program, environment, Isolation::Shared, clock);
             let sandbox = sandbox
                 .map(|confinement| Sandbox { confinement, surroundings: surroundings(limits, hidden) });
             Some(Upstream::Stdio(Box::new(peer.confined(sandbox))))

@@ -3,18 +3,21 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use http::HeaderName;
-use portcullis_config::{Config, Overrides, Reference, Server, Transport, Upstream};
-use portcullis_core::Secret;
+use portcullis_config::{Config, Overrides, Reference, SecretsSection, Server, Transport, Upstream};
+use portcullis_core::Clock;
 use portcullis_hosts::{
     self as hosts,
     entry::{Entry, Reach as Declared},
     mcpb,
     placeholder::{Piece, Text},
 };
-use portcullis_net::{guard::EgressPolicy, sandbox::Confinement, stdio::Command};
+use portcullis_net::{guard::EgressPolicy, sandbox::Confinement};
+use portcullis_secrets::{Broker, Value};
+use portcullis_upstream::stdio::Program;
 use serde_json::json;
 use url::{Host, Url};
 
@@ -28,7 +31,7 @@ use super::{
     },
     Finding, Level, Scan,
 };
-use crate::wire::with_variables;
+use crate::wire::{SystemClock, secrets};
 
 /// Servers in one scan.
 const TARGETS_MAX: usize = 1_000;
@@ -49,13 +52,13 @@ pub(super) struct Target {
 pub(super) enum Reach {
     Http {
         url: Url,
-        headers: Vec<(HeaderName, Secret<String>)>,
+        headers: Vec<(HeaderName, Value)>,
         egress: EgressPolicy,
         /// Over HTTP+SSE.
         legacy: bool,
     },
     Stdio {
-        command: Command,
+        program: Program,
         /// `None` where it keeps all rights of the user.
         sandbox: Option<Confinement>,
         /// The gateway's own files.
@@ -79,8 +82,8 @@ pub(super) fn targets(common: &Common, options: &Scan) -> Result<Vec<Target>, Fa
         }
     }
     if let Some((program, args)) = options.command.split_first() {
-        let command =
-            Command { program: program.clone(), args: args.to_vec(), env: BTreeMap::new(), cwd: None };
+        let (name, args) = (program.clone(), args.to_vec());
+        let run = Program { program: name, args, env: BTreeMap::new(), cwd: None };
         targets.push(Target {
             target: options.command.join(" "),
             server: Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -89,7 +92,7 @@ pub(super) fn targets(common: &Common, options: &Scan) -> Result<Vec<Target>, Fa
                 Reach::Unstarted
             } else {
                 let sandbox = confined(&options.command, options, &around)?;
-                Reach::Stdio { command, sandbox, hidden: around.hidden.clone() }
+                Reach::Stdio { program: run, sandbox, hidden: around.hidden.clone() }
             }),
             findings: unpinned(&options.command).into_iter().collect(),
         });
@@ -125,13 +128,15 @@ fn confined(words: &[String], options: &Scan, around: &Surroundings) -> Result<O
 }
 
 fn of_url(text: &str, options: &Scan) -> Result<Target, Failure> {
+    let broker = broker(None)?;
     let url = Url::parse(text).map_err(|error| Failure::refused(format!("`{text}`: {error}")))?;
     let headers: Result<Vec<_>, String> = options
         .headers
         .iter()
         .map(|(name, value)| {
-            let reference = Reference::of_text(value)?;
-            Ok((name.parse().map_err(|_| format!("`{name}` is not a header name"))?, reference.resolve()?))
+            let reference = Reference::parse(value).map_err(|mistake| mistake.to_string())?;
+            let header = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
+            Ok((header, Value::new(reference, Arc::clone(&broker))))
         })
         .collect();
     let reach = headers
@@ -152,7 +157,7 @@ fn bare(url: &Url) -> String {
 }
 
 /// A literal address or `localhost` allows exactly that kind of address: somebody wrote it.
-fn http(url: &Url, headers: Vec<(HeaderName, Secret<String>)>, all: bool) -> Result<Reach, String> {
+fn http(url: &Url, headers: Vec<(HeaderName, Value)>, all: bool) -> Result<Reach, String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("is reached over `{}`, which is neither http nor https", url.scheme()));
     }
@@ -209,15 +214,28 @@ fn unpinned(command: &[String]) -> Option<Finding> {
 fn of_config(file: &str, options: &Scan, around: &Surroundings) -> Result<Vec<Target>, Failure> {
     let config = Config::load(Some(Path::new(file)), &Overrides::default())
         .map_err(|mistakes| Failure::mistakes(file, &mistakes))?;
+    let broker = broker(Some(&config.settings.secrets))?;
     let servers = config.settings.servers.iter();
-    Ok(servers.map(|(name, server)| of_server(file, name, server, options, around)).collect())
+    Ok(servers.map(|(name, server)| of_server(file, (name, server), options, (around, &broker))).collect())
 }
 
-fn of_server(file: &str, name: &str, server: &Server, options: &Scan, around: &Surroundings) -> Target {
+/// Follows the references of what is scanned; nothing of it is recorded, since a scan has no ledger.
+fn broker(section: Option<&SecretsSection>) -> Result<Arc<Broker>, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    secrets::broker(section, &clock, (None, Arc::new(secrets::Unrecorded))).map_err(Failure::refused)
+}
+
+fn of_server(
+    file: &str,
+    (name, server): (&str, &Server),
+    options: &Scan,
+    (around, broker): (&Surroundings, &Arc<Broker>),
+) -> Target {
     let (shown, reach, findings) = match &server.upstream {
         Upstream::Http { url, transport, headers, egress, .. } => {
             let resolved = headers.iter().map(|(name, value)| {
-                Ok((name.parse().map_err(|_| format!("`{name}` is not a header name"))?, value.resolve()?))
+                let header = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
+                Ok((header, Value::new(value.clone(), Arc::clone(broker))))
             });
             let all = options.allow_private || egress.allow_private || egress.allow_loopback;
             let reach =
@@ -230,21 +248,21 @@ fn of_server(file: &str, name: &str, server: &Server, options: &Scan, around: &S
         }
         Upstream::Stdio { program, args, env, cwd, sandbox } => {
             let words: Vec<String> = std::iter::once(program).chain(args).cloned().collect();
-            let resolved =
-                env.iter().map(|(name, value)| Ok((name.clone(), value.resolve()?.expose().clone())));
+            let value = |reference: &Reference| Value::new(reference.clone(), Arc::clone(broker));
             let reach = match options.no_start {
                 true => Ok(Reach::Unstarted),
-                false => resolved.collect::<Result<BTreeMap<_, _>, String>>().and_then(|env| {
-                    let args = args.iter().map(|argument| with_variables(argument, &env)).collect();
-                    let command = Command { program: program.clone(), args, env, cwd: cwd.clone() };
+                false => (|| {
+                    let env = env.iter().map(|(name, reference)| (name.clone(), value(reference))).collect();
+                    let (program, args) = (program.clone(), args.clone());
+                    let program = Program { program, args, env, cwd: cwd.clone() };
                     let sandbox = match sandbox {
                         Some(declared) if !options.no_sandbox => Some(declared.clone()),
                         Some(_) | None => {
                             confined(&words, options, around).map_err(|failure| failure.text)?
                         }
                     };
-                    Ok(Reach::Stdio { command, sandbox, hidden: around.hidden.clone() })
-                }),
+                    Ok(Reach::Stdio { program, sandbox, hidden: around.hidden.clone() })
+                })(),
             };
             (words.join(" "), reach, unpinned(&words))
         }
@@ -292,7 +310,7 @@ fn of_entry(
                 }
                 let headers = headers.iter().map(|(name, value)| {
                     let name = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
-                    Ok((name, Secret::new(resolve(value)?)))
+                    Ok((name, Value::literal(&resolve(value)?)))
                 });
                 let reach = http(&url, headers.collect::<Result<Vec<_>, String>>()?, options.allow_private)?;
                 Ok(if *is_older { older(reach) } else { reach })
@@ -310,11 +328,11 @@ fn of_entry(
                 command.iter().map(|word| word.literal().unwrap_or_default()).collect();
             target.findings.extend(unpinned(&literal));
             if !options.no_start {
-                target.reach = started(command, env, cwd.clone()).and_then(|command| {
+                target.reach = started(command, env, cwd.clone()).and_then(|program| {
                     let words: Vec<String> =
-                        std::iter::once(&command.program).chain(&command.args).cloned().collect();
+                        std::iter::once(&program.program).chain(&program.args).cloned().collect();
                     let sandbox = confined(&words, options, around).map_err(|failure| failure.text)?;
-                    Ok(Reach::Stdio { command, sandbox, hidden: around.hidden.clone() })
+                    Ok(Reach::Stdio { program, sandbox, hidden: around.hidden.clone() })
                 });
             }
         }
@@ -356,12 +374,12 @@ fn exposed(place: &str, why: &str) -> Finding {
     }
 }
 
-fn started(command: &[Text], env: &[(String, Text)], cwd: Option<PathBuf>) -> Result<Command, String> {
+fn started(command: &[Text], env: &[(String, Text)], cwd: Option<PathBuf>) -> Result<Program, String> {
     let words = command.iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
     let (program, args) = words.split_first().ok_or("names no program")?;
-    let env = env.iter().map(|(name, value)| Ok((name.clone(), resolve(value)?)));
+    let env = env.iter().map(|(name, value)| Ok((name.clone(), Value::literal(&resolve(value)?))));
     let env = env.collect::<Result<BTreeMap<_, _>, String>>()?;
-    Ok(Command { program: program.clone(), args: args.to_vec(), env, cwd })
+    Ok(Program { program: program.clone(), args: args.to_vec(), env, cwd })
 }
 
 fn resolve(text: &Text) -> Result<String, String> {

@@ -125,7 +125,7 @@ pub(super) async fn open(
         behalf: behalf.clone(),
         message: &message,
         row: method::find("initialize").ok_or_else(lost)?,
-        headers: arm::credentials(server, behalf)?,
+        headers: arm::credentials(server, behalf),
         annotated: &[],
         limits,
         unwanted: &Arc::default(),

@@ -121,7 +121,7 @@ impl Source {
     async fn stream(&self, session: &Session) -> Option<Events> {
         let reply = match (&self.server.upstream, &session.backend) {
             (_, Backend::Bridged(bridged)) => {
-                let headers = arm::credentials(&self.server, &self.behalf).ok()?;
+                let headers = arm::credentials(&self.server, &self.behalf);
                 self.gateway.bridge.changes(&self.server, &self.caller, &headers, bridged, &self.unwanted)
             }
             (Upstream::Stdio(_), Backend::Stdio { process, .. }) => {
@@ -163,7 +163,7 @@ impl Source {
                 behalf: self.behalf.clone(),
                 message: request,
                 row: method::find(LISTEN).ok_or_else(lost)?,
-                headers: arm::credentials(server, &self.behalf)?,
+                headers: arm::credentials(server, &self.behalf),
                 annotated: &[],
                 limits,
                 unwanted: &self.unwanted,

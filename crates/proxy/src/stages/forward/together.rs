@@ -55,7 +55,7 @@ pub(super) async fn ask(
                 behalf: behalf.clone(),
                 message: request,
                 row: row.ok_or_else(|| Refusal::new(Code::Internal, "no such method"))?,
-                headers: arm::credentials(server, &behalf)?,
+                headers: arm::credentials(server, &behalf),
                 annotated: &[],
                 limits,
                 unwanted: &Arc::default(),

@@ -1,0 +1,88 @@
+//! A reference with what it takes to follow it.
+
+use std::sync::Arc;
+
+use portcullis_core::{Code, Refusal, Secret};
+
+use crate::{
+    broker::Broker,
+    reference::{Place, Reference},
+    source::Failure,
+};
+
+/// A reference that can be followed, wherever its value is needed.
+#[derive(Clone, Debug)]
+pub struct Value {
+    reference: Reference,
+    /// What is written out needs none.
+    broker: Option<Arc<Broker>>,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::new(Code::SecretUnavailable, failure.to_string())
+    }
+}
+
+impl Value {
+    /// A reference, followed through `broker`.
+    #[must_use]
+    pub const fn new(reference: Reference, broker: Arc<Broker>) -> Self {
+        Self { reference, broker: Some(broker) }
+    }
+
+    /// The value itself.
+    #[must_use]
+    pub fn literal(value: &str) -> Self {
+        Self { reference: Reference::literal(value), broker: None }
+    }
+
+    /// The reference.
+    #[must_use]
+    pub const fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// Whether the value differs by caller.
+    #[must_use]
+    pub fn personal(&self) -> bool {
+        self.reference.personal()
+    }
+
+    /// Whether it is kept elsewhere, so that its first use by each caller is recorded.
+    #[must_use]
+    pub const fn kept_elsewhere(&self) -> bool {
+        match self.reference.place() {
+            Place::Local(_) | Place::Vault { .. } | Place::Aws { .. } => true,
+            Place::Literal | Place::Env(_) | Place::File(_) => false,
+        }
+    }
+
+    /// The value for a caller, or for the gateway itself.
+    ///
+    /// # Errors
+    /// `secret.unavailable`.
+    pub async fn get(&self, caller: Option<&str>) -> Result<Secret<String>, Refusal> {
+        match (self.reference.as_literal(), &self.broker) {
+            (Some(value), _) => Ok(Secret::new(value.to_owned())),
+            // Boxed, so that calls without secrets do not carry the room for them.
+            (None, Some(broker)) => Ok(Box::pin(broker.value(&self.reference, caller)).await?),
+            (None, None) => {
+                Ok(Err(Failure::Unavailable(format!("`{}` cannot be followed", self.reference)))?)
+            }
+        }
+    }
+
+    /// Another value than the one that a server did not take, where there is one by now.
+    ///
+    /// # Errors
+    /// `secret.unavailable`.
+    pub async fn refused(
+        &self,
+        caller: Option<&str>,
+        value: &Secret<String>,
+    ) -> Result<Option<Secret<String>>, Refusal> {
+        let Some(broker) = &self.broker else { return Ok(None) };
+        Ok(Box::pin(broker.refused(&self.reference, caller, value)).await?)
+    }
+}
