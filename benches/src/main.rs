@@ -1,12 +1,13 @@
 //! What a call costs. One program in several roles, so that the bench needs nothing that is not built here:
 //! `upstream`, `floor` and `load` are the counterparts, `compare` and `standing` run them beside the gateway,
-//! `stages` counts instructions.
+//! `stages` counts instructions, `inspect` measures looks at texts.
 
 mod account;
 mod compare;
 mod floor;
 mod governed;
 mod identity;
+mod inspect;
 mod load;
 mod payload;
 mod report;
@@ -62,6 +63,8 @@ enum Role {
     Standing(standing::Options),
     /// Counts the instructions of each thinking stage; wants valgrind.
     Stages(stages::Options),
+    /// Measures what a look at texts costs.
+    Inspect(inspect::Options),
     /// Calls a server and prints what it saw.
     Load(LoadOptions),
 }
@@ -109,6 +112,11 @@ fn main() -> Result<ExitCode> {
             }
         }
         Role::Stages(options) => stages::run(&options)?,
+        Role::Inspect(options) => {
+            if !inspect::run(&options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Role::Load(options) => single()?.block_on(load(options))?,
     }
     Ok(ExitCode::SUCCESS)

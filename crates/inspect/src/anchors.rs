@@ -1,59 +1,105 @@
-//! One pass over a text for all words that any detector needs to see before it looks closer.
+//! One pass over a text for all words that any detector needs to see before it looks closer: its anchors, and what
+//! identifiers are called.
 
-use alloc::{format, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use portcullis_core::kind::KindError;
+
+use crate::{Role, needles::Needles};
 
 /// The words of all detectors that are switched on, and whose they are.
 #[derive(Debug)]
 pub(crate) struct Anchors {
-    /// None where nobody has any.
-    automaton: Option<AhoCorasick>,
-    owners: Vec<u64>,
-    all: u64,
+    needles: Needles,
+    owners: Vec<Owners>,
+}
+
+/// Whose a word is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Owners {
+    seen: Seen,
+    /// Detectors, by bits, that ask for two of their weak words near each other.
+    weak: u64,
+}
+
+/// Whose words occur.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Detectors of which an anchor occurs, by bits.
+    pub(crate) detectors: u64,
+    /// Schemes of which a label occurs, by bits.
+    pub(crate) schemes: u128,
+}
+
+impl Seen {
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self { detectors: self.detectors | other.detectors, schemes: self.schemes | other.schemes }
+    }
 }
 
 impl Anchors {
     /// Detectors are told apart by the bits of a word.
     pub(crate) const DETECTORS_MAX: usize = 64;
 
-    /// The words of each detector, in their order.
+    /// Bytes within which two weak words begin that count.
+    const REACH: usize = 320;
+
+    /// The words of each detector, the weak ones second, in their order, and the labels of each scheme, in theirs.
     ///
     /// # Errors
-    /// The automaton cannot be built.
-    pub(crate) fn new<'a>(detectors: impl Iterator<Item = &'a [&'static str]>) -> Result<Self, KindError> {
-        let (mut words, mut owners, mut all) = (Vec::new(), Vec::new(), 0);
-        for (index, anchors) in detectors.enumerate().take(Self::DETECTORS_MAX) {
-            for word in anchors {
-                words.push(*word);
-                owners.push(1 << index);
-                all |= 1 << index;
-            }
-        }
-        let automaton = if words.is_empty() {
-            None
-        } else {
-            let build = AhoCorasick::builder()
-                .kind(Some(AhoCorasickKind::DFA))
-                .ascii_case_insensitive(true)
-                .match_kind(MatchKind::Standard)
-                .build(&words);
-            Some(build.map_err(|error| KindError { name: "anchors", reason: format!("{error}") })?)
+    /// A word is too short.
+    pub(crate) fn new(
+        detectors: impl Iterator<Item = [Vec<&'static str>; 2]>,
+        schemes: impl Iterator<Item = &'static [&'static str]>,
+    ) -> Result<Self, KindError> {
+        let mut words: BTreeMap<String, Owners> = BTreeMap::new();
+        let mut add = |word: &str, seen: Seen, weak: u64| {
+            let owners = words.entry(word.to_ascii_lowercase()).or_default();
+            *owners = Owners { seen: owners.seen.and(seen), weak: owners.weak | weak };
         };
-        Ok(Self { automaton, owners, all })
+        for (index, [anchors, weak]) in detectors.enumerate().take(Self::DETECTORS_MAX) {
+            anchors.iter().for_each(|word| add(word, Seen { detectors: 1 << index, schemes: 0 }, 0));
+            weak.iter().for_each(|word| add(word, Seen::default(), 1 << index));
+        }
+        for (index, labels) in schemes.enumerate() {
+            labels.iter().for_each(|word| add(word, Seen { detectors: 0, schemes: 1 << index }, 0));
+        }
+        let needles = Needles::new(words.keys().map(String::as_str));
+        let needles = needles.ok_or_else(|| KindError {
+            name: "anchors",
+            reason: "a word is too short, or there are too many".into(),
+        })?;
+        Ok(Self { needles, owners: words.into_values().collect() })
     }
 
-    /// The detectors of which a word occurs, as bits.
-    pub(crate) fn seen(&self, text: &[u8]) -> u64 {
-        let Some(automaton) = &self.automaton else { return 0 };
-        let mut seen = 0;
-        for hit in automaton.find_overlapping_iter(text) {
-            seen |= self.owners.get(hit.pattern().as_usize()).copied().unwrap_or_default();
-            if seen == self.all {
-                break;
+    /// Whose words occur in raw JSON, until those of `enough` do. How near words stand to each other it does not say: one
+    /// weak one counts.
+    pub(crate) fn seen_raw(&self, raw: &[u8], enough: u64) -> Seen {
+        let mut seen = Seen::default();
+        self.needles.each(raw, |hit| {
+            let owners = self.owners.get(hit.word).copied().unwrap_or_default();
+            seen = seen.and(owners.seen).and(Seen { detectors: owners.weak, schemes: 0 });
+            seen.detectors & enough == 0
+        });
+        seen
+    }
+
+    /// Whose words occur; of weak ones one is enough in a definition, which is looked at once and read by every model.
+    pub(crate) fn seen(&self, role: Role, text: &[u8]) -> Seen {
+        let mut seen = Seen::default();
+        let mut last = None;
+        self.needles.each(text, |hit| {
+            let owners = self.owners.get(hit.word).copied().unwrap_or_default();
+            seen = seen.and(owners.seen);
+            if owners.weak != 0 {
+                let near = last.is_some_and(|last| hit.start - last <= Self::REACH);
+                if near || role == Role::Definition {
+                    seen.detectors |= owners.weak;
+                }
+                last = Some(hit.start);
             }
-        }
+            true
+        });
         seen
     }
 }

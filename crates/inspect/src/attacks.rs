@@ -4,6 +4,7 @@
 //! has been taken off (percent escapes, entities, backslashes), and the name of the parameter says what is ordinary there.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use portcullis_core::{Severity, Treatment};
 
@@ -14,7 +15,7 @@ mod decode;
 
 /// A way to attack through an argument.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Attack {
+pub struct Attack {
     /// How sure it is, of 1,000; 0 for nothing.
     pub(crate) score: fn(&Argument<'_>) -> u16,
 }
@@ -24,7 +25,8 @@ const BYTES_MAX: usize = 4_096;
 /// What is reported.
 const REPORTED: u16 = 700;
 
-/// Reported and let through: what is an attack in one tool is the work of another.
+/// Such a detector only scores: an argument is unwrapped once for all. Reported and let through: what is an attack in one
+/// tool is the work of another.
 impl Detector for Attack {
     fn defaults(&self) -> DetectorSettings {
         DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Pass }
@@ -37,19 +39,33 @@ impl Detector for Attack {
         }
     }
 
-    // Encoders that are careful with HTML escape what attacks are made of.
-    fn may_match(&self, raw: &Raw<'_>) -> bool {
-        raw.has_escapes() || is_suspect(raw.bytes())
+    fn attack(&self) -> Option<Self> {
+        Some(*self)
     }
 
-    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>) {
-        if subject.role != Role::Argument || !is_suspect_text(subject.text.as_bytes()) {
-            return;
-        }
-        let confidence = (self.score)(&Argument::new(subject));
-        if confidence > 0 {
-            found.push(Sighting { confidence, ..Sighting::visible(0..subject.text.len(), Severity::High) });
-        }
+    fn may_match(&self, raw: &Raw<'_>) -> bool {
+        raw.has_attacks()
+    }
+
+    fn find(&self, _subject: &Subject<'_>, _found: &mut Vec<Sighting>) {}
+}
+
+impl Attack {
+    /// What it makes of an argument, and of the same without its disguises.
+    pub(crate) fn sight(
+        &self,
+        argument: Option<&Argument<'_>>,
+        plain: Option<(&Argument<'_>, Range<usize>)>,
+    ) -> Option<Sighting> {
+        let own = argument.map_or(0, |argument| (self.score)(argument));
+        let whole = argument.map_or(0..0, |argument| 0..argument.length);
+        let said = plain.map_or((0, 0..0), |(plain, range)| ((self.score)(plain), range));
+        let (confidence, range) = match (own, said) {
+            (0, said) => said,
+            (own, (said, _)) => (own.max(said), whole),
+        };
+        let seen = confidence > 0 && !range.is_empty();
+        seen.then(|| Sighting { confidence, ..Sighting::visible(range, Severity::High) })
     }
 }
 
@@ -58,17 +74,25 @@ impl Detector for Attack {
 pub(crate) struct Argument<'a> {
     /// The name of its parameter.
     key: &'a str,
+    length: usize,
     /// As it came.
     pub(crate) raw: &'a [u8],
     /// What it was wrapped in taken off, in lower case.
     pub(crate) plain: Unwrapped,
+    grams: Grams,
 }
 
 impl<'a> Argument<'a> {
-    fn new(subject: &Subject<'a>) -> Self {
+    /// None of a text that has nothing that attacks are made of, or is no argument.
+    pub(crate) fn of(subject: &Subject<'a>) -> Option<Self> {
         let bytes = subject.text.as_bytes();
         let raw = bytes.get(..BYTES_MAX).unwrap_or(bytes);
-        Self { key: subject.key(), raw, plain: Unwrapped::of(raw) }
+        let suspect = subject.role == Role::Argument && is_suspect_text(raw);
+        suspect.then(|| {
+            let plain = Unwrapped::of(raw);
+            let grams = Grams::of(&plain.bytes);
+            Self { key: subject.key(), length: bytes.len(), raw, plain, grams }
+        })
     }
 
     /// The value as programs read it.
@@ -127,7 +151,7 @@ impl<'a> Argument<'a> {
     }
 
     pub(crate) fn has(&self, needle: &str) -> bool {
-        memchr::memmem::find(self.text(), needle.as_bytes()).is_some()
+        self.grams.find(self.text(), needle)
     }
 
     pub(crate) fn has_any(&self, needles: &[&str]) -> bool {
@@ -135,8 +159,40 @@ impl<'a> Argument<'a> {
     }
 }
 
+/// Which pairs of bytes a text has: most of the words that are asked for hold one that it has not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grams([u64; 64]);
+
+impl Grams {
+    pub(crate) fn of(text: &[u8]) -> Self {
+        let mut grams = [0; 64];
+        for pair in text.windows(2) {
+            let (word, bit) = Self::place(pair);
+            if let Some(bits) = grams.get_mut(word) {
+                *bits |= bit;
+            }
+        }
+        Self(grams)
+    }
+
+    fn place(pair: &[u8]) -> (usize, u64) {
+        let pair = <[u8; 2]>::try_from(pair).map_or(0, u16::from_le_bytes);
+        let hash = pair.wrapping_mul(0x9e37) >> 4;
+        (usize::from(hash / 64), 1 << (hash % 64))
+    }
+
+    /// Whether `needle` is in the text that these are of.
+    pub(crate) fn find(&self, text: &[u8], needle: &str) -> bool {
+        let has = |pair: &[u8]| {
+            let (word, bit) = Self::place(pair);
+            self.0.get(word).is_some_and(|bits| bits & bit != 0)
+        };
+        needle.as_bytes().windows(2).all(has) && memchr::memmem::find(text, needle.as_bytes()).is_some()
+    }
+}
+
 /// Whether a text has anything that attacks are made of; raw JSON without it holds no such text.
-fn is_suspect(raw: &[u8]) -> bool {
+pub(crate) fn is_suspect(raw: &[u8]) -> bool {
     let followed = |at: usize, first: u8| match raw.get(at + 1) {
         Some(next) => matches!(
             (first, next),
@@ -175,7 +231,6 @@ fn is_suspect(raw: &[u8]) -> bool {
 
 /// As [`is_suspect`], of a decoded text.
 fn is_suspect_text(text: &[u8]) -> bool {
-    let text = text.get(..BYTES_MAX).unwrap_or(text);
     matches!(text.first(), Some(b'-')) || memchr::memchr(b'"', text).is_some() || is_suspect(text)
 }
 

@@ -5,7 +5,7 @@ use core::{fmt, ops::Range};
 
 use portcullis_core::{Severity, catalog, kind::Kind};
 
-use crate::{DetectorSettings, Role, Schemes, Subject, raw::Raw};
+use crate::{Attack, DetectorSettings, Role, Schemes, Subject, raw::Raw};
 
 /// Looks for one kind of thing. It only reports; the verdict decides.
 pub trait Detector: fmt::Debug + Send + Sync {
@@ -13,8 +13,13 @@ pub trait Detector: fmt::Debug + Send + Sync {
     fn defaults(&self) -> DetectorSettings;
 
     /// Words of which one occurs, in whatever case, in every text in which something is found. None: any text may.
-    fn anchors(&self) -> &'static [&'static str] {
-        &[]
+    fn anchors(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// More such words, of which two have to stand near each other where none of the others occurs.
+    fn weak_anchors(&self) -> Vec<&'static str> {
+        Vec::new()
     }
 
     /// The least confidence that is reported in a text of that role; none where it does not look at all.
@@ -30,6 +35,11 @@ pub trait Detector: fmt::Debug + Send + Sync {
     /// The identifiers that one pass for all detectors is to look for; what it sees of them is reported for this one.
     fn schemes(&self) -> Schemes {
         Schemes::default()
+    }
+
+    /// What it scores of an argument that is unwrapped once for all detectors; that is reported for this one.
+    fn attack(&self) -> Option<Attack> {
+        None
     }
 
     /// Whether the raw JSON text may hold something that [`Self::find`] would report in one of its strings, decoded.

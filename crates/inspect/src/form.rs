@@ -111,9 +111,9 @@ impl Keys {
 
     /// Whether a range lies in something that masking wrote: who masks a text again must not find his own marks.
     pub(crate) fn is_mark(&self, text: &str, range: &Range<usize>) -> bool {
-        let before = text.as_bytes().get(..range.start + 1).unwrap_or_default();
-        let open = before.iter().rev().take(MARK_MAX).position(|byte| matches!(byte, b'[' | b'<'));
-        let Some(start) = open.map(|open| range.start - open) else { return false };
+        let from = (range.start + 1).saturating_sub(MARK_MAX);
+        let before = text.as_bytes().get(from..=range.start).unwrap_or_default();
+        let Some(start) = memchr::memrchr2(b'[', b'<', before).map(|open| from + open) else { return false };
         let end = match text.as_bytes().get(start) {
             Some(b'<') => self.open(text, start).map(|(_, _, end)| end),
             _ => end_of_brackets(text, start),

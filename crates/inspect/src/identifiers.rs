@@ -4,10 +4,9 @@
 //! look like; where several read one at the same place, the nearest label decides: `mrn`, `"dob":`, the heading of a
 //! column, the name of a member.
 
-use alloc::{collections::BTreeMap, format, vec::Vec};
+use alloc::vec::Vec;
 use core::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use portcullis_core::{Treatment, kind::KindError};
 
 use crate::{Detector, DetectorSettings, Raw, Role, Sighting, Subject};
@@ -36,6 +35,8 @@ pub(crate) enum Form {
     Digits(&'static [&'static [u8]], fn(&[u8]) -> bool, Alone),
     /// Anything else, read from its first word with a digit, which has so many bytes.
     Word((usize, usize), fn(&Look<'_>) -> Option<Value>),
+    /// The same, of what means nothing without a label.
+    Called((usize, usize), fn(&Look<'_>) -> Option<Value>),
 }
 
 /// Whether digits in groups need a label.
@@ -66,16 +67,28 @@ impl Scheme {
         };
         leads
             && match self.form {
-                Form::Word((least, most), _) => (least..=most).contains(&length),
+                Form::Word((least, most), _) | Form::Called((least, most), _) => {
+                    (least..=most).contains(&length)
+                }
                 Form::Digits(sizes, ..) => {
                     sizes.iter().any(|sizes| sizes.first().is_some_and(|first| usize::from(*first) == length))
                 }
             }
     }
 
+    /// Whether some value of it needs no label.
+    fn may_stand_alone(&self) -> bool {
+        match self.form {
+            Form::Word(..) => true,
+            Form::Called(..) | Form::Digits(.., Alone::Never) => false,
+            Form::Digits(.., Alone::By(_)) => true,
+        }
+    }
+
     fn read(&self, look: &Look<'_>) -> Option<Value> {
         match self.form {
             Form::Word(_, read) => read(look),
+            Form::Called(_, read) => read(look).map(|value| Value { alone: false, ..value }),
             Form::Digits(sizes, check, alone) => sizes.iter().find_map(|sizes| {
                 let (digits, length) = look.groups.fit(sizes)?;
                 let range = look.whole(look.word.start..look.word.start + length)?;
@@ -139,8 +152,10 @@ pub(crate) struct Identified {
 pub(crate) struct Identifiers {
     /// Each scheme, and whose it is.
     schemes: Vec<(usize, &'static Scheme)>,
-    /// Which of them may begin with a word of each length: with a digit, and with a letter.
-    by_length: [Vec<Vec<usize>>; 2],
+    /// Which of them may begin with a word of each length, by bits: with a digit, and with a letter.
+    by_length: [Vec<u128>; 2],
+    /// Those of which some value needs no label.
+    alone: u128,
     labels: Labels,
 }
 
@@ -151,7 +166,7 @@ impl Identifiers {
     /// The schemes of each detector, in their order.
     ///
     /// # Errors
-    /// The automaton cannot be built.
+    /// A label is too short.
     pub(crate) fn new(detectors: impl Iterator<Item = Schemes>) -> Result<Self, KindError> {
         let schemes: Vec<(usize, &'static Scheme)> = detectors
             .enumerate()
@@ -159,17 +174,26 @@ impl Identifiers {
             .take(Labels::SCHEMES_MAX)
             .collect();
         let labels = Labels::new(schemes.iter().map(|(_, scheme)| scheme.labels))?;
-        let of_length = |digit, length| {
-            let fits = schemes.iter().enumerate().filter(|(_, (_, scheme))| scheme.may_begin(digit, length));
-            fits.map(|(index, _)| index).collect()
+        let those = |fits: &dyn Fn(&Scheme) -> bool| {
+            let fits = schemes.iter().enumerate().filter(|(_, (_, scheme))| fits(scheme));
+            fits.fold(0, |all: u128, (index, _)| all | 1 << index)
         };
+        let of_length = |digit, length| those(&|scheme: &Scheme| scheme.may_begin(digit, length));
+        let alone = those(&Scheme::may_stand_alone);
         let by_length =
             [true, false].map(|digit| (0..=WORD_BYTES_MAX).map(|length| of_length(digit, length)).collect());
-        Ok(Self { schemes, by_length, labels })
+        Ok(Self { schemes, by_length, alone, labels })
     }
 
-    /// What stands in a text, in order and without overlap.
-    pub(crate) fn find(&self, subject: &Subject<'_>) -> Vec<Identified> {
+    /// The labels of each scheme.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = &'static [&'static str]> {
+        self.schemes.iter().map(|(_, scheme)| scheme.labels)
+    }
+
+    /// What stands in a text, in order and without overlap, where labels of the schemes `called` occur in it or in the
+    /// name under which it stands.
+    pub(crate) fn find(&self, subject: &Subject<'_>, called: u128) -> Vec<Identified> {
+        let wanted = called | self.alone;
         let bytes = subject.text.as_bytes();
         let mut found = Vec::new();
         if self.schemes.is_empty() {
@@ -187,7 +211,7 @@ impl Identifiers {
             if look.groups.are_scattered() {
                 continue;
             }
-            if let Some(one) = self.at(subject, &look, &mut lines, found.last()) {
+            if let Some(one) = self.at(subject, wanted, &look, &mut lines, found.last()) {
                 from = one.range.end.max(from);
                 found.push(one);
             }
@@ -199,6 +223,7 @@ impl Identifiers {
     fn at(
         &self,
         subject: &Subject<'_>,
+        wanted: u128,
         look: &Look<'_>,
         lines: &mut Lines,
         last: Option<&Identified>,
@@ -207,8 +232,11 @@ impl Identifiers {
         let mut labels: Option<(usize, Vec<Label>)> = None;
         let mut best: Option<((usize, usize), Identified)> = None;
         let [digits, letters] = &self.by_length;
-        let lists = if look.byte(look.word.start).is_ascii_digit() { digits } else { letters };
-        for index in lists.get(look.word.len()).into_iter().flatten().copied() {
+        let fits = if look.byte(look.word.start).is_ascii_digit() { digits } else { letters };
+        let mut rest = fits.get(look.word.len()).copied().unwrap_or_default() & wanted;
+        while rest != 0 {
+            let index = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
             let Some((owner, scheme)) = self.schemes.get(index) else { continue };
             let Some(value) = scheme.read(look) else { continue };
             let fits = value.range.start >= floor
@@ -302,20 +330,4 @@ fn next_word(bytes: &[u8], from: usize) -> Option<Range<usize>> {
     let start = digit - before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
     let after = bytes.get(digit..)?;
     Some(start..digit + after.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count())
-}
-
-/// An automaton over words of many owners, in whatever case.
-fn automaton<'a>(
-    owned: impl Iterator<Item = (&'a str, u128)>,
-) -> Result<(AhoCorasick, Vec<u128>), KindError> {
-    let mut words: BTreeMap<&str, u128> = BTreeMap::new();
-    for (word, owner) in owned {
-        *words.entry(word).or_default() |= owner;
-    }
-    let automaton = AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .match_kind(MatchKind::Standard)
-        .build(words.keys())
-        .map_err(|error| KindError { name: "identifiers", reason: format!("{error}") })?;
-    Ok((automaton, words.into_values().collect()))
 }

@@ -13,7 +13,8 @@ use portcullis_core::{Digest, Direction, Finding, Label, Labels, Obligations, Se
 
 use crate::{
     CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Verdict, Window,
-    anchors::Anchors,
+    anchors::{Anchors, Seen},
+    attacks::Argument,
     decode,
     detectors::Sighting,
     form::{Form, Keys},
@@ -45,6 +46,8 @@ struct Active {
     settings: DetectorSettings,
     form: Form,
     labels: Labels,
+    /// It has words of which one has to occur.
+    anchored: bool,
     detector: Box<dyn Detector>,
 }
 
@@ -55,6 +58,10 @@ pub struct Inspector {
     anchors: Anchors,
     keys: Keys,
     identifiers: Identifiers,
+    /// Schemes that are looked for whether a label of theirs occurs or not: none but in tests.
+    called: u128,
+    /// For each direction the detectors that look, and those of them of which an anchor alone says enough.
+    looking: [[u64; 2]; 2],
 }
 
 impl Inspector {
@@ -82,12 +89,32 @@ impl Inspector {
             let labels = settings.labels.get(kind.name).copied().unwrap_or_else(|| labels_of(kind.name));
             let settings = settings.detectors.get(kind.name).copied().unwrap_or_else(|| detector.defaults());
             if settings.enabled {
-                active.push(Active { name: kind.name, settings, form, labels, detector });
+                let anchored = !detector.anchors().is_empty();
+                active.push(Active { name: kind.name, settings, form, labels, anchored, detector });
             }
         }
-        let anchors = Anchors::new(active.iter().map(|one: &Active| one.detector.anchors()))?;
-        let identifiers = Identifiers::new(active.iter().map(|one| one.detector.schemes()))?;
-        Ok(Self { active, anchors, keys: Keys::new(&[]), identifiers })
+        let identifiers = Identifiers::new(active.iter().map(|one: &Active| one.detector.schemes()))?;
+        let anchors = Anchors::new(
+            active.iter().map(|one| [one.detector.anchors(), one.detector.weak_anchors()]),
+            identifiers.labels(),
+        )?;
+        let bits = |fits: &dyn Fn(&Active) -> bool| {
+            let fits = active.iter().enumerate().filter(|(_, one)| fits(one));
+            fits.fold(0, |all: u64, (index, _)| all | 1 << index)
+        };
+        let nothing = Raw::new(&[], false);
+        let looking = [Direction::Inward, Direction::Outward].map(|direction| {
+            let sure = |one: &Active| one.anchored && one.detector.may_match(&nothing);
+            [bits(&|one| one.looks(direction)), bits(&sure)]
+        });
+        Ok(Self { active, anchors, keys: Keys::new(&[]), identifiers, called: 0, looking })
+    }
+
+    /// Every detector looks at every text, whatever occurs in it: what the gated look is compared with.
+    #[cfg(test)]
+    pub(crate) fn ungated(mut self) -> Self {
+        self.active.iter_mut().for_each(|one| one.anchored = false);
+        Self { called: u128::MAX, ..self }
     }
 
     /// With a secret of the gateway, so that nobody else can tell whose pseudonym one is by trying values, or open a token.
@@ -122,17 +149,32 @@ impl Inspector {
     #[must_use]
     pub fn quick(&self, direction: Direction, raw: &[u8], unicode_escapes: bool) -> bool {
         let raw = Raw::new(raw, unicode_escapes);
-        if (raw.is_veiled() || decode::may_hide(&raw)) && self.active.iter().any(|one| one.looks(direction)) {
+        let [looking, sure] = self.looking(direction);
+        // What is most often true is asked first, and what costs most last.
+        let free = || {
+            self.awake(Seen::default())
+                .any(|(at, one)| looking >> at & 1 == 1 && one.detector.may_match(&raw))
+        };
+        if looking == 0 {
+            return false;
+        }
+        if free() || raw.is_veiled() || decode::may_hide(&raw) {
             return true;
         }
-        let seen = self.anchors.seen(raw.bytes());
-        self.awake(seen).any(|(_, one)| one.looks(direction) && one.detector.may_match(&raw))
+        let seen = self.anchors.seen_raw(raw.bytes(), looking & sure);
+        self.awake(seen)
+            .any(|(at, one)| looking >> at & 1 == 1 && one.anchored && one.detector.may_match(&raw))
+    }
+
+    /// The detectors that look at what travels that way, by bits, and those of which an anchor alone says enough.
+    fn looking(&self, direction: Direction) -> [u64; 2] {
+        self.looking.get(usize::from(direction == Direction::Outward)).copied().unwrap_or_default()
     }
 
     /// The detectors whose anchors were seen, and those that have none.
-    fn awake(&self, seen: u64) -> impl Iterator<Item = (usize, &Active)> {
+    fn awake(&self, seen: Seen) -> impl Iterator<Item = (usize, &Active)> {
         let active = self.active.iter().enumerate();
-        active.filter(move |(index, one)| seen >> index & 1 == 1 || one.detector.anchors().is_empty())
+        active.filter(move |(index, one)| seen.detectors >> index & 1 == 1 || !one.anchored)
     }
 
     /// Appends what the detectors see in `text`, a decoded string at `place` (a JSON pointer), detector by detector,
@@ -231,27 +273,35 @@ impl Inspector {
     /// The detectors that saw something in a text of a definition that a person should look at before anybody uses it.
     #[must_use]
     pub fn holds(&self, place: &str, text: &str) -> Vec<&'static str> {
-        let mut names = Vec::new();
-        self.sight(&Subject { role: Role::Definition, place, text }, |one, threshold, sightings| {
-            if one.detector.holds() && sightings.iter().any(|sighting| sighting.confidence >= threshold) {
-                names.push(one.name);
-            }
-        });
-        names
+        let mut matches = Vec::new();
+        self.scan_subject(&Subject { role: Role::Definition, place, text }, &mut matches);
+        let holding = self.active.iter().filter(|one| one.detector.holds());
+        let seen = |one: &&Active| matches.iter().any(|found| found.finding.kind == one.name);
+        holding.filter(seen).map(|one| one.name).collect()
     }
 
     fn sight(&self, subject: &Subject<'_>, mut tell: impl FnMut(&Active, u16, &[Sighting])) {
         let mut sightings = Vec::new();
         // Under a name that says what it is, a text needs no word of it.
-        let key = self.anchors.seen(subject.key().as_bytes());
-        let seen = self.anchors.seen(subject.text.as_bytes()) | key;
+        let key = self.anchors.seen(subject.role, subject.key().as_bytes());
+        let seen = self.anchors.seen(subject.role, subject.text.as_bytes()).and(key);
         // What it says without its disguises; nearly always it has none.
         let plain = Plain::of(subject.text);
-        let said = plain.as_ref().map_or(0, |plain| self.anchors.seen(plain.text.as_bytes()) | key);
-        let identified = self.identifiers.find(subject);
-        for (index, one) in self.awake(seen | said) {
+        let said =
+            plain.as_ref().map_or(seen, |plain| self.anchors.seen(subject.role, plain.text.as_bytes()));
+        let identified = self.identifiers.find(subject, seen.schemes | self.called);
+        let argument = Argument::of(subject);
+        let bare = plain.as_ref().and_then(|plain| {
+            let argument = Argument::of(&Subject { text: &plain.text, ..*subject })?;
+            Some((argument, plain.range(&(0..plain.text.len()))))
+        });
+        for (index, one) in self.awake(seen.and(said)) {
             let Some(threshold) = one.detector.threshold(subject.role) else { continue };
             sightings.clear();
+            if let Some(attack) = one.detector.attack() {
+                let bare = bare.as_ref().map(|(argument, range)| (argument, range.clone()));
+                sightings.extend(attack.sight(argument.as_ref(), bare));
+            }
             one.detector.find(subject, &mut sightings);
             if let Some(plain) = &plain {
                 one.undisguised(subject, plain, &mut sightings);

@@ -3,7 +3,7 @@
 //!
 //! Training, evaluation and detectors share this code. All arithmetic is on integers, so that a text has one score.
 
-use alloc::{borrow::Cow, collections::VecDeque, string::String, vec, vec::Vec};
+use alloc::{borrow::Cow, string::String, vec, vec::Vec};
 use core::ops::Range;
 
 use crate::{decode, plain::Plain};
@@ -68,7 +68,7 @@ pub fn places(words: &Words, text: &str) -> Vec<Place> {
     let tokens = tokens(text, &words.0);
     let mut out: Vec<Place> = tokens
         .iter()
-        .map(|token| Place { range: token.range.clone(), words: Vec::new(), concepts: Vec::new() })
+        .map(|token| Place { range: token.range(), words: Vec::new(), concepts: Vec::new() })
         .collect();
     features(&tokens, |at, feature, of_concept| {
         if let Some(place) = out.get_mut(at) {
@@ -82,7 +82,8 @@ pub fn places(words: &Words, text: &str) -> Vec<Place> {
 /// window is not told again: said twice, it says no more.
 fn features(tokens: &[Token], mut tell: impl FnMut(usize, u16, bool)) {
     let mut recent = Recent::new(tokens.len() * 8);
-    let mut before: VecDeque<(usize, Concept)> = VecDeque::with_capacity(BEFORE + 1);
+    // The last concepts, the latest first.
+    let mut before: [Option<(usize, Concept)>; BEFORE] = [None; BEFORE];
     let (mut last, mut other) = (None, None);
     for (at, token) in tokens.iter().enumerate() {
         let mut add = |hash: Hash, of_concept: bool| {
@@ -103,32 +104,32 @@ fn features(tokens: &[Token], mut tell: impl FnMut(usize, u16, bool)) {
         }
         if let Some(concept) = token.concept {
             of_concepts(token, at, concept, &before, &mut |hash| add(hash, true));
-            before.push_back((at, concept));
-            if before.len() > BEFORE {
-                before.pop_front();
-            }
+            before.rotate_right(1);
+            before[0] = Some((at, concept));
         }
         (other, last) = (last, Some(token.hash));
     }
 }
 
 /// What was told last, and where. A place holds one feature; another one that belongs there takes it.
-struct Recent(Vec<(u16, u32)>);
+struct Recent {
+    /// A feature, and where it was told, counted from one; nothing was told at zero.
+    places: Vec<(u16, u16)>,
+    mask: usize,
+}
 
 impl Recent {
-    const NEVER: u32 = u32::MAX;
-
     fn new(features: usize) -> Self {
-        Self(vec![(0, Self::NEVER); features.clamp(64, 4_096).next_power_of_two()])
+        let places = features.clamp(64, 4_096).next_power_of_two();
+        Self { places: vec![(0, 0); places], mask: places - 1 }
     }
 
     fn is_new(&mut self, feature: u16, at: usize) -> bool {
-        let slot = usize::from(feature) & (self.0.len() - 1);
-        let at = at as u32;
-        let Some(place) = self.0.get_mut(slot) else { return true };
+        let Some(place) = self.places.get_mut(usize::from(feature) & self.mask) else { return true };
+        let at = (at % usize::from(u16::MAX)) as u16 + 1;
         let (known, last) = *place;
         *place = (feature, at);
-        last == Self::NEVER || known != feature || at.saturating_sub(last) >= WINDOW as u32
+        last == 0 || known != feature || at.wrapping_sub(last) >= WINDOW as u16
     }
 }
 
@@ -137,7 +138,7 @@ fn of_concepts(
     token: &Token,
     at: usize,
     concept: Concept,
-    before: &VecDeque<(usize, Concept)>,
+    before: &[Option<(usize, Concept)>; BEFORE],
     add: &mut impl FnMut(Hash),
 ) {
     let own = |salt: u8| Hash::new(salt).byte(concept as u8).byte(u8::from(token.quoted));
@@ -148,7 +149,7 @@ fn of_concepts(
     if token.loud {
         add(own(22));
     }
-    let near = before.iter().rev().filter(|(other, _)| at - other <= REACH);
+    let near = before.iter().flatten().filter(|(other, _)| at - other <= REACH);
     let mut last: Option<Concept> = None;
     for (count, (other, earlier)) in near.enumerate() {
         add(own(23).byte(*earlier as u8).byte(u8::from(at - other <= 3)));
@@ -167,28 +168,41 @@ fn of_concepts(
 /// [`WINDOW`]. None of an empty text.
 #[must_use]
 pub fn best(sums: &[i32]) -> Option<(Range<usize>, i32)> {
-    // The sum of a part is that of all tokens to its end without that of all before its start; the least of these within
-    // reach is kept at the front.
-    let mut starts: VecDeque<(usize, i32)> = VecDeque::new();
-    let mut found: Option<(Range<usize>, i32)> = None;
+    // The sum of a part is that of all tokens to its end without that of all before its start. The least of these within
+    // reach is the least of two: of the block of starts that ends here, from its beginning, and of the block before it,
+    // to its end.
+    let mut totals = Vec::with_capacity(sums.len() + 1);
     let mut total = 0_i32;
-    for (at, sum) in sums.iter().enumerate() {
-        while starts.back().is_some_and(|(_, least)| *least >= total) {
-            starts.pop_back();
-        }
-        starts.push_back((at, total));
-        while starts.front().is_some_and(|(start, _)| *start + WINDOW <= at) {
-            starts.pop_front();
-        }
+    totals.push(total);
+    totals.extend(sums.iter().map(|sum| {
         total = total.saturating_add(*sum);
-        if let Some((start, least)) = starts.front() {
-            let score = total.saturating_sub(*least);
-            if found.as_ref().is_none_or(|(_, most)| score > *most) {
-                found = Some((*start..at + 1, score));
+        total
+    }));
+    let starts = totals.get(..sums.len())?;
+    let mut before = [i32::MAX; WINDOW + 1];
+    let mut most: Option<(usize, i32)> = None;
+    for (index, block) in starts.chunks(WINDOW).enumerate() {
+        let first = index * WINDOW;
+        let mut least = i32::MAX;
+        for (at, start) in block.iter().enumerate() {
+            least = least.min(*start);
+            let reached = least.min(before.get(at + 1).copied().unwrap_or(i32::MAX));
+            let score = totals.get(first + at + 1).map_or(i32::MIN, |total| total.saturating_sub(reached));
+            if most.is_none_or(|(_, most)| score > most) {
+                most = Some((first + at, score));
             }
         }
+        let mut least = i32::MAX;
+        for (place, start) in before.iter_mut().zip(block).rev() {
+            least = least.min(*start);
+            *place = least;
+        }
     }
-    found
+    let (last, score) = most?;
+    let least = totals.get(last + 1)?.saturating_sub(score);
+    let from = (last + 1).saturating_sub(WINDOW);
+    let start = (from..=last).rev().find(|at| starts.get(*at) == Some(&least)).unwrap_or(from);
+    Some((start..last + 1, score))
 }
 
 /// A trained table of weights.
@@ -227,8 +241,8 @@ impl<'a> Model<'a> {
             }
         });
         let (part, score) = best(&sums)?;
-        let start = tokens.get(part.start)?.range.start;
-        let end = tokens.get(part.end.checked_sub(1)?)?.range.end;
+        let start = tokens.get(part.start)?.range().start;
+        let end = tokens.get(part.end.checked_sub(1)?)?.range().end;
         Some((start..end.max(start), confidence(score.saturating_add(self.bias))))
     }
 }

@@ -12,10 +12,13 @@ mod chance;
 mod decode;
 mod detectors;
 mod form;
+#[cfg(test)]
+mod gates;
 mod identifiers;
 mod inspector;
 mod labels;
 pub mod learned;
+mod needles;
 mod plain;
 mod preset;
 mod raw;
@@ -27,6 +30,7 @@ mod unseen;
 mod verdict;
 mod window;
 
+pub use attacks::Attack;
 pub use detectors::{CATALOG, Detector, Sighting};
 pub use form::Form;
 pub use identifiers::Schemes;

@@ -6,7 +6,6 @@ use alloc::{string::String, vec::Vec};
 use core::ops::Range;
 
 use unicode_normalization::char::decompose_compatible;
-use unicode_security::skeleton;
 
 use crate::unseen::{is_invisible, unseen_bytes};
 
@@ -57,35 +56,48 @@ impl Plain {
     }
 
     fn read(&mut self, text: &str) {
-        let mut done = 0;
+        let bytes = text.as_bytes();
+        let mut at = 0;
+        let mut special = next_special(bytes, 0);
         let mut word = 0..0;
-        let mut twisted = false;
-        for (at, c) in text.char_indices() {
-            if at < done {
-                continue;
+        let (mut twisted, mut after_sign) = (false, false);
+        while let Some(c) = text.get(at..).and_then(|rest| rest.chars().next()) {
+            if at >= word.end {
+                if special < at {
+                    special = next_special(bytes, at);
+                }
+                // All before the word that holds the next special character stays as it is.
+                let end = if special == text.len() { special } else { start_of_word(bytes, at, special) };
+                if end > at {
+                    self.text.push_str(text.get(at..end).unwrap_or_default());
+                    self.origin.extend((at..end).map(|at| at as u32));
+                    (at, after_sign) = (end, false);
+                    continue;
+                }
             }
-            let after = text.get(at + c.len_utf8()..).unwrap_or_default();
+            let next = at + c.len_utf8();
+            let after = text.get(next..).unwrap_or_default();
             if at >= word.end && c.is_alphabetic() {
-                let end = at
-                    + text
-                        .get(at..)
-                        .unwrap_or_default()
-                        .find(|c: char| !is_joined(c))
-                        .unwrap_or(text.len() - at);
-                word = at..end;
+                let length = after.find(|c: char| !is_joined(c)).unwrap_or(after.len());
+                word = at..next + length;
                 twisted = text.get(word.clone()).is_some_and(is_look_alike);
             }
+            let mut done = next;
             match c {
                 '\u{e0020}'..='\u{e007e}' => {
                     self.push(char::from_u32(u32::from(c) - 0xe0000).unwrap_or(' '), at);
                 }
-                '\u{1b}' | '\u{9b}' => done = at + c.len_utf8() + sequence(c, after),
+                '\u{1b}' | '\u{9b}' => done = next + sequence(c, after),
+                // What says how a picture is drawn parts no word.
+                '\u{fe00}'..='\u{fe0f}' | '\u{200d}' if after_sign => self.push(c, at),
                 _ if is_invisible(u32::from(c)) => {}
                 _ => match latin_of(c).filter(|_| twisted && word.contains(&at)) {
                     Some(latin) => self.push(latin, at),
                     None => decompose(c, |c| self.push(c, at)),
                 },
             }
+            after_sign = !c.is_ascii() && !c.is_alphanumeric() && (after_sign || !is_invisible(u32::from(c)));
+            at = done;
         }
     }
 
@@ -111,15 +123,37 @@ impl Plain {
     }
 }
 
+/// The next character from there on that is not ASCII, or begins an escape sequence.
+fn next_special(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    // By pieces without a branch inside, so that the compiler makes vectors of it.
+    for piece in bytes.get(from..).unwrap_or_default().chunks(32) {
+        let special = |byte: &u8| !byte.is_ascii() | (*byte == 0x1b);
+        if piece.iter().fold(false, |any, byte| any | special(byte)) {
+            return at + piece.iter().position(special).unwrap_or_default();
+        }
+        at += piece.len();
+    }
+    at
+}
+
+/// Where the letters and digits begin that end at `end`, not before `from`.
+fn start_of_word(bytes: &[u8], from: usize, end: usize) -> usize {
+    let before = bytes.get(from..end).unwrap_or_default();
+    end - before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count()
+}
+
 /// Compatibility forms of letters and digits; what is no such form stays as it is.
 fn decompose(c: char, mut emit: impl FnMut(char)) {
     let form = matches!(c, '\u{ff10}'..='\u{ff5a}' | '\u{1d400}'..='\u{1d7ff}' | '\u{2460}'..='\u{24ff}' | '\u{2100}'..='\u{214f}');
-    if form { decompose_compatible(c, emit) } else { emit(c) }
+    // Degrees, numbers and marks of trade stand for no letter.
+    let mark = matches!(c, '\u{2103}' | '\u{2109}' | '\u{2116}' | '\u{2120}'..='\u{2122}');
+    if form && !mark { decompose_compatible(c, emit) } else { emit(c) }
 }
 
 /// What belongs to a word although nobody sees it.
 fn is_joined(c: char) -> bool {
-    c.is_alphanumeric() || is_invisible(u32::from(c))
+    c.is_ascii_alphanumeric() || is_invisible(u32::from(c)) || (!c.is_ascii() && c.is_alphanumeric())
 }
 
 /// Whether compatibility forms of letters, or letters of two scripts side by side, may be in it.
@@ -164,18 +198,22 @@ pub(crate) fn is_spaced(bytes: &[u8]) -> bool {
     false
 }
 
+/// The Latin letters that the characters from U+0370 to U+0587 look like (UTS 39, skeletons of one letter): Greek,
+/// Cyrillic, Armenian, whose small letters are used so. Others are rare enough to be seen by their look.
+const LATIN: &str = "\
+    ...............J.................AB..EZH.lK.MN.O.P..TY.X.........a.y.....i...v.o.p.o.u..\
+    ..........Y.........F................o...pcj....pCM..........Sl.J.......A.B..E....K.MHO.\
+    PCTY.X......b...a..r.e........o.pc.y.x..w............si.j........w..................Vv..\
+    ......................................................Yy..........hh.e..l..............l\
+    .................................................d..........G.............QqWw..........\
+    .....................................U.S.....O...........w.q..q.........h....j..n...nu..\
+    .gi.fo..";
+
 /// The Latin letter that a letter of another script looks like.
 pub(crate) fn latin_of(c: char) -> Option<char> {
-    // Greek, Cyrillic, Armenian: whose small letters are used so. Others are rare enough to be seen by their look.
-    if !matches!(c, '\u{370}'..='\u{587}') {
-        return None;
-    }
-    let mut bytes = [0; 4];
-    let mut letters = skeleton(c.encode_utf8(&mut bytes));
-    match (letters.next(), letters.next()) {
-        (Some(letter), None) if letter.is_ascii_alphabetic() => Some(letter),
-        _ => None,
-    }
+    let place = u32::from(c).checked_sub(0x370)?;
+    let letter = LATIN.as_bytes().get(place as usize).filter(|letter| **letter != b'.')?;
+    Some(char::from(*letter))
 }
 
 /// Whether a word mixes Latin letters with others that all look like Latin ones, of which one stands before a Latin one.
@@ -224,7 +262,23 @@ fn parameters(text: &str) -> usize {
 mod tests {
     extern crate std;
 
-    use super::Plain;
+    use unicode_security::skeleton;
+
+    use super::{Plain, latin_of};
+
+    #[test]
+    fn a_letter_looks_like_the_latin_one_that_is_its_skeleton() {
+        for c in '\u{300}'..='\u{5ff}' {
+            let text = std::string::String::from(c);
+            let mut letters = skeleton(&text);
+            let expected = match (letters.next(), letters.next()) {
+                (Some(letter), None) if letter.is_ascii_alphabetic() => Some(letter),
+                _ => None,
+            };
+            let known = ('\u{370}'..='\u{587}').contains(&c);
+            assert_eq!(latin_of(c), expected.filter(|_| known), "{c}");
+        }
+    }
 
     #[test]
     fn disguises_are_seen_through_and_places_are_kept() {

@@ -5,6 +5,7 @@ use core::cell::OnceCell;
 use memchr::memmem;
 
 use crate::{
+    attacks::is_suspect,
     identifiers::may_hold,
     plain::{is_spaced, is_twisted},
     unseen::{is_invisible, unseen_bytes},
@@ -20,6 +21,7 @@ pub struct Raw<'a> {
     twisted: OnceCell<bool>,
     veiled: OnceCell<bool>,
     identifiers: OnceCell<bool>,
+    attacks: OnceCell<bool>,
 }
 
 impl<'a> Raw<'a> {
@@ -32,6 +34,7 @@ impl<'a> Raw<'a> {
             twisted: OnceCell::new(),
             veiled: OnceCell::new(),
             identifiers: OnceCell::new(),
+            attacks: OnceCell::new(),
         }
     }
 
@@ -108,6 +111,12 @@ impl<'a> Raw<'a> {
     #[must_use]
     pub fn has_identifiers(&self) -> bool {
         *self.identifiers.get_or_init(|| self.is_disguised() || may_hold(self.bytes))
+    }
+
+    /// Whether anything may be in it that attacks in arguments are made of. Encoders that are careful with HTML escape that.
+    #[must_use]
+    pub fn has_attacks(&self) -> bool {
+        *self.attacks.get_or_init(|| self.escapes || is_suspect(self.bytes))
     }
 
     /// Whether any `\u` is followed by a unit that fits. An escaped backslash before a `u` counts too: that errs on

@@ -50,6 +50,10 @@ impl Detector for Credentials {
         DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Mask }
     }
 
+    fn anchors(&self) -> Vec<&'static str> {
+        FORMATS.iter().map(|format| format.0).collect()
+    }
+
     fn threshold(&self, _role: Role) -> Option<u16> {
         Some(UNPROVEN)
     }

@@ -46,8 +46,14 @@ fn score(argument: &Argument<'_>) -> u16 {
     let text = argument.text();
     let escaped = argument.plain.rounds > 0 && memchr::memchr2(b'\r', b'\n', argument.raw).is_none();
     let mut best = 0;
+    // Where the last blanks end: after line ends in a row the same follows.
+    let mut next = 0;
     for at in memchr::memchr2_iter(b'\r', b'\n', text) {
-        let rest = text.get(at + 1..).unwrap_or_default().trim_ascii_start();
+        if at >= next {
+            let after = text.get(at + 1..).unwrap_or_default();
+            next = text.len() - after.trim_ascii_start().len();
+        }
+        let rest = text.get(next..).unwrap_or_default();
         let field = FIELDS.iter().any(|field| rest.starts_with(field.as_bytes()));
         best = best.max(match (field, escaped) {
             (true, true) => 900,

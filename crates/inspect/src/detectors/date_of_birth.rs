@@ -66,7 +66,7 @@ const SCHEMES: &[Scheme] = &[Scheme {
         "дата рождения",
     ],
     lead: Lead::Digit,
-    form: Form::Word((1, 8), read),
+    form: Form::Called((1, 8), read),
 }];
 
 /// The first letters of the months, as the commonest languages of Europe write them.

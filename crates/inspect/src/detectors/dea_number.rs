@@ -20,7 +20,7 @@ pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
 const SCHEMES: &[Scheme] = &[Scheme {
     labels: &["dea", "dea number", "dea no", "dea registration", "dea #", "drug enforcement"],
     lead: Lead::Letter,
-    form: Form::Word((9, 9), read),
+    form: Form::Called((9, 9), read),
 }];
 
 fn read(look: &Look<'_>) -> Option<Value> {

@@ -39,7 +39,7 @@ const SCHEMES: &[Scheme] = &[Scheme {
         "condition code",
     ],
     lead: Lead::Letter,
-    form: Form::Word((3, 8), read),
+    form: Form::Called((3, 8), read),
 }];
 
 fn read(look: &Look<'_>) -> Option<Value> {

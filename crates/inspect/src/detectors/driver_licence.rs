@@ -61,7 +61,7 @@ const SCHEMES: &[Scheme] = &[Scheme {
         "ajokortti",
     ],
     lead: Lead::Any,
-    form: Form::Word((3, 20), read),
+    form: Form::Called((3, 20), read),
 }];
 
 /// One word, or groups with dashes.

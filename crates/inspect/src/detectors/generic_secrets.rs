@@ -7,7 +7,7 @@
 use alloc::{boxed::Box, format, vec::Vec};
 use core::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use portcullis_core::{
     Severity, Treatment,
     kind::{Kind, KindError},
@@ -18,7 +18,7 @@ use self::{
     value::{PLACEHOLDERS, is_placeholder, is_secret},
 };
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, Subject, raw::Raw};
+use crate::{DetectorSettings, Subject, needles::Needles, raw::Raw};
 
 mod label;
 mod value;
@@ -44,26 +44,28 @@ const VALUE_BYTES_MIN: usize = 6;
 
 #[derive(Debug)]
 struct GenericSecrets {
-    words: AhoCorasick,
+    words: Needles,
     others: AhoCorasick,
     placeholders: AhoCorasick,
 }
 
 impl GenericSecrets {
     fn new() -> Result<Self, KindError> {
-        let words: Vec<&str> = WORDS.iter().chain(PROVIDERS).copied().collect();
+        let words = Needles::new(WORDS.iter().chain(PROVIDERS).copied());
+        let failed = || KindError { name: KIND.name, reason: "a word is too short".into() };
         Ok(Self {
-            words: automaton(&words, MatchKind::LeftmostLongest)?,
-            others: automaton(OTHERS, MatchKind::Standard)?,
-            placeholders: automaton(PLACEHOLDERS, MatchKind::Standard)?,
+            words: words.ok_or_else(failed)?,
+            others: automaton(OTHERS)?,
+            placeholders: automaton(PLACEHOLDERS)?,
         })
     }
 }
 
-fn automaton(words: &[&str], kind: MatchKind) -> Result<AhoCorasick, KindError> {
+fn automaton(words: &[&str]) -> Result<AhoCorasick, KindError> {
     AhoCorasick::builder()
         .ascii_case_insensitive(true)
-        .match_kind(kind)
+        .kind(Some(AhoCorasickKind::DFA))
+        .match_kind(MatchKind::Standard)
         .build(words)
         .map_err(|error| KindError { name: KIND.name, reason: format!("{error}") })
 }
@@ -73,14 +75,19 @@ impl Detector for GenericSecrets {
         DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Mask }
     }
 
+    // Every name of a secret holds one of the words as well.
+    fn anchors(&self) -> Vec<&'static str> {
+        WORDS.iter().chain(PROVIDERS).copied().collect()
+    }
+
     // Behind a word stands, not far, something long enough with a digit in it, or something longer.
     fn may_match(&self, raw: &Raw<'_>) -> bool {
         let bytes = raw.bytes();
         let mut from = 0;
         raw.is_disguised()
-            || self.words.find_iter(bytes).any(|hit| {
-                let start = hit.start().max(from);
-                let end = bytes.len().min(hit.end() + RAW_BYTES_MAX);
+            || self.words.longest(bytes).any(|hit| {
+                let start = hit.start.max(from);
+                let end = bytes.len().min(hit.end + RAW_BYTES_MAX);
                 from = end.saturating_sub(VALUE_BYTES_MIN * 4).max(from);
                 may_hold(bytes.get(start..bytes.len().min(end + VALUE_BYTES_MIN * 4)).unwrap_or_default())
             })
@@ -92,17 +99,17 @@ impl Detector for GenericSecrets {
         ranges.extend(self.under(subject));
         // Within a long value that was looked at no other is looked for: the search stays linear.
         let mut done = 0;
-        for hit in self.words.find_iter(bytes) {
-            if hit.start() < done {
+        for hit in self.words.longest(bytes) {
+            if hit.start < done {
                 continue;
             }
-            let word = bytes.get(hit.range()).unwrap_or_default();
+            let word = bytes.get(hit.start..hit.end).unwrap_or_default();
             if word == b"://" {
-                ranges.extend(self.in_url(bytes, hit.end()));
+                ranges.extend(self.in_url(bytes, hit.end));
                 continue;
             }
-            let provider = hit.pattern().as_usize() >= WORDS.len();
-            let Some((value, secret)) = self.behind(bytes, hit.range(), provider) else { continue };
+            let provider = hit.word >= WORDS.len();
+            let Some((value, secret)) = self.behind(bytes, hit.start..hit.end, provider) else { continue };
             if secret || value.len() > AGAIN_BYTES_MAX {
                 done = value.end;
             }

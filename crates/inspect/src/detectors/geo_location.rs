@@ -37,7 +37,7 @@ const SCHEMES: &[Scheme] = &[Scheme {
         "localisation",
     ],
     lead: Lead::Digit,
-    form: Form::Word((1, 3), read),
+    form: Form::Called((1, 3), read),
 }];
 
 /// One number, or two with a comma.

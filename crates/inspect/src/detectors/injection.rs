@@ -26,7 +26,7 @@ pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
 static DEFINITION: &[u8; FEATURES + 4] = include_bytes!("../../models/definition.bin");
 static ANSWER: &[u8; FEATURES + 4] = include_bytes!("../../models/answer.bin");
 
-/// Words of which an order to a model has at least one; the many texts without any are not looked at.
+/// Words of which an order to a model has one, or two of [`WEAK_ANCHORS`]; the many texts without are not looked at.
 const ANCHORS: &[&str] = &[
     ".aws",
     ".env",
@@ -34,48 +34,28 @@ const ANCHORS: &[&str] = &[
     "<!--",
     "act as",
     "administrator",
-    "always",
-    "api key",
-    "api_key",
     "apikey",
     "assistant",
     "attention",
-    "bypass",
     "chatgpt",
     "conversation",
-    "credential",
-    "critical",
     "curl",
     "developer mode",
     "directive",
     "disclose",
     "disregard",
     "do not",
-    "don't",
     "envia",
     "envoie",
-    "execute",
     "exfil",
     "forget",
-    "forward",
     "from now on",
-    "hidden",
     "id_rsa",
     "ignor",
     "ignorier",
-    "immediate",
-    "important",
-    "inform",
-    "instead",
-    "instruc",
-    "instruct",
     "language model",
-    "llm",
     "mention",
-    "must",
-    "never",
     "notify",
-    "now ",
     "olvid",
     "other tool",
     "oubli",
@@ -87,31 +67,22 @@ const ANCHORS: &[&str] = &[
     "print",
     "priority",
     "private key",
-    "prompt",
     "question",
     "repeat",
     "reply",
-    "respond",
     "reveal",
     "say ",
-    "secret",
     "secretly",
-    "send",
     "sende",
     "silently",
-    "system",
-    "task",
     "tell ",
-    "the user",
     "this tool",
     "todas",
     "transmit",
-    "upload",
     "urgent",
     "vergiss",
     "wallet",
     "wget",
-    "you are",
     "your ",
     "zignoruj",
     "забуд",
@@ -132,6 +103,39 @@ const ANCHORS: &[&str] = &[
     "무시",
 ];
 
+/// Words that ordinary texts have as well.
+const WEAK_ANCHORS: &[&str] = &[
+    "always",
+    "api key",
+    "api_key",
+    "bypass",
+    "credential",
+    "critical",
+    "don't",
+    "execute",
+    "forward",
+    "hidden",
+    "immediate",
+    "important",
+    "inform",
+    "instead",
+    "instruc",
+    "instruct",
+    "llm",
+    "must",
+    "never",
+    "now ",
+    "prompt",
+    "respond",
+    "secret",
+    "send",
+    "system",
+    "task",
+    "the user",
+    "upload",
+    "you are",
+];
+
 /// From here on 0.5 % of harmless definitions of sources that were never seen are flagged.
 const IN_DEFINITIONS: u16 = 601;
 /// From here on 0.1 % of harmless answers are.
@@ -150,8 +154,12 @@ impl Detector for Injection {
         DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Pass }
     }
 
-    fn anchors(&self) -> &'static [&'static str] {
-        ANCHORS
+    fn anchors(&self) -> Vec<&'static str> {
+        ANCHORS.to_vec()
+    }
+
+    fn weak_anchors(&self) -> Vec<&'static str> {
+        WEAK_ANCHORS.to_vec()
     }
 
     fn threshold(&self, role: Role) -> Option<u16> {
@@ -227,6 +235,11 @@ mod tests {
             }
         }
         assert!(seen(Role::Argument, order).is_empty());
+        let coded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, order);
+        for text in [order, coded.as_str(), "Adds two numbers."] {
+            let held = only("injection").holds("/tools/add/description", text);
+            assert_eq!(held.is_empty(), text.ends_with("numbers."), "{text}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ const SCHEMES: &[Scheme] = &[Scheme {
         "polisnummer",
     ],
     lead: Lead::Any,
-    form: Form::Word((2, 20), read),
+    form: Form::Called((2, 20), read),
 }];
 
 fn read(look: &Look<'_>) -> Option<Value> {

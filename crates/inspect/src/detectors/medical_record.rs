@@ -54,7 +54,7 @@ const SCHEMES: &[Scheme] = &[Scheme {
         "patiëntnummer",
     ],
     lead: Lead::Any,
-    form: Form::Word((5, 16), read),
+    form: Form::Called((5, 16), read),
 }];
 
 /// Up to four letters, a dash, five to twelve digits.

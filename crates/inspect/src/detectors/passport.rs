@@ -40,7 +40,7 @@ const SCHEMES: &[Scheme] = &[Scheme {
         "travel document",
     ],
     lead: Lead::Any,
-    form: Form::Word((6, 10), read),
+    form: Form::Called((6, 10), read),
 }];
 
 fn read(look: &Look<'_>) -> Option<Value> {

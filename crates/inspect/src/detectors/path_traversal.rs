@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use portcullis_core::kind::Kind;
 
 use super::Detector;
-use crate::attacks::{Argument, Attack};
+use crate::attacks::{Argument, Attack, Grams};
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "path_traversal",
@@ -49,7 +49,8 @@ const FILES: &[&str] = &[
 
 fn score(argument: &Argument<'_>) -> u16 {
     let plain = normal(argument.text());
-    let file = FILES.iter().any(|file| memchr::memmem::find(&plain, file.as_bytes()).is_some());
+    let grams = Grams::of(&plain);
+    let file = FILES.iter().any(|file| grams.find(&plain, file));
     let steps = steps(&plain);
     let hex = argument.has_any(&["0x2e", "0x2f", "0x5c"]);
     let hidden = argument.plain.odd || argument.plain.rounds >= 2 || hex;

@@ -236,14 +236,27 @@ fn operators(text: &[u8], command: bool) -> u16 {
     {
         best = 900;
     }
+    let mut done = 0;
     for (at, byte) in text.iter().enumerate() {
-        if !matches!(byte, b';' | b'|' | b'&' | b'`' | b'\n' | b'$') {
-            continue;
-        }
         let rest = text.get(at..).unwrap_or_default();
-        best = best.max(follows(rest));
+        match byte {
+            b'`' | b'$' => best = best.max(follows(rest)),
+            // Of operators in a row the same follows.
+            b';' | b'|' | b'&' | b'\n' if at >= done => {
+                done = at + operators_in_a_row(rest);
+                best = best.max(follows(rest));
+            }
+            _ => {}
+        }
     }
     best
+}
+
+/// Bytes of operators, blanks and quotes that stand at the beginning.
+fn operators_in_a_row(text: &[u8]) -> usize {
+    let operator =
+        |byte: &u8| matches!(byte, b';' | b'|' | b'&' | b' ' | b'\t' | b'\n' | b'"' | b'\'' | b'`' | b'(');
+    text.iter().position(|byte| !operator(byte)).unwrap_or(text.len())
 }
 
 fn trim(text: &[u8]) -> &[u8] {
@@ -266,13 +279,7 @@ fn follows(text: &[u8]) -> u16 {
             let closed = memchr::memchr(b'`', rest).is_some();
             if closed && program(rest) > 0 { 850 } else { 0 }
         }
-        _ => {
-            let rest = text.iter().skip_while(|byte| {
-                matches!(byte, b';' | b'|' | b'&' | b' ' | b'\t' | b'\n' | b'"' | b'\'' | b'`' | b'(')
-            });
-            let length = rest.count();
-            program(text.get(text.len() - length..).unwrap_or_default())
-        }
+        _ => program(text.get(operators_in_a_row(text)..).unwrap_or_default()),
     }
 }
 

@@ -89,14 +89,21 @@ const REACH: &[&str] = &[
     "attr",
 ];
 
+/// Expressions of one kind that are read.
+const OPENINGS_MAX: usize = 24;
+/// Bytes of an expression that are read.
+const EXPRESSION_BYTES_MAX: usize = 600;
+
 fn score(argument: &Argument<'_>) -> u16 {
     let text = argument.text();
     let mut best = 0;
     for (open, close) in OPENINGS {
         let mut from = 0;
-        while let Some(at) = find(text, from, open) {
+        for _ in 0..OPENINGS_MAX {
+            let Some(at) = find(text, from, open) else { break };
             let inner = at + open.len();
-            let end = find(text, inner, close).unwrap_or(text.len().min(inner + 200));
+            let near = text.get(..text.len().min(inner + EXPRESSION_BYTES_MAX)).unwrap_or_default();
+            let end = find(near, inner, close).unwrap_or(near.len().min(inner + 200));
             best = best.max(expression(open, text.get(inner..end).unwrap_or_default()));
             from = inner;
             if best >= 900 {

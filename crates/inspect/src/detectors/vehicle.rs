@@ -55,7 +55,7 @@ const SCHEMES: &[Scheme] = &[
             "tablica rejestracyjna",
         ],
         lead: Lead::Any,
-        form: Form::Word((1, 9), plate),
+        form: Form::Called((1, 9), plate),
     },
 ];
 

@@ -1,13 +1,11 @@
 //! What identifiers are called: words before a value, the heading of its column, the name of its member.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeMap, vec::Vec};
 use core::ops::Range;
 
-use aho_corasick::AhoCorasick;
 use portcullis_core::kind::KindError;
 
-use super::automaton;
-use crate::Subject;
+use crate::{Subject, needles::Needles};
 
 /// Bytes before a value in which its label stands.
 const WINDOW_BYTES: usize = 56;
@@ -87,10 +85,10 @@ pub(super) struct Label {
     pub(super) length: usize,
 }
 
-/// All labels, in one automaton.
+/// All labels.
 #[derive(Debug)]
 pub(super) struct Labels {
-    words: AhoCorasick,
+    words: Needles,
     owners: Vec<u128>,
 }
 
@@ -103,8 +101,13 @@ impl Labels {
         let own = schemes
             .enumerate()
             .flat_map(|(index, labels)| labels.iter().map(move |label| (*label, 1 << index)));
-        let (words, owners) = automaton(own.chain(OTHERS.iter().map(|word| (*word, Self::OTHER))))?;
-        Ok(Self { words, owners })
+        let mut words: BTreeMap<&str, u128> = BTreeMap::new();
+        for (word, owner) in own.chain(OTHERS.iter().map(|word| (*word, Self::OTHER))) {
+            *words.entry(word).or_default() |= owner;
+        }
+        let needles = Needles::new(words.keys().copied())
+            .ok_or_else(|| KindError { name: "identifiers", reason: "a label is too short".into() })?;
+        Ok(Self { words: needles, owners: words.into_values().collect() })
     }
 
     /// The labels of the value that stands there.
@@ -160,20 +163,20 @@ impl Labels {
 
     fn seen(&self, bytes: &[u8], range: Range<usize>, mut tell: impl FnMut(Label)) {
         let window = bytes.get(range.clone()).unwrap_or_default();
-        for hit in self.words.find_overlapping_iter(window) {
-            let (start, end) = (range.start + hit.start(), range.start + hit.end());
-            if !is_word(bytes, start..end) {
-                continue;
+        self.words.each(window, |hit| {
+            let (start, end) = (range.start + hit.start, range.start + hit.end);
+            if is_word(bytes, start..end) {
+                let owners = self.owners.get(hit.word).copied().unwrap_or_default();
+                tell(Label {
+                    schemes: owners & !Self::OTHER,
+                    other: owners & Self::OTHER != 0,
+                    near: true,
+                    end,
+                    length: end - start,
+                });
             }
-            let owners = self.owners.get(hit.pattern().as_usize()).copied().unwrap_or_default();
-            tell(Label {
-                schemes: owners & !Self::OTHER,
-                other: owners & Self::OTHER != 0,
-                near: true,
-                end,
-                length: hit.len(),
-            });
-        }
+            true
+        });
     }
 }
 

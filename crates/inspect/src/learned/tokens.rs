@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::{
     hash::{Hash, fold},
     lexicon::Concept,
-    words::Words,
+    words::{Spelling, Words},
 };
 
 /// Bytes of a text of which tokens are made: the first ones. What is longer is looked at in parts.
@@ -25,8 +25,17 @@ pub(super) struct Token {
     pub(super) begins: bool,
     /// It is written in capital letters.
     pub(super) loud: bool,
+    /// Bytes of the text. Short numbers: there are many tokens.
+    start: u32,
+    bytes: u16,
+}
+
+impl Token {
     /// Bytes of the text.
-    pub(super) range: Range<usize>,
+    pub(super) const fn range(&self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start + self.bytes as usize
+    }
 }
 
 /// Reads tokens one after the other.
@@ -68,15 +77,87 @@ impl<'a> Reader<'a> {
     }
 
     fn step(&mut self) -> bool {
-        let Some(c) = self.rest().chars().next() else { return false };
+        let Some(byte) = self.text.as_bytes().get(self.at).copied() else { return false };
         if self.quote.is_some() && self.at.saturating_sub(self.quoted_from) > QUOTED_BYTES_MAX {
             self.quote = None;
         }
+        if byte.is_ascii() && self.simple(byte) {
+            return true;
+        }
+        let Some(c) = self.rest().chars().next() else { return false };
         if c.is_alphanumeric() || matches!(c, '~' | '/' | '.' | '_') && self.is_path_start() {
             self.chunk(c);
         } else {
             self.sign(c);
         }
+        true
+    }
+
+    /// Reads what most texts consist of: words of ASCII letters, and single signs. False where the other functions, which
+    /// read everything, have to look.
+    fn simple(&mut self, byte: u8) -> bool {
+        let next = self.text.as_bytes().get(self.at + 1).copied().unwrap_or_default();
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => return self.simple_word(),
+            b' ' if !matches!(next, b' ' | b'\t') && next.is_ascii() => {}
+            b',' => self.after_word = false,
+            b')' | b'}' | b']' | b'>' | b'|' => (self.begins, self.after_word) = (true, false),
+            b'.' | b'!' | b'?' | b';' if next != byte && !(byte == b'.' && next.is_ascii_alphabetic()) => {
+                (self.begins, self.after_word) = (true, false);
+            }
+            b'\n' if !matches!(next, b'\n' | b'\r' | b' ' | b'\t') => {
+                (self.begins, self.after_word) = (true, false);
+            }
+            _ => return false,
+        }
+        self.at += 1;
+        true
+    }
+
+    /// A word of ASCII letters and digits that nothing is joined to, or a number.
+    fn simple_word(&mut self) -> bool {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let mut spelling = Spelling::new();
+        let (mut worded, mut small) = (false, false);
+        let mut length = 0;
+        for (at, byte) in rest.iter().enumerate() {
+            length = at;
+            match byte {
+                b'a'..=b'z' => (worded, small) = (true, true),
+                b'A'..=b'Z' => worded = true,
+                b'0'..=b'9' => {}
+                // Signs that join a word to what follows.
+                b'\'' | b'-' => match rest.get(at + 1) {
+                    Some(b'a'..=b'z' | b'A'..=b'Z') => worded = true,
+                    Some(128..) => return false,
+                    _ => break,
+                },
+                b'_' | b'/' | b'~' | b'.' | b'@' | b':' | b'\\' | b'=' | b'?' | b'&' | b'%' | b'#' | b'+'
+                | b'$' => match rest.get(at + 1) {
+                    Some(b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'_' | b'.' | b'~' | 128..) => {
+                        return false;
+                    }
+                    _ => break,
+                },
+                128.. => return false,
+                _ => break,
+            }
+            self.words.spell(&mut spelling, *byte);
+            length = at + 1;
+        }
+        if length >= TOKEN_BYTES_MAX {
+            return false;
+        }
+        let range = self.at..self.at + length;
+        if worded {
+            let found = self.words.spelt(&spelling);
+            self.push(found.hash, found.concept, length > 2 && !small, range);
+        } else {
+            self.push(Hash::new(2).byte(length.min(6) as u8).get(), None, false, range);
+        }
+        self.at += length;
+        self.begins = false;
+        self.after_word = true;
         true
     }
 
@@ -181,7 +262,8 @@ impl<'a> Reader<'a> {
 
     fn sign(&mut self, c: char) {
         let rest = self.rest();
-        let run = rest.chars().take_while(|next| *next == c).map(char::len_utf8).sum::<usize>();
+        // Only asked where the whole run is used up, so that every byte is looked at once.
+        let run = || rest.chars().take_while(|next| *next == c).map(char::len_utf8).sum::<usize>();
         let (mut used, mut concept, mut begins) = (c.len_utf8(), None, self.begins);
         match c {
             '\n' => {
@@ -192,11 +274,11 @@ impl<'a> Reader<'a> {
                 concept = (lines >= 6 || blank >= 60).then_some(Concept::Padding);
             }
             ' ' | '\t' | '\u{a0}' => {
-                used = run;
-                concept = (run >= 40).then_some(Concept::Padding);
+                used = run();
+                concept = (used >= 40).then_some(Concept::Padding);
             }
             '.' | '!' | '?' | ';' | ':' | '\u{3002}' | '\u{ff01}' => {
-                used = run;
+                used = run();
                 if c == ':' && self.out.last().is_some_and(|last| last.begins) {
                     // A name before a colon at the beginning: somebody's turn in a conversation, a label.
                     concept = Some(Concept::Turn);
@@ -211,14 +293,14 @@ impl<'a> Reader<'a> {
                 (concept, begins) = (tag.then_some(Concept::Tag), true);
             }
             '[' | '{' | '(' | '\u{3010}' => {
-                used = run;
+                used = run();
                 concept = (c != '(' && c != '{').then_some(Concept::Bracket);
                 begins = true;
             }
             '-' | '=' | '*' | '#' | '~' | '_' => {
-                used = run;
-                concept = (run >= 3).then_some(Concept::Rule);
-                begins = begins || run >= 2;
+                used = run();
+                concept = (used >= 3).then_some(Concept::Rule);
+                begins = begins || used >= 2;
             }
             '"' | '`' | '\'' | '\u{201c}' | '\u{201d}' | '\u{2018}' | '\u{2019}' => self.quotation(c),
             '>' | ']' | '}' | ')' | '|' => begins = true,
@@ -254,7 +336,8 @@ impl<'a> Reader<'a> {
             quoted: self.quote.is_some(),
             begins: self.begins,
             loud,
-            range,
+            start: u32::try_from(range.start).unwrap_or(u32::MAX),
+            bytes: u16::try_from(range.len()).unwrap_or(u16::MAX),
         });
     }
 }

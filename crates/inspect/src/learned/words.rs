@@ -22,8 +22,11 @@ pub(crate) struct Words {
     places: Vec<(u32, Option<Concept>, bool)>,
     /// Whether a beginning has as many letters.
     lengths: u32,
-    /// Bits of the hashes of beginnings: nearly always they say that there is none.
+    /// Bits of the hashes of beginnings, and of all words: nearly always they say that there is none.
     beginnings: Vec<u64>,
+    known: Vec<u64>,
+    /// The same of the first three letters of beginnings.
+    threes: Vec<u64>,
 }
 
 /// What is known of a word.
@@ -33,11 +36,33 @@ pub(super) struct Found {
     pub(super) concept: Option<Concept>,
 }
 
+/// A word of ASCII, as far as it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spelling {
+    hash: Hash,
+    length: usize,
+    /// The concept of words that begin so.
+    open: Option<Concept>,
+    /// A beginning may be longer than what was read.
+    goes_on: bool,
+}
+
+impl Spelling {
+    pub(super) const fn new() -> Self {
+        Self { hash: Hash::new(0), length: 0, open: None, goes_on: true }
+    }
+}
+
 impl Words {
     /// The table.
     pub(crate) fn new() -> Self {
-        let mut words =
-            Self { places: vec![(0, None, false); PLACES], lengths: 0, beginnings: vec![0; BITS / 64] };
+        let mut words = Self {
+            places: vec![(0, None, false); PLACES],
+            lengths: 0,
+            beginnings: vec![0; BITS / 64],
+            known: vec![0; BITS / 64],
+            threes: vec![0; BITS / 64],
+        };
         for (concept, list) in LEXICON {
             for word in list.split_ascii_whitespace() {
                 let (word, open) = word.strip_suffix('*').map_or((word, false), |stem| (stem, true));
@@ -46,11 +71,12 @@ impl Words {
                 let hash = letters(word).fold(Hash::new(0), Hash::character).get();
                 if words.look(hash).is_none() {
                     words.insert(hash, *concept, open);
+                    mark(&mut words.known, hash);
                     if open {
                         words.lengths |= 1 << letters(word).count().min(31);
-                        if let Some(bits) = words.beginnings.get_mut(hash as usize % BITS / 64) {
-                            *bits |= 1 << (hash % 64);
-                        }
+                        mark(&mut words.beginnings, hash);
+                        let three = letters(word).take(3).fold(Hash::new(0), Hash::character).get();
+                        mark(&mut words.threes, three);
                     }
                 }
             }
@@ -82,11 +108,33 @@ impl Words {
 
     /// The concept of words with that beginning.
     fn begun(&self, hash: u32) -> Option<Concept> {
-        let bits = self.beginnings.get(hash as usize % BITS / 64).copied().unwrap_or_default();
-        if bits >> (hash % 64) & 1 == 0 {
+        if !is_marked(&self.beginnings, hash) {
             return None;
         }
         self.look(hash).filter(|(_, open)| *open).map(|(concept, _)| concept)
+    }
+
+    /// Reads one letter more of a word of ASCII.
+    pub(super) fn spell(&self, word: &mut Spelling, letter: u8) {
+        word.hash = word.hash.byte(letter.to_ascii_lowercase());
+        word.length += 1;
+        if word.goes_on && word.length < LETTERS_MAX {
+            let hash = word.hash.get();
+            if self.lengths >> word.length & 1 == 1 {
+                word.open = self.begun(hash).or(word.open);
+            }
+            word.goes_on = word.length != 3 || is_marked(&self.threes, hash);
+        }
+    }
+
+    /// What the word is about that was read letter by letter: as [`Self::find`].
+    pub(super) fn spelt(&self, word: &Spelling) -> Found {
+        self.found(word.hash.get(), word.open)
+    }
+
+    fn found(&self, hash: u32, open: Option<Concept>) -> Found {
+        let known = if is_marked(&self.known, hash) { self.look(hash) } else { None };
+        Found { hash, concept: known.map(|(concept, _)| concept).or(open) }
     }
 
     /// What a word is about.
@@ -100,8 +148,7 @@ impl Words {
                 open = self.begun(hash.get()).or(open);
             }
         }
-        let hash = hash.get();
-        Found { hash, concept: self.look(hash).map(|(concept, _)| concept).or(open) }
+        self.found(hash.get(), open)
     }
 
     /// What the word is about with which a text begins that puts no blanks between words; the hash is that of its first
@@ -132,6 +179,16 @@ impl Words {
                 })
         })
     }
+}
+
+fn mark(bits: &mut [u64], hash: u32) {
+    if let Some(bits) = bits.get_mut(hash as usize % BITS / 64) {
+        *bits |= 1 << (hash % 64);
+    }
+}
+
+fn is_marked(bits: &[u64], hash: u32) -> bool {
+    bits.get(hash as usize % BITS / 64).is_some_and(|bits| bits >> (hash % 64) & 1 == 1)
 }
 
 /// The beginning of a text, up to a border of characters.

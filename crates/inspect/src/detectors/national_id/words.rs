@@ -12,19 +12,19 @@ pub(super) const CODICE_FISCALE: Scheme = Scheme {
 pub(super) const DNI: Scheme = Scheme {
     labels: &["dni", "nie", "nif", "documento nacional", "identidad"],
     lead: Lead::Any,
-    form: Form::Word((8, 9), dni),
+    form: Form::Called((8, 9), dni),
 };
 /// Finland.
 pub(super) const HETU: Scheme = Scheme {
     labels: &["hetu", "henkilötunnus", "personbeteckning"],
     lead: Lead::Digit,
-    form: Form::Word((6, 11), hetu),
+    form: Form::Called((6, 11), hetu),
 };
 /// Ireland.
 pub(super) const PPS: Scheme = Scheme {
     labels: &["pps", "ppsn", "pps number", "pps no"],
     lead: Lead::Digit,
-    form: Form::Word((8, 9), pps),
+    form: Form::Called((8, 9), pps),
 };
 
 fn codice_fiscale(look: &Look<'_>) -> Option<Value> {
