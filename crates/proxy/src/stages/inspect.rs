@@ -10,9 +10,13 @@ use portcullis_mcp::{
     json::{Edits, ValueKind, View, quote},
     jsonrpc::Message,
 };
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{alive::Alive, authorize::Permitted};
 use crate::rules::Rules;
+
+/// Bytes of a message from which on looking at it takes so long that nothing else may wait for it.
+const LARGE: usize = 262_144;
 
 /// Findings of one call that are recorded; each is treated, recorded or not.
 const FINDINGS_MAX: usize = 256;
@@ -124,8 +128,23 @@ pub(super) fn refused(code: Code, findings: &[Finding]) -> Refusal {
     Refusal::new(code, text.clone()).saying(text)
 }
 
-/// Looks at every text of a message.
+/// Looks at every text of a message. What else runs on this thread goes on elsewhere while a large one is looked at: a
+/// server that answers much must not hold up calls to others, their deadlines or the kill switch.
 pub(super) fn look(
+    inspector: &Inspector,
+    direction: Direction,
+    message: &Message,
+    obligations: &Obligations,
+    window: Option<&mut Window>,
+    findings: &mut Vec<Finding>,
+) -> Seen {
+    let threads = Handle::try_current().map(|handle| handle.runtime_flavor());
+    let aside = message.bytes().len() >= LARGE && matches!(threads, Ok(RuntimeFlavor::MultiThread));
+    let look = || search(inspector, direction, message, obligations, window, findings);
+    if aside { tokio::task::block_in_place(look) } else { look() }
+}
+
+fn search(
     inspector: &Inspector,
     direction: Direction,
     message: &Message,
@@ -232,6 +251,11 @@ fn maskable(place: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
     use portcullis_core::Limits;
     use portcullis_inspect::InspectSettings;
     use portcullis_mcp::json::JsonLimits;
@@ -260,6 +284,24 @@ mod tests {
             (r#""id":1,"error":{"code":1,"message":"","requestState":"KEY"}"#, false),
         ] {
             assert_eq!(answer(&members.replace("KEY", &key)).1.is_empty(), clean, "{members}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn what_runs_beside_a_large_message_goes_on_while_it_is_looked_at() {
+        let (large, small) = ("key=a1b2 ".repeat(LARGE / 8), "key=a1b2 ".to_owned());
+        for (text, goes_on) in [(large, true), (small, false)] {
+            let told = tokio::spawn(async move {
+                let beside = Arc::new(AtomicBool::new(false));
+                let ran = Arc::clone(&beside);
+                // On the one thread there is, which this task does not give up before it is done.
+                let other = tokio::spawn(async move { ran.store(true, Ordering::SeqCst) });
+                answer(&format!(r#""id":1,"result":{{"text":"{text}"}}"#));
+                let went_on = beside.load(Ordering::SeqCst);
+                other.await.unwrap();
+                went_on
+            });
+            assert_eq!(told.await.unwrap(), goes_on);
         }
     }
 
