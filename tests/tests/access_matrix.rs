@@ -430,6 +430,8 @@ const ADMIN: &[(&str, &str, &str, u16, bool)] = &[
         200,
         false,
     ),
+    ("find_person", "/v1/privacy/find", r#"{"subject":"x@example.com"}"#, 200, false),
+    ("erase_person", "/v1/privacy/erase", r#"{"subject":"x@example.com","reason":"request 1"}"#, 200, false),
     ("list_approvals", "/v1/approvals", "", 200, false),
     ("show_approval", "/v1/approvals/apr_nosuch", "", 404, false),
     ("approve_call", "/v1/approvals/approve", r#"{"id":"apr_nosuch"}"#, 403, false),

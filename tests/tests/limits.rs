@@ -16,6 +16,11 @@ const WHERE: &[(&str, &str, &str)] = &[
         "tests/tests/limits.rs",
         "json_beyond_any_of_its_limits_is_refused_and_just_within_passes",
     ),
+    (
+        "token_people_max",
+        "tests/tests/privacy.rs",
+        "where_there_is_no_room_for_the_key_of_another_person_a_placeholder_stands_and_tokens_end",
+    ),
     ("answer_bytes_max", "tests/tests/limits.rs", "an_answer_or_event_beyond_its_limits_is_withheld"),
     (
         "json_depth_max",

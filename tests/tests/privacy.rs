@@ -118,7 +118,9 @@ async fn a_rule_of_a_role_can_ask_what_the_session_has_seen_and_what_is_masked_w
 /// A gateway before one server that says it is in the EU, one in the US, and one that says nothing.
 async fn regions(more: &str) -> Outcome<(Gateway, HostileServer)> {
     let server = HostileServer::start().await?;
-    server.set_tools(tools(&["read", "send", "records"]));
+    let mut all = tools(&["read", "send", "records"]);
+    all[0]["description"] = json!("reads; ask team@example.com about it");
+    server.set_tools(all);
     let one = |name: &str, more: &str| format!("  {name}:\n    url: {}\n{more}", server.url());
     let yaml = format!(
         "servers:\n{}{}{}privacy:\n  caller_regions: {{europe: eu, america: us}}\n{more}roles:\n  europe: {{inherits: [operator]}}\n  \
@@ -154,6 +156,8 @@ async fn data_goes_to_no_server_and_to_no_caller_in_a_region_where_it_may_not() 
         {
             let key = new_key(&gateway, role, role)?;
             let mut client = McpClient::connect(&gateway.url("eu"), Some(&key), era).await?;
+            let listed = client.list("tools/list").await?;
+            assert_eq!(listed.len(), 3, "a contact in a description keeps nobody from it: {listed:?}");
             server.on("tools/call", says("from me@example.com"));
             let answer = client.call("read", json!({})).await?;
             assert_eq!(code_of(&answer), expected, "{role} {era:?}");
@@ -201,5 +205,179 @@ async fn what_may_not_go_to_the_caller_can_be_masked_instead_also_event_by_event
         let text = answer.reply.text();
         assert!(text.contains("[masked:email]") && !text.contains("you@example.org"), "{text}");
     }
+    Ok(())
+}
+
+const TOKENS: &str = "inspect:\n  email: {answers: mask, form: token}\nroles:\n  agent:\n    allow:\n      - actions: [connect]\n      \
+    - actions: [call_tool]\n        tools: [read]\n      - actions: [call_tool]\n        tools: [send]\n        restore: [email]\n";
+
+/// A gateway that makes tokens of mail addresses, and a client that may have them restored.
+async fn tokens(more: &str, limits: &[(&str, u64)]) -> Outcome<(Pair, McpClient)> {
+    let server = HostileServer::start().await?;
+    server.set_tools(tools(&["read", "send"]));
+    let pair = Pair::with(server, &format!("{TOKENS}{more}"), limits).await?;
+    let key = new_key(&pair.gateway, "agent", "agent")?;
+    let client = McpClient::connect(&pair.gateway.url("s"), Some(&key), Era::Legacy).await?;
+    Ok((pair, client))
+}
+
+/// What a caller sees of a text.
+async fn read(pair: &Pair, client: &mut McpClient, text: &str) -> Outcome<String> {
+    pair.server.on("tools/call", says(text));
+    let answer = client.call("read", json!({})).await?;
+    Ok(answer.result()["content"][0]["text"].as_str().unwrap_or_default().to_owned())
+}
+
+/// What a server gets of a text.
+async fn sent(pair: &Pair, client: &mut McpClient, text: &str) -> Outcome<String> {
+    pair.server.forget();
+    pair.server.on("tools/call", says("fine"));
+    client.call("send", json!({"to": text})).await?;
+    let received = pair.server.received();
+    let call =
+        received.iter().map(portcullis_testkit::Received::json).find(|one| one["method"] == "tools/call");
+    Ok(call.ok_or("nothing was sent")?["params"]["arguments"]["to"].as_str().unwrap_or_default().to_owned())
+}
+
+fn run(gateway: &Gateway, arguments: &[&str], exit: i32) -> Outcome<Value> {
+    let output = gateway.command(arguments)?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (said(&output.stdout), said(&output.stderr));
+    assert_eq!(output.status.code(), Some(exit), "{arguments:?}\n{out}\n{err}");
+    Ok(serde_json::from_str(&out).unwrap_or_else(|_| json!(format!("{out}{err}"))))
+}
+
+#[tokio::test]
+async fn a_person_who_is_erased_is_in_no_token_and_no_table_any_more_and_the_ledger_verifies() -> Outcome {
+    let (mut pair, mut client) = tokens("", &[]).await?;
+    let mine = read(&pair, &mut client, "me@example.com").await?;
+    let yours = read(&pair, &mut client, "you@example.org").await?;
+    assert!(mine.starts_with("<EMAIL_") && yours.starts_with("<EMAIL_") && mine != yours, "{mine} {yours}");
+    assert_eq!(read(&pair, &mut client, "me@example.com").await?, mine, "the same person, the same token");
+    assert_eq!(sent(&pair, &mut client, &mine).await?, "me@example.com");
+
+    // A restart changes nothing.
+    pair.gateway.stop().await?;
+    pair.gateway.start_again().await?;
+    known(&pair.gateway, SOON).await?;
+    let key = new_key(&pair.gateway, "agent", "agent")?;
+    let mut client = McpClient::connect(&pair.gateway.url("s"), Some(&key), Era::Legacy).await?;
+    assert_eq!(sent(&pair, &mut client, &mine).await?, "me@example.com");
+
+    let found = run(&pair.gateway, &["privacy", "find", "--subject", "ME@example.com ", "--json"], 0)?;
+    assert_eq!(found["held"]["token_keys"].as_array().map(Vec::len), Some(1), "{found}");
+    let nobody = run(&pair.gateway, &["privacy", "find", "--subject", "nobody@example.com", "--json"], 0)?;
+    assert_eq!(nobody["held"]["token_keys"], json!([]), "{nobody}");
+    let names =
+        ["privacy", "erase", "--subject", "me@example.com", "--reason", "me@example.com asked", "--json"];
+    run(&pair.gateway, &names, 1)?;
+    let erase = ["privacy", "erase", "--subject", "me@example.com", "--reason", "request 117", "--json"];
+    let erased = run(&pair.gateway, &erase, 0)?;
+    assert_eq!(
+        (&erased["token_keys"], &erased["subject"]),
+        (&json!(1), &found["held"]["subject"]),
+        "{erased}"
+    );
+
+    assert_eq!(sent(&pair, &mut client, &mine).await?, mine, "nobody can open it");
+    assert_eq!(sent(&pair, &mut client, &yours).await?, "you@example.org", "others are not touched");
+    let anew = read(&pair, &mut client, "me@example.com").await?;
+    assert!(anew.starts_with("<EMAIL_") && anew != mine, "{anew}");
+    let entry = &entries(&pair.gateway, "event=subject.erased").await?[0];
+    assert_eq!(entry["data"], json!({"subject": erased["subject"], "reason": "request 117"}));
+    assert_eq!(entries(&pair.gateway, "event=subject.searched").await?.len(), 2);
+    pair.gateway.stop().await?;
+    assert!(pair.gateway.files_with("example.com")?.is_empty(), "it is written nowhere");
+    let verified = run(&pair.gateway, &["audit", "verify", "--json"], 0)?;
+    assert!(verified.to_string().contains("true"), "{verified}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_kept_under_a_callers_id_is_found_exported_and_erased() -> Outcome {
+    let yaml = "roles:\n  lead:\n    description: asked\n  asks:\n    allow:\n      - actions: [connect]\n      - actions: [call_tool]\n        \
+        approval: {roles: [lead]}\n";
+    let server = HostileServer::start().await?;
+    server.set_tools(tools(&["send"]));
+    let pair = Pair::with(server, yaml, &[]).await?;
+    let made = run(&pair.gateway, &["key", "create", "who", "--role", "asks", "--json"], 0)?;
+    let caller = format!("key:{}", made["key"]["id"].as_str().unwrap_or_default());
+    let text = made["text"].as_str().unwrap_or_default();
+    let mut client = McpClient::connect(&pair.gateway.url("s"), Some(text), Era::Legacy).await?;
+    assert_eq!(call(&mut client, "send", ONE, json!({})).await?, "approval.required");
+    let grant = [
+        "grant",
+        "create",
+        &caller,
+        "--role",
+        "reader",
+        "--for",
+        "1h",
+        "--reason",
+        "for this test",
+        "--json",
+    ];
+    run(&pair.gateway, &grant, 0)?;
+
+    let all = run(&pair.gateway, &["privacy", "export", "--subject", &caller, "--json"], 0)?;
+    let counts =
+        |all: &Value| ["approvals", "grants"].map(|name| all["held"][name].as_array().map_or(0, Vec::len));
+    assert_eq!((counts(&all), &all["held"]["sessions"]), ([1, 1], &json!(1)), "{all}");
+    assert_eq!(all["held"]["api_key"]["name"], "who");
+    let told = all["ledger_entries"].as_array().cloned().unwrap_or_default();
+    assert!(told.len() >= 3 && told.iter().all(|row| row["entry"]["actor"]["id"] == *caller), "{told:?}");
+
+    let erase = ["privacy", "erase", "--subject", &caller, "--reason", "request 118", "--json"];
+    let erased = run(&pair.gateway, &erase, 0)?;
+    let gone = ["approvals", "grants", "sessions"].map(|name| erased[name].as_u64());
+    assert_eq!(gone, [Some(1); 3], "{erased}");
+    let left = run(&pair.gateway, &["privacy", "find", "--subject", &caller, "--json"], 0)?;
+    assert_eq!((counts(&left), &left["held"]["sessions"]), ([0, 0], &json!(0)), "{left}");
+    assert_eq!(call(&mut client, "send", ONE, json!({})).await?, "session.unknown");
+    let audit = serde_json::to_string(&entries(&pair.gateway, "event=subject.*").await?)?;
+    assert!(!audit.contains(&caller), "{audit}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_for_the_key_of_another_person_a_placeholder_stands_and_tokens_end() -> Outcome
+{
+    let (pair, mut client) = tokens("privacy:\n  token_lifetime_s: 60\n", &[("token_people_max", 1)]).await?;
+    let mine = read(&pair, &mut client, "me@example.com").await?;
+    assert!(mine.starts_with("<EMAIL_"), "{mine}");
+    assert_eq!(read(&pair, &mut client, "you@example.org").await?, "[masked:email]");
+    assert_eq!(sent(&pair, &mut client, &mine).await?, "me@example.com");
+    Ok(())
+}
+
+#[tokio::test]
+async fn records_of_processing_say_what_data_went_where_for_what_as_it_happened() -> Outcome {
+    let (gateway, server) = regions("").await?;
+    let key = new_key(&gateway, "a", "america")?;
+    for era in Era::ALL {
+        let mut client = McpClient::connect(&gateway.url("eu"), Some(&key), era).await?;
+        server.on("tools/call", says("from me@example.com and you@example.org"));
+        assert_eq!(call(&mut client, "read", ONE, json!({})).await?, "");
+        assert_eq!(call(&mut client, "send", ONE, json!({"to": "me@example.com"})).await?, "");
+    }
+    let records = run(&gateway, &["privacy", "records", "--json"], 0)?;
+    let of = |tool: &str| {
+        let rows = records["records"].as_array().cloned().unwrap_or_default();
+        rows.into_iter().find(|row| row["purpose"] == tool).unwrap_or_default()
+    };
+    let (read, send) = (of("read"), of("send"));
+    assert_eq!(
+        (&read["recipient"], &read["server_region"], &read["calls"]),
+        (&json!("eu"), &json!("eu"), &json!(2))
+    );
+    assert_eq!(
+        (&read["caller_regions"], &read["categories"]),
+        (&json!(["us"]), &json!(["personal"])),
+        "{read}"
+    );
+    assert_eq!(read["to_callers"]["email"], json!({"passed": 4, "masked": 0, "refused": 0}), "{read}");
+    assert_eq!(read["to_server"], json!({}));
+    assert_eq!(send["to_server"]["email"]["passed"], 2, "{send}");
+    assert!(!records.to_string().contains("example.com"));
     Ok(())
 }

@@ -11,6 +11,7 @@ mod kills;
 mod ledger;
 mod openapi;
 mod policy;
+mod privacy;
 mod secrets;
 pub mod servers;
 mod status;
@@ -39,6 +40,7 @@ pub use self::{
     ledger::{CheckpointNote, EntryList, EntryQuery, LedgerEntry, ProofText},
     openapi::document as openapi_document,
     policy::{ExplainQuestion, Explained},
+    privacy::{AskedApproval, ErasePerson, ErasedPerson, HeldAbout, PersonQuestion, TokenKey},
     secrets::{LocalSecret, LocalSecretChanged, LocalSecretList, PutSecret, RemoveSecret},
     servers::{AddServer, ServerChanged, ServerList, ServerState},
     status::{Healthz, LedgerHealth, Reloaded, Status},
@@ -260,6 +262,10 @@ endpoints! {
     POST "/v1/kills/lift" unkill(body KillQuestion) Token -> KillChanged;
     /// Decides without calling: who would be allowed what, and which policy says so.
     POST "/v1/policy/explain" explain_policy(body ExplainQuestion) Token -> Explained;
+    /// What is held about a person, beside the ledger. The search is recorded, without the person's name.
+    POST "/v1/privacy/find" find_person(body PersonQuestion) Token -> HeldAbout;
+    /// Destroys the keys of a person's tokens and removes what is held about the person; recorded before.
+    POST "/v1/privacy/erase" erase_person(body ErasePerson) Token -> ErasedPerson;
     /// Ledger entries, filtered; with `wait_ms` the answer waits for a new one.
     GET "/v1/ledger/entries" list_entries(query EntryQuery) Token -> EntryList;
     /// A signed checkpoint over everything that is durable now, and the key to verify it.

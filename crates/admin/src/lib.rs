@@ -13,8 +13,8 @@ pub use api::{
     servers::{SERVER_KIND, SERVER_SLOT},
 };
 pub use parts::{
-    AdminParts, CheckServer, ConnectionBook, Follow, FreshKey, GatewayInfo, Health, Holder, Pending,
-    QuotaState, Reload, Revoked, SecretBook, SecretState,
+    AdminParts, CheckServer, ConnectionBook, CountSessions, Follow, FreshKey, GatewayInfo, Health, Holder,
+    Pending, QuotaState, Reload, Revoked, SecretBook, SecretState,
 };
 pub use problem::{Problem, ProblemBody, ProblemDetail};
 pub use serve::{router, serve};

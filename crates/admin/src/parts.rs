@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc};
 
 use portcullis_approve::Desk;
-use portcullis_core::{Caller, Clock, Limits, Secret, Timestamp};
+use portcullis_core::{Caller, Clock, Digest, Limits, Secret, Timestamp};
 use portcullis_policy::Policies;
-use portcullis_store::{ConnectionRow, Grants, Keys, KillSwitch, Ledger, Revisions};
+use portcullis_store::{ConnectionRow, Grants, Keys, KillSwitch, Ledger, Revisions, Subjects};
 use serde_json::Value;
 
 use crate::wire::wire;
@@ -154,6 +154,8 @@ pub type Reload = dyn Fn() -> Pending<Result<String, Vec<String>>> + Send + Sync
 pub type Follow = dyn Fn() -> Pending<()> + Send + Sync;
 /// Who holds an API key: nobody where it is not valid now.
 pub type Holder = dyn Fn(&str) -> Option<Arc<Caller>> + Send + Sync;
+/// How many sessions a caller has; with true they end, and what they have seen is forgotten.
+pub type CountSessions = dyn Fn(&str, bool) -> u64 + Send + Sync;
 /// Judges a server that is to be added: its name and its section of the configuration as JSON.
 pub type CheckServer = dyn Fn(&str, &Value) -> Result<(), Vec<String>> + Send + Sync;
 
@@ -178,6 +180,12 @@ pub struct AdminParts {
     pub kills: Arc<KillSwitch>,
     /// Calls that wait for people.
     pub approvals: Arc<Desk>,
+    /// Keys of people whose data became tokens.
+    pub subjects: Arc<dyn Subjects>,
+    /// Who somebody is: a keyed digest of what identifies a person.
+    pub subject_of: Arc<dyn Fn(&str) -> Digest + Send + Sync>,
+    /// The sessions of callers.
+    pub sessions: Arc<CountSessions>,
     /// Who holds an API key.
     pub holder: Arc<Holder>,
     /// Makes an API key.

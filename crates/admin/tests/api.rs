@@ -155,6 +155,9 @@ fn world() -> World {
         revisions: store.clone(),
         kills: Arc::new(KillSwitch::new(store.clone())),
         approvals: desk.clone(),
+        subjects: store.clone(),
+        subject_of: Arc::new(|who| Digest::of(who.as_bytes())),
+        sessions: Arc::new(|_, _| 0),
         holder: Arc::new(|key| PEOPLE.contains(&key).then(|| Arc::new(person(key)))),
         fresh_key: Arc::new(move || {
             let id = format!("key{}", made.fetch_add(1, Ordering::Relaxed));

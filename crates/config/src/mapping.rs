@@ -223,7 +223,8 @@ impl Settings {
 
     /// Where data may go, as policy takes it.
     pub(super) fn compiled_residency(&self) -> policy::Residency {
-        let privacy::Privacy { preset: _, caller_regions, region_claim, residency } = &self.privacy;
+        let privacy::Privacy { preset: _, caller_regions, region_claim, residency, token_lifetime_s: _ } =
+            &self.privacy;
         let allowed = |section: &privacy::ResidencySection| policy::Allowed {
             regions: section.regions.iter().cloned().collect(),
             answers: match section.answers {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use portcullis_core::Label;
 
-use super::decode::{choice, section};
+use super::{
+    decode::{choice, section},
+    primitives::Bounded,
+};
 
 section! {
     /// What is done about personal data, and where it may go. Servers say where they are with `region`.
@@ -18,6 +21,8 @@ section! {
         region_claim: Option<String>;
         /// Where data may go, by its kind. What is not here may go everywhere.
         residency: ResidencyRules;
+        /// So long after a person was first met his tokens can be restored; then he gets a new key.
+        token_lifetime_s: Bounded<60, 315_360_000> = Bounded(2_592_000);
     }
 }
 

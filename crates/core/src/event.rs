@@ -105,6 +105,10 @@ events! {
     ApprovalRedeemed = "approval.redeemed",
     /// A call came for whose question or approval the time was over.
     ApprovalExpired = "approval.expired",
+    /// Somebody asked what is held about a person; `subject` in `data` names the person by a keyed digest.
+    SubjectSearched = "subject.searched",
+    /// What is held about a person was erased; `subject` in `data` names the person by a keyed digest.
+    SubjectErased = "subject.erased",
     /// A confined server tried what it may not, as far as the gateway sees it; `kind` says what.
     SandboxDenied = "sandbox.denied",
     /// Somebody tried to use the admin API and was refused.

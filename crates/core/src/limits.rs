@@ -172,6 +172,8 @@ limits! {
     dpop_proofs_max: 500_000 in 8 ..= 10_000_000,
     /// Verified tokens remembered, and likewise answers of issuers and certificates, until they expire or keys rotate.
     token_cache_max: 10_000 in 0 ..= 1_000_000,
+    /// Keys of people whose data became tokens, that have not ended. Beyond: placeholders stand where tokens would.
+    token_people_max: 100_000 in 1 ..= 10_000_000,
     /// Policy decisions remembered, where no policy reads arguments; as many again for the lists of each server.
     decision_cache_max: 10_000 in 0 ..= 1_000_000,
     /// Results of `resources/read` of one server kept for later calls. Beyond: the longest unused is forgotten; 0: none.

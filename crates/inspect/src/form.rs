@@ -1,6 +1,6 @@
 //! What masking puts in the place of what was seen.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, string::String, sync::Arc, vec::Vec};
 use core::ops::Range;
 
 use aws_lc_rs::{
@@ -8,6 +8,8 @@ use aws_lc_rs::{
     hmac,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
+
+use portcullis_core::Digest;
 
 use crate::CATALOG;
 
@@ -35,8 +37,37 @@ const TOKEN_VALUE_MAX: usize = 256;
 /// Bytes of the longest mark.
 const MARK_MAX: usize = 512;
 
+/// Keys of people: what becomes a token is sealed with the key of whom it is about. Without that key it opens never again.
+pub trait TokenKeys: core::fmt::Debug + Send + Sync {
+    /// The name and the key of a person, made where there is none; nothing where there is no room.
+    fn seal(&self, subject: Digest) -> Option<(u64, [u8; 32])>;
+
+    /// The key of that name, if it is still there.
+    fn open(&self, name: u64) -> Option<[u8; 32]>;
+}
+
+/// Who somebody is, as the gateway remembers it: by a keyed digest of what identifies a person, which tells nothing to
+/// anybody without the key. The same identifier in another way of writing is the same.
+#[must_use]
+pub fn subject_of(secret: &[u8], identifier: &str) -> Digest {
+    let index = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"portcullis inspect subject");
+    subject(&hmac::Key::new(hmac::HMAC_SHA256, index.as_ref()), identifier)
+}
+
+fn subject(key: &hmac::Key, identifier: &str) -> Digest {
+    let lower = identifier.trim().to_lowercase();
+    // Numbers are written with and without spaces, addresses of mail are not.
+    let plain: String =
+        if lower.contains('@') { lower } else { lower.chars().filter(|c| c.is_alphanumeric()).collect() };
+    let mut digest = [0; 32];
+    digest.iter_mut().zip(hmac::sign(key, plain.as_bytes()).as_ref()).for_each(|(to, from)| *to = *from);
+    Digest(digest)
+}
+
 /// The keys of pseudonyms and tokens.
 pub(crate) struct Keys {
+    subjects: hmac::Key,
+    people: Option<Arc<dyn TokenKeys>>,
     pseudonyms: hmac::Key,
     /// AES-GCM-SIV (RFC 8452) with a fixed nonce: the same value gives the same token, and nothing else is learnt from
     /// a nonce that is used again.
@@ -49,9 +80,16 @@ impl Keys {
         let derive = |purpose: &str| hmac::sign(&secret, purpose.as_bytes());
         let tokens = UnboundKey::new(&AES_256_GCM_SIV, derive("portcullis inspect token").as_ref());
         Self {
+            subjects: hmac::Key::new(hmac::HMAC_SHA256, derive("portcullis inspect subject").as_ref()),
+            people: None,
             pseudonyms: hmac::Key::new(hmac::HMAC_SHA256, derive("portcullis inspect pseudonym").as_ref()),
             tokens: tokens.map(LessSafeKey::new).ok(),
         }
+    }
+
+    /// With a key for each person.
+    pub(crate) fn of_people(self, people: Arc<dyn TokenKeys>) -> Self {
+        Self { people: Some(people), ..self }
     }
 
     fn pseudonym(&self, detector: &str, seen: &str) -> String {
@@ -68,8 +106,16 @@ impl Keys {
     fn token(&self, detector: &str, seen: &str) -> Option<String> {
         let mut sealed = seen.as_bytes().to_vec();
         let key = self.tokens.as_ref().filter(|_| sealed.len() <= TOKEN_VALUE_MAX)?;
-        key.seal_in_place_append_tag(nonce(), Aad::from(detector), &mut sealed).ok()?;
-        Some(format!("<{}_{}>", detector.to_ascii_uppercase(), URL_SAFE_NO_PAD.encode(sealed)))
+        let mut whole = Vec::new();
+        if let Some(people) = &self.people {
+            let (name, key) = people.seal(subject(&self.subjects, seen))?;
+            own(&key)?.seal_in_place_append_tag(nonce(), Aad::from(detector), &mut sealed).ok()?;
+            whole.extend(name.to_be_bytes());
+        } else {
+            key.seal_in_place_append_tag(nonce(), Aad::from(detector), &mut sealed).ok()?;
+        }
+        whole.extend(sealed);
+        Some(format!("<{}_{}>", detector.to_ascii_uppercase(), URL_SAFE_NO_PAD.encode(whole)))
     }
 
     /// The detector and the value of a token that this gateway made, and where it ends.
@@ -85,7 +131,15 @@ impl Keys {
             Some((kind.name, sealed.strip_prefix('_')?))
         })?;
         let mut bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
-        let value = self.tokens.as_ref()?.open_in_place(nonce(), Aad::from(name), &mut bytes).ok()?;
+        let value = match &self.people {
+            None => self.tokens.as_ref()?.open_in_place(nonce(), Aad::from(name), &mut bytes).ok()?,
+            Some(people) => {
+                let (key, sealed) = bytes.split_first_chunk_mut::<8>()?;
+                own(&people.open(u64::from_be_bytes(*key))?)?
+                    .open_in_place(nonce(), Aad::from(name), sealed)
+                    .ok()?
+            }
+        };
         Some((name, core::str::from_utf8(value).ok()?.into(), start + len + 2))
     }
 
@@ -120,6 +174,10 @@ impl Keys {
         };
         end.is_some_and(|end| range.end <= end)
     }
+}
+
+fn own(key: &[u8; 32]) -> Option<LessSafeKey> {
+    UnboundKey::new(&AES_256_GCM_SIV, key).map(LessSafeKey::new).ok()
 }
 
 fn nonce() -> Nonce {
@@ -184,6 +242,8 @@ fn stars(seen: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     #[test]
@@ -226,6 +286,50 @@ mod tests {
         ] {
             assert_ne!(hashed, different);
         }
+    }
+
+    #[derive(Debug, Default)]
+    struct Book(std::sync::Mutex<Vec<Option<Digest>>>);
+
+    impl TokenKeys for Book {
+        fn seal(&self, subject: Digest) -> Option<(u64, [u8; 32])> {
+            let mut book = self.0.lock().unwrap();
+            let known = book.iter().position(|one| *one == Some(subject));
+            let name = known.unwrap_or_else(|| {
+                book.push(Some(subject));
+                book.len() - 1
+            });
+            (name < 2).then_some((name as u64, subject.0))
+        }
+
+        fn open(&self, name: u64) -> Option<[u8; 32]> {
+            Some(self.0.lock().unwrap().get(name as usize)?.as_ref()?.0)
+        }
+    }
+
+    #[test]
+    fn a_token_of_a_person_opens_as_long_as_the_key_of_that_person_is_there() {
+        let book = Arc::new(Book::default());
+        let keys = Keys::new(b"one").of_people(Arc::clone(&book) as Arc<dyn TokenKeys>);
+        let [me, again, you] = ["me@example.com", "ME@example.com", "you@example.com"]
+            .map(|value| Form::Token.of("email", value, &keys));
+        let restored = |text: &str| keys.restore(text, |_| true).map(|(text, _)| text);
+        assert_eq!(
+            restored(&again).as_deref(),
+            Some("ME@example.com"),
+            "a token gives back what was written"
+        );
+        assert_eq!(
+            Form::Token.of("email", "third@example.com", &keys),
+            "[masked:email]",
+            "no room for a key"
+        );
+        assert_eq!(book.0.lock().unwrap()[0], Some(subject_of(b"one", " me@Example.com ")));
+        assert_ne!(subject_of(b"one", "me@example.com"), subject_of(b"two", "me@example.com"));
+        assert_eq!(subject_of(b"one", "4111 1111-1111 1111"), subject_of(b"one", "4111111111111111"));
+        book.0.lock().unwrap()[0] = None;
+        assert_eq!((restored(&me), restored(&again)), (None, None), "erased");
+        assert_eq!(restored(&you).as_deref(), Some("you@example.com"), "others are not touched");
     }
 
     #[test]

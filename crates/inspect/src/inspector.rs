@@ -5,6 +5,7 @@ use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
     string::String,
+    sync::Arc,
     vec::Vec,
 };
 use core::ops::Range;
@@ -17,7 +18,7 @@ use crate::{
     attacks::Argument,
     decode,
     detectors::Sighting,
-    form::{Form, Keys},
+    form::{Form, Keys, TokenKeys},
     identifiers::Identifiers,
     labels::labels_of,
     plain::Plain,
@@ -123,21 +124,25 @@ impl Inspector {
         Self { keys: Keys::new(secret), ..self }
     }
 
+    /// With a key for each person whose data becomes a token.
+    #[must_use]
+    pub fn with_people(self, people: Arc<dyn TokenKeys>) -> Self {
+        Self { keys: self.keys.of_people(people), ..self }
+    }
+
     /// The labels of what a detector of that name finds: what kind of data it is.
     #[must_use]
     pub fn labels(&self, detector: &str) -> Labels {
         self.active.iter().find(|one| one.name == detector).map_or(Labels::NONE, |one| one.labels)
     }
 
-    /// The labels of what still stands in a text of that role once its finds were treated. What a stranger wrote stays his
-    /// words when a part of them is masked; what describes a tool is nobody's private data.
+    /// The labels of what still stands in a text once its finds were treated. What a stranger wrote stays his words when a
+    /// part of them is masked.
     #[must_use]
-    pub fn brought(role: Role, matches: &[Match]) -> Labels {
-        let words: Labels = [Label::SeesUntrusted].into_iter().collect();
+    pub fn brought(matches: &[Match]) -> Labels {
         matches.iter().fold(Labels::NONE, |all, found| {
-            let labels = found.labels;
-            let whole = found.finding.treatment == Treatment::Pass && role != Role::Definition;
-            all.with(if whole { labels } else { labels.both(words) })
+            let whole = found.finding.treatment == Treatment::Pass;
+            all.with(if whole { found.labels } else { words_only(found.labels) })
         })
     }
 
@@ -391,10 +396,16 @@ impl Active {
             },
             confidence: sighting.confidence,
             range: sighting.range.clone(),
-            labels: self.labels,
+            // What describes a tool is nobody's data.
+            labels: if subject.role == Role::Definition { words_only(self.labels) } else { self.labels },
             replacement: if sighting.vanishes { String::new() } else { self.form.of(self.name, seen, keys) },
         }
     }
+}
+
+/// Those that say who wrote it, not what it is about.
+fn words_only(labels: Labels) -> Labels {
+    labels.both([Label::SeesUntrusted].into_iter().collect())
 }
 
 /// Whether two sightings of the same detector overlap.

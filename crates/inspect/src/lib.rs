@@ -32,7 +32,7 @@ mod window;
 
 pub use attacks::Attack;
 pub use detectors::{CATALOG, Detector, Sighting};
-pub use form::Form;
+pub use form::{Form, TokenKeys, subject_of};
 pub use identifiers::Schemes;
 pub use inspector::{Inspector, Match};
 pub use labels::labels_of;

@@ -15,6 +15,7 @@ mod inspect;
 mod keys;
 mod kills;
 mod policy;
+mod privacy;
 mod reference;
 mod run;
 mod scan;
@@ -107,6 +108,9 @@ pub(crate) enum Command {
     /// Policies: check, test and compare them, ask who may do what and why
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Personal data: what is held about a person, erasure, records of processing
+    #[command(subcommand)]
+    Privacy(privacy::Privacy),
     /// Roles for a time: give, list, revoke
     #[command(subcommand)]
     Grant(grants::Grant),
@@ -168,6 +172,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Approval(command) => approvals::carry_out(&common, command, &output),
         Command::Kill(command) => kills::kill(&common, command, &output),
         Command::Unkill(command) => kills::unkill(&common, command, &output),
+        Command::Privacy(command) => privacy::carry_out(&common, command, &output),
         Command::Policy(command) => policy::carry_out(&common, command, &output),
         Command::Grant(command) => grants::carry_out(&common, command, &output),
         Command::Quota(command) => grants::quotas(&common, &command, &output),

@@ -207,6 +207,17 @@ impl Sessions {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
     }
 
+    /// The number of a caller's sessions; with `end` they end.
+    pub fn of_caller(&self, caller: &str, end: bool) -> u64 {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = |session: &Arc<Session>| &*session.caller == caller;
+        let count = held.values().filter(|session| own(session)).count() as u64;
+        if end {
+            held.retain(|_, session| !own(session));
+        }
+        count
+    }
+
     /// Ends what is past its time; returns how many are left.
     pub fn sweep(&self, limits: &Limits) -> usize {
         let now = self.clock.ticks_us();

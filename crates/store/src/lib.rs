@@ -14,6 +14,7 @@ mod ledger;
 mod local_secrets;
 mod revisions;
 mod sqlite;
+mod subjects;
 
 pub use approvals::{Answered, ApprovalAnswer, ApprovalRow, ApprovalState, Approvals, NewApproval};
 pub use connections::{Claim, ConnectionRow, Connections, Seen};
@@ -29,3 +30,4 @@ pub use ledger::{
 pub use local_secrets::{LocalSecret, LocalSecrets};
 pub use revisions::{BODY_BYTES_MAX, Batch, Head, Move, NewRevision, Revision, RevisionMeta, Revisions};
 pub use sqlite::Sqlite;
+pub use subjects::{Erased, SubjectRow, Subjects};

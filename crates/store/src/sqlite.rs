@@ -9,6 +9,7 @@ mod keeper;
 mod keys;
 mod migrate;
 mod revisions;
+mod subjects;
 
 use std::{
     fmt,
@@ -30,7 +31,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     Batch, Head, KeyRow, Keys, NewKey, Revision, RevisionMeta, Revisions, StoreError,
-    sqlite::{grants::GrantIndex, keys::KeyIndex},
+    sqlite::{grants::GrantIndex, keys::KeyIndex, subjects::SubjectIndex},
 };
 
 /// Requests that wait for the thread at most; beyond, callers get [`StoreError::Busy`].
@@ -49,6 +50,7 @@ pub struct Sqlite {
     jobs: Option<SyncSender<Job>>,
     keys: Arc<KeyIndex>,
     grants: Arc<GrantIndex>,
+    subjects: Arc<SubjectIndex>,
     changed: watch::Sender<u64>,
     thread: Option<JoinHandle<()>>,
 }
@@ -60,6 +62,7 @@ struct Worker {
     _file: File,
     keys: Arc<KeyIndex>,
     grants: Arc<GrantIndex>,
+    subjects: Arc<SubjectIndex>,
     changed: watch::Sender<u64>,
     /// SQLite's counter of commits by others.
     data_version: i64,
@@ -75,24 +78,27 @@ impl Sqlite {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let (connection, file) = open(path.as_ref())?;
         let (keys, grants) = (Arc::new(KeyIndex::default()), Arc::new(GrantIndex::default()));
+        let subjects = Arc::new(SubjectIndex::default());
         let changed = watch::Sender::new(0);
         let mut worker = Worker {
             connection,
             _file: file,
             keys: Arc::clone(&keys),
             grants: Arc::clone(&grants),
+            subjects: Arc::clone(&subjects),
             changed: changed.clone(),
             data_version: 0,
         };
         worker.data_version = worker.read_data_version()?;
         worker.reload_keys()?;
         worker.reload_grants()?;
+        worker.reload_subjects()?;
         let (jobs, queue) = sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || worker.run(&queue))
             .map_err(|error| StoreError::Io(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), keys, grants, changed, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), keys, grants, subjects, changed, thread: Some(thread) })
     }
 
     fn send(&self, job: Job) -> Result<(), StoreError> {
@@ -149,6 +155,7 @@ impl Worker {
         if version != self.data_version {
             self.reload_keys()?;
             self.reload_grants()?;
+            self.reload_subjects()?;
             // After the reload: a reload that failed is tried again.
             self.data_version = version;
             self.bump();

@@ -96,6 +96,11 @@ impl Seen {
         own.with(fresh(&past.all)).with(fresh(&held.all))
     }
 
+    /// Forgets what the caller's threads have touched.
+    pub fn forget(&self, caller: &str) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).callers.remove(caller);
+    }
+
     /// The thread uses something with these labels now. A thread that is used is not forgotten, whatever it uses.
     pub fn note(&self, caller: &str, thread: Thread, labels: Labels, now: Timestamp, limits: &Limits) {
         let since = now.0.saturating_sub(limits.session_idle_ms);

@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::{
     AddServer, Api, Approval, ApprovalList, ApprovalQuery, ApprovalVerdict, By, CheckpointNote,
     ConnectionList, CreateGrant, CreateKey, CreatedKey, Definition, DefinitionDiff, DefinitionList,
-    DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ExplainQuestion, Explained, Grant, GrantList,
-    Healthz, Input, Judged, Key, KeyList, KillChanged, KillList, KillQuestion, LocalSecretChanged,
-    LocalSecretList, ProofText, PutSecret, QuotaList, Reloaded, RemoveSecret, RevokeConnection,
-    RevokedConnection, ServerChanged, ServerList, Status,
+    DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ErasePerson, ErasedPerson, ExplainQuestion,
+    Explained, Grant, GrantList, Healthz, HeldAbout, Input, Judged, Key, KeyList, KillChanged, KillList,
+    KillQuestion, LocalSecretChanged, LocalSecretList, PersonQuestion, ProofText, PutSecret, QuotaList,
+    Reloaded, RemoveSecret, RevokeConnection, RevokedConnection, ServerChanged, ServerList, Status,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -209,6 +209,14 @@ impl Api for Control {
 
     async fn explain_policy(&self, question: ExplainQuestion) -> Result<Explained, Problem> {
         self.explain(question).await
+    }
+
+    async fn find_person(&self, question: PersonQuestion) -> Result<HeldAbout, Problem> {
+        self.held_about(&question.subject).await
+    }
+
+    async fn erase_person(&self, question: ErasePerson) -> Result<ErasedPerson, Problem> {
+        self.erase(question).await
     }
 
     async fn list_entries(&self, question: EntryQuery) -> Result<EntryList, Problem> {

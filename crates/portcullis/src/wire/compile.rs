@@ -14,7 +14,7 @@ use portcullis_authorize::{Authorizer, Outgoing};
 use portcullis_catalog::{Catalog, Parts as CatalogParts, Trust};
 use portcullis_config::{self as config, Config, Reference, Settings};
 use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
-use portcullis_core::{Caller, Clock, Digest, Limits, Secret};
+use portcullis_core::{Caller, Clock, Digest, Entropy, Limits, Secret};
 use portcullis_inspect::Inspector;
 use portcullis_mcp::json::JsonLimits;
 use portcullis_net::{
@@ -23,12 +23,13 @@ use portcullis_net::{
     sandbox::{Confinement, Sandbox, Surroundings},
     stdio::Environment,
 };
+use portcullis_privacy::Book;
 use portcullis_proxy::{
     rules::{Rules, Server},
     settings::{OutputSchema, ServerSettings, Transport},
 };
 use portcullis_secrets::{Broker, Place, Value as SecretValue};
-use portcullis_store::{Keys, Ledger, Revisions};
+use portcullis_store::{Keys, Ledger, Revisions, Subjects};
 use portcullis_upstream::{HttpPeer, Isolation, SseServer, StdioPeer, Tokens, Upstream, stdio::Program};
 use serde_json::Value;
 use url::Url;
@@ -50,6 +51,8 @@ pub(crate) struct World {
     pub(crate) broker: Arc<Broker>,
     /// Secrets of the gateway's own keeping.
     pub(crate) own: Arc<super::secrets::Own>,
+    pub(crate) subjects: Arc<dyn Subjects>,
+    pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) pepper: Secret<Vec<u8>>,
     pub(crate) proofs: Arc<ProofMemory>,
     pub(crate) environment: Environment,
@@ -126,7 +129,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         policy,
         shadow,
         quotas: settings.compiled_quotas(),
-        inspector: Arc::new(inspector.keyed(world.pepper.expose())),
+        inspector: Arc::new(with_people(inspector.keyed(world.pepper.expose()), settings, world)),
         servers,
         groups,
         access: BTreeMap::new(),
@@ -157,6 +160,16 @@ async fn fetch_early(
         }
     }
     if found.is_empty() { Ok(()) } else { Err(found) }
+}
+
+/// With a key for each person whose data becomes a token.
+fn with_people(inspector: Inspector, settings: &Settings, world: &World) -> Inspector {
+    let parts = (Arc::clone(&world.subjects), Arc::clone(&world.clock), Arc::clone(&world.entropy));
+    let lifetime_ms = settings.privacy.token_lifetime_s.0.saturating_mul(1_000);
+    match Book::new(world.pepper.expose(), parts, lifetime_ms, settings.limits.token_people_max) {
+        Some(book) => inspector.with_people(Arc::new(book)),
+        None => inspector,
+    }
 }
 
 /// Servers of the file, servers added at run time, and the sample where there is none at all; with the secrets that they

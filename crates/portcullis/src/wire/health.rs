@@ -92,3 +92,12 @@ impl Health for Facts {
         self.0.ledger.status().healthy
     }
 }
+
+/// How many sessions a caller has; with `end` they end, and what they have seen is forgotten.
+pub(super) fn sessions(core: &Core, caller: &str, end: bool) -> u64 {
+    let gateway = &core.gateway;
+    if end {
+        gateway.usage.seen.forget(caller);
+    }
+    gateway.sessions.of_caller(caller, end)
+}

@@ -31,7 +31,7 @@ use portcullis_proxy::{
 };
 use portcullis_store::{
     Approvals, CheckpointKeeper, Connections, DataDir, FileLedger, FileLedgerOptions, Keys, KillSwitch,
-    Ledger, NewKey, Recovery, Revisions, Sqlite,
+    Ledger, NewKey, Recovery, Revisions, Sqlite, Subjects,
 };
 use portcullis_usage::Usage;
 use prometheus_client::registry::Registry;
@@ -165,20 +165,15 @@ impl Base {
         let instance: Arc<str> = Arc::from(kept.verifier.name());
         let recording = (Arc::clone(&kept.ledger), Arc::clone(&clock), Arc::clone(&entropy));
         let surroundings = sandbox::surroundings(&dir, &config, recording, Arc::clone(&instance));
-        let authorizer = Arc::new(Authorizer::new(AuthorizerParts {
-            store: Arc::clone(&kept.store) as Arc<dyn Connections>,
-            sealer: Sealer::new(pepper.expose()).context("tokens cannot be sealed")?,
-            ledger: Arc::clone(&kept.ledger),
-            clock: Arc::clone(&clock),
-            entropy: Arc::clone(&entropy),
-            instance: Arc::clone(&instance),
-        }));
+        let authorizer = authorizer(&kept, (&clock, &entropy, &instance), &pepper)?;
         let (secrets, fixed) = (&config.settings.secrets, (&clock, &entropy, &instance));
         let (own, broker) = secrets::open(secrets, (&kept.store, &kept.ledger), fixed, &pepper)?;
         let world = World {
             authorizer,
             broker,
             own,
+            subjects: Arc::clone(&kept.store) as Arc<dyn Subjects>,
+            entropy: Arc::clone(&entropy),
             clock,
             keys: Arc::clone(&kept.store) as Arc<dyn Keys>,
             revisions: Arc::clone(&kept.store) as Arc<dyn Revisions>,
@@ -396,6 +391,22 @@ pub(crate) async fn first_key(core: &Core) -> anyhow::Result<Option<Secret<Strin
     Ok(Some(text))
 }
 
+/// Gets tokens for servers.
+fn authorizer(
+    kept: &Kept,
+    (clock, entropy, instance): (&Arc<dyn Clock>, &Arc<dyn Entropy>, &Arc<str>),
+    pepper: &Secret<Vec<u8>>,
+) -> anyhow::Result<Arc<Authorizer>> {
+    Ok(Arc::new(Authorizer::new(AuthorizerParts {
+        store: Arc::clone(&kept.store) as Arc<dyn Connections>,
+        sealer: Sealer::new(pepper.expose()).context("tokens cannot be sealed")?,
+        ledger: Arc::clone(&kept.ledger),
+        clock: Arc::clone(clock),
+        entropy: Arc::clone(entropy),
+        instance: Arc::clone(instance),
+    })))
+}
+
 fn admin_parts(
     core: &Arc<Core>,
     token: &Secret<Vec<u8>>,
@@ -409,6 +420,7 @@ fn admin_parts(
     let (policies, roles, metrics, reloader) =
         (Arc::clone(core), Arc::clone(core), Arc::clone(core), Arc::clone(core));
     let (base, counting, holding) = (Arc::clone(core), Arc::clone(core), Arc::clone(core));
+    let (people, sessions) = (Arc::clone(core), Arc::clone(core));
     Ok(AdminParts {
         ledger: Arc::clone(&core.ledger),
         keys: Arc::clone(&core.keys),
@@ -419,6 +431,9 @@ fn admin_parts(
         revisions: Arc::clone(&core.revisions),
         kills: Arc::clone(&core.gateway.kills),
         approvals: Arc::clone(&core.gateway.approvals),
+        subjects: Arc::clone(&core.world.subjects),
+        subject_of: Arc::new(move |who| portcullis_inspect::subject_of(people.world.pepper.expose(), who)),
+        sessions: Arc::new(move |caller, end| super::health::sessions(&sessions, caller, end)),
         holder: Arc::new(move |key| super::health::holder(&holding, key)),
         fresh_key: Arc::new(move || {
             let (text, id, hash) = new_api_key(&*entropy, &pepper);

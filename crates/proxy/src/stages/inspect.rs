@@ -213,7 +213,7 @@ impl Search<'_> {
         let found = verdict(self.direction, &mut matches, self.obligations);
         self.worst = self.worst.max(found);
         let role = Role::of(self.direction, place);
-        self.labels = self.labels.with(Inspector::brought(role, &matches));
+        self.labels = self.labels.with(Inspector::brought(&matches));
         self.abroad |= role.direction() == Direction::Outward
             && matches.iter().any(|found| is_barred(found, self.obligations));
         // A tool that wants a number gets none where a text takes its place.

@@ -15,6 +15,7 @@ const MIGRATIONS: &[(u32, &str, &str)] = &[
     (4, "connections", include_str!("../migrations/0004_connections.sql")),
     (5, "renewals", include_str!("../migrations/0005_renewals.sql")),
     (6, "approvals", include_str!("../migrations/0006_approvals.sql")),
+    (7, "subjects", include_str!("../migrations/0007_subjects.sql")),
 ];
 
 /// Refuses a database that another program made.

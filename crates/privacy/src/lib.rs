@@ -1,0 +1,7 @@
+//! Keys of the people whose data became tokens, and records of what was done with data.
+
+mod book;
+mod records;
+
+pub use book::Book;
+pub use records::{Flow, Processing, Records};
