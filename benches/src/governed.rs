@@ -179,7 +179,7 @@ pub(crate) fn authenticator(
     let issuer = if algorithms.is_empty() { issuer } else { JwtIssuer { algorithms, ..issuer } };
     let parts = Parts {
         keys: Arc::new(Sqlite::open(folder.join("portcullis.db"))?),
-        pepper: Secret::new(vec![1; 32]),
+        pepper: Some(Secret::new(vec![1; 32])),
         clock: Arc::new(Still),
         proofs: Arc::new(ProofMemory::new(&Constant)),
         limits: limits.clone(),

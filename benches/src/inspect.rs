@@ -1,5 +1,5 @@
 //! What a look at texts costs: ordinary ones and the worst that are known, by every detector and by each alone, beside one
-//! plain pass for 290 words over the same bytes in the same run.
+//! plain pass for 290 words over the same bytes in the same run; in time and, where valgrind is, in instructions.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -9,7 +9,10 @@ use anyhow::Result;
 use portcullis_core::Direction;
 use portcullis_inspect::{CATALOG, InspectSettings, Inspector};
 
-use crate::rows::Rows;
+use crate::{
+    rows::Rows,
+    stages::{counted, instructions},
+};
 
 /// Bytes of each text.
 const BYTES: usize = 16 * 1_024;
@@ -46,10 +49,35 @@ pub(crate) struct Options {
     /// Measure each detector alone as well.
     #[arg(long)]
     each: bool,
+    /// Look so often with this detector, or with `all`, and print nothing: what callgrind watches.
+    #[arg(long, hide = true)]
+    look: Option<String>,
+    /// The text that is looked at then.
+    #[arg(long, hide = true, default_value = "prose")]
+    text: String,
+    /// It is an argument.
+    #[arg(long, hide = true)]
+    argument: bool,
+    /// How often.
+    #[arg(long, hide = true, default_value_t = 0)]
+    runs: u32,
 }
+
+/// Looks that are counted: nothing is remembered between them.
+const RUNS: u32 = 4;
 
 /// Measures; whether every aim is met.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    if let Some(name) = &options.look {
+        let (inspector, text) = (inspector(name)?, if options.text == "prose" { prose() } else { records() });
+        let direction = if options.argument { Direction::Inward } else { Direction::Outward };
+        (0..options.runs).for_each(|_| {
+            counted(&mut || {
+                black_box(scan(&inspector, direction, &text));
+            })
+        });
+        return Ok(true);
+    }
     let mut rows = Rows::new(options.json);
     let words: Vec<String> =
         (0..290_u32).map(|at| format!("{:x}word", at.wrapping_mul(0x9e37_79b9))).collect();
@@ -59,9 +87,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         let pass = each(&text, || black_box(plain.find_overlapping_iter(black_box(&text)).count()));
         for direction in [Direction::Outward, Direction::Inward] {
             let cost = each(&text, || scan(&all, direction, &text));
-            let gigabytes = 1_024.0 / cost / 1_000.0;
             let note = format!(
-                "{gigabytes:.2} GB/s, {:.0} times one pass for 290 words ({pass:.2} us)",
+                "{}, {:.0} times one pass for 290 words ({pass:.2} us)",
+                told(cost, name, "all", direction)?,
                 cost / pass
             );
             rows.add(&format!("{name}, {}", way(direction)), cost, CLEAN_US_AIM, "us", &note)?;
@@ -85,16 +113,34 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         }
     }
     for kind in CATALOG.iter().filter(|_| options.each) {
-        let mut settings = InspectSettings::default();
-        settings.detectors.iter_mut().for_each(|(name, one)| one.enabled = name == kind.name);
-        let alone = Inspector::new(&settings)?;
+        let alone = inspector(kind.name)?;
         for direction in [Direction::Outward, Direction::Inward] {
             let cost = each(&text, || scan(&alone, direction, &text));
-            let note = "alone, with what all share";
-            rows.add(&format!("{}, {}", kind.name, way(direction)), cost, CLEAN_US_AIM, "us", note)?;
+            let note = format!("{}, alone, with what all share", told(cost, "prose", kind.name, direction)?);
+            rows.add(&format!("{}, {}", kind.name, way(direction)), cost, CLEAN_US_AIM, "us", &note)?;
         }
     }
     rows.end()
+}
+
+/// With that detector alone, or with all.
+fn inspector(name: &str) -> Result<Inspector> {
+    let mut settings = InspectSettings::default();
+    if name != "all" {
+        settings.detectors.iter_mut().for_each(|(known, one)| one.enabled = known == name);
+    }
+    Ok(Inspector::new(&settings)?)
+}
+
+/// Gigabytes in a second, and instructions for each byte.
+fn told(cost: f64, text: &str, detector: &str, direction: Direction) -> Result<String> {
+    let argument = if direction == Direction::Inward { &["--argument"][..] } else { &[] };
+    let arguments = [&["inspect", "--look", detector, "--text", text], argument].concat();
+    let count = instructions(&arguments, RUNS)?;
+    let count = count.map_or("no valgrind".to_owned(), |count| {
+        format!("{:.1} instructions/byte", count as f64 / BYTES as f64)
+    });
+    Ok(format!("{:.2} GB/s, {count}", 1_024.0 / cost / 1_000.0))
 }
 
 const fn way(direction: Direction) -> &'static str {

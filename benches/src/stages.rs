@@ -80,7 +80,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut rows = Vec::new();
     for (number, (stage, sized)) in STAGES.iter().copied().enumerate() {
         for size in SIZES.into_iter().take(if sized { 2 } else { 1 }) {
-            let instructions = instructions(number, size)?;
+            let [number_text, size_text] = [number.to_string(), size.to_string()];
+            let arguments = ["stages", "--stage", &number_text, "--size", &size_text];
+            let instructions = instructions(&arguments, RUNS)?;
             let bytes = sized.then_some(size);
             rows.push(Row { stage, bytes, instructions, ns: nanoseconds(number, size)? });
         }
@@ -102,18 +104,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Callgrind counts between entering and leaving this function, and nowhere else. It knows it by name.
 #[inline(never)]
-fn counted(work: &mut dyn FnMut()) {
+pub(crate) fn counted(work: &mut dyn FnMut()) {
     work();
 }
 
-fn instructions(stage: usize, size: usize) -> Result<Option<u64>> {
+/// What one run takes of those that this program does when it is started again with these arguments and `--runs`; none
+/// where valgrind is missing.
+pub(crate) fn instructions(arguments: &[&str], runs: u32) -> Result<Option<u64>> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
     command
         .args(["--collect-atstart=no", "--toggle-collect=*stages::counted*"])
         .arg(std::env::current_exe()?);
-    command.args(["stages", "--stage", &stage.to_string(), "--size", &size.to_string()]);
-    command.args(["--runs", &RUNS.to_string()]);
+    command.args(arguments).args(["--runs", &runs.to_string()]);
     let output = match command.output() {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -125,7 +128,7 @@ fn instructions(stage: usize, size: usize) -> Result<Option<u64>> {
         said.lines().find_map(|line| line.split_once("Collected :")).context("valgrind counted nothing")?;
     let count: u64 = line.1.trim().parse()?;
     ensure!(count > 0, "callgrind did not find the function to count");
-    Ok(Some(count / u64::from(RUNS)))
+    Ok(Some(count / u64::from(runs)))
 }
 
 /// The least mean over rounds of at least 2 ms.

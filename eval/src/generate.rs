@@ -14,7 +14,13 @@ pub struct Made {
     pub payload: String,
     /// Whether it is one.
     pub bad: bool,
+    /// Its tactic.
+    pub family: String,
 }
+
+/// Tactics that are met most, by a part of their names, and how many times as often they are made as others.
+const COMMON: &[&str] = &["override", "ignor", "turn_away", "label_order", "trigger", "supersede"];
+const OFTEN: usize = 4;
 
 /// Makes texts for one role.
 #[derive(Debug)]
@@ -40,7 +46,9 @@ impl<'a> Maker<'a> {
             Role::Definition => (&["b.", "d."], &["nd."]),
             Role::Answer | Role::Argument => (&["b.", "r."], &["nr."]),
         };
-        let bad = grammar.families(bad).into_iter().filter(|family| !skip(family)).collect();
+        let often = |family: &str| if COMMON.iter().any(|part| family.contains(part)) { OFTEN } else { 1 };
+        let families = grammar.families(bad).into_iter().filter(|family| !skip(family));
+        let bad = families.flat_map(|family| core::iter::repeat_n(family, often(family))).collect();
         Self { grammar, role, carriers, bad, harmless: grammar.families(harmless), chance: Chance::new(seed) }
     }
 
@@ -59,7 +67,7 @@ impl<'a> Maker<'a> {
             Role::Definition => self.described(carrier, &payload),
             Role::Answer | Role::Argument => self.answered(carrier, &payload),
         };
-        Ok(Made { text, payload, bad })
+        Ok(Made { text, payload, bad, family: family.to_owned() })
     }
 
     /// As people write: capitals, small letters, no full stop, a line in the middle.

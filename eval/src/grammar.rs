@@ -61,7 +61,9 @@ impl Grammar {
             include_str!("../grammar/words.txt"),
             include_str!("../grammar/families.txt"),
             include_str!("../grammar/attention.txt"),
+            include_str!("../grammar/tactics.txt"),
             include_str!("../grammar/harmless.txt"),
+            include_str!("../grammar/plain.txt"),
         ])
     }
 

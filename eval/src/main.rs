@@ -1,6 +1,7 @@
 //! `cargo xtask eval`: how much the detectors find of labelled corpora, and how often they are wrong.
 
 mod attacks;
+mod boost;
 mod corpus;
 mod cost;
 mod generate;

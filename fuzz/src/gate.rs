@@ -14,8 +14,9 @@ use portcullis_connect::auth::{
     Alg, AuthSettings, Authenticator, Credentials, JwksSource, JwtIssuer, Parts, ProofMemory, Route,
 };
 use portcullis_core::{Clock, Digest, Direction, Entropy, Limits, Obligations, Secret, Timestamp};
-use portcullis_inspect::{InspectSettings, Inspector, Verdict, mask, verdict};
+use portcullis_inspect::{InspectSettings, Inspector, Match, Role, Subject, Verdict, Window, mask, verdict};
 use portcullis_mcp::json::quote;
+use portcullis_meaning::{Dialect, HostRule, Meaning, PathRule, SqlRule, UrlRule};
 use portcullis_net::guard::{EgressPolicy, allowed, parse_url};
 use portcullis_policy::{Policies, PolicySource};
 use portcullis_store::{KeyRow, Keys, NewKey, StoreError};
@@ -54,6 +55,45 @@ pub fn policy(data: &[u8]) {
     }
 }
 
+/// No text makes a meaning panic or take long; a path or URL that passes is what another reader takes it for.
+pub fn meaning(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let path = PathRule::new(["/srv/docs"], true).expect("the folder is right");
+    if Meaning::Path(path).check(&text).is_ok() && !text.contains(':') {
+        let mut stack = vec!["srv", "docs"];
+        if text.starts_with('/') {
+            stack.clear();
+        }
+        for part in text.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => drop(stack.pop()),
+                other => stack.push(other),
+            }
+        }
+        assert!(stack.starts_with(&["srv", "docs"]), "{text:?} leaves");
+    }
+    let hosts = HostRule::new(["*.example.com"], false).expect("the pattern is right");
+    let schemes = vec!["https".to_owned()];
+    if Meaning::Url(UrlRule { hosts, schemes, ports: Vec::new() }).check(&text).is_ok() {
+        let parsed = url::Url::parse(&text).expect("a URL that passes is one");
+        let host = parsed.host_str().expect("and has a host").trim_end_matches('.');
+        assert!(host.ends_with(".example.com") && parsed.port().is_none(), "{text:?} leads to {host}");
+        assert!(parsed.username().is_empty() && parsed.password().is_none());
+    }
+    for dialect in [Dialect::Generic, Dialect::MsSql, Dialect::MySql, Dialect::PostgreSql, Dialect::Sqlite] {
+        let rule = SqlRule { dialect, tables: None, functions: None };
+        if Meaning::Sql(rule).check(&text).is_ok() {
+            let first = text.trim_start_matches(|c: char| c.is_whitespace() || c == '(' || c == ';');
+            let first: String = first.chars().take_while(char::is_ascii_alphabetic).collect();
+            assert!(
+                ["select", "table", "values", "with", "from"].contains(&first.to_ascii_lowercase().as_str()),
+                "{text:?} is read as a query"
+            );
+        }
+    }
+}
+
 /// The quick test may cry wolf, never the other way round; matches lie in the text, and masking removes them.
 pub fn inspect(data: &[u8]) {
     static INSPECTOR: LazyLock<Inspector> =
@@ -83,10 +123,35 @@ pub fn inspect(data: &[u8]) {
             );
             assert!(!one.finding.place.is_empty());
         }
+        cut(&INSPECTOR, direction, &text, data.first().copied().unwrap_or_default());
         if verdict(direction, &mut found, &Obligations::default()) == Verdict::Mask {
             let masked = mask(&text, &found);
             assert_ne!(masked, text);
         }
+    }
+}
+
+/// Wherever a stream is cut, what ends behind the cut is found as in the whole, as far as a window remembers.
+fn cut(inspector: &Inspector, direction: Direction, text: &str, at: u8) {
+    let at = usize::from(at) % (text.len() + 1);
+    let Some((first, second)) = text.split_at_checked(at).filter(|_| text.len() <= Window::BYTES) else {
+        return;
+    };
+    let (mut whole, mut window, mut found) = (Vec::new(), Window::default(), Vec::new());
+    inspector.scan(direction, "/text", text, &mut whole);
+    for text in [first, second] {
+        found.clear();
+        let subject = Subject { role: Role::of(direction, "/text"), place: "/text", text };
+        inspector.scan_event(&subject, &mut window, &mut inspector.budget(), &mut found);
+    }
+    for one in whole.iter().filter(|one| one.range.end > at) {
+        let part = one.range.start.saturating_sub(at)..one.range.end - at;
+        let same = |other: &Match| {
+            other.finding.kind == one.finding.kind
+                && other.range.start < part.end
+                && part.start < other.range.end
+        };
+        assert!(found.iter().any(same), "a cut hides {}", one.finding.kind);
     }
 }
 
@@ -233,7 +298,7 @@ impl Gate {
         let settings = AuthSettings { api_keys: true, issuers: vec![issuer], ..AuthSettings::default() };
         let parts = Parts {
             keys: Arc::new(NoKeys),
-            pepper: Secret::new(vec![1; 32]),
+            pepper: Some(Secret::new(vec![1; 32])),
             clock: Arc::new(Leaping::default()),
             proofs: Arc::new(ProofMemory::new(&Leaping::default())),
             // The clock leaps, and the file is gone.

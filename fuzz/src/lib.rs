@@ -40,6 +40,7 @@ targets! {
     gate::url,
     gate::policy,
     gate::inspect,
+    gate::meaning,
     gate::config,
     gate::token,
     gate::jwks,

@@ -30,7 +30,10 @@ pub const INTENDED: &[(&str, &str)] = &[
     ("line breaks over stdio", "a message to a child is one line; breaks between members become spaces"),
     ("opening over stdio", "a shared child is opened once, by the gateway"),
     ("lists", "answered from the pinned catalogue, on one page, with what the caller may use"),
-    ("masked values", "a text in which a detector found something is written anew, and nothing around it"),
+    (
+        "masked values",
+        "a text in which a detector found something is written anew, or its member left out (`drop`), and nothing around it; with `warn` marks stand round it, a text before the content, and `dev.portcullis/warning` in `_meta`",
+    ),
     (
         "reads",
         "a result of 2026-07-28 is used again as long as its `ttlMs` lasts; `ttlMs` then says what is left of it",

@@ -261,7 +261,7 @@ struct Own<'a> {
     first: &'a str,
     token: &'a str,
     admin: String,
-    pepper: Vec<u8>,
+    kek: String,
     seed: String,
 }
 
@@ -281,7 +281,7 @@ fn planted(own: Own<'_>, folder: &Path, data: &Path) -> Planted {
         ("a query of a server's URL", canary("query").into(), at("portcullis.yaml"), false),
         ("the environment of a child", canary("child").into(), vec![], false),
         ("the admin token", own.admin.into(), vec![data.join("admin.token")], false),
-        ("the pepper", own.pepper, vec![data.join("pepper")], false),
+        ("the key-encryption key", own.kek.into(), vec![data.join("kek")], false),
         ("the ledger's private key", own.seed.into(), vec![data.join("ledger.key")], false),
         // A caller may see its own arguments again in an error about them, and answers that policy passes.
         ("an argument", canary("argument").into(), vec![], true),
@@ -380,7 +380,8 @@ async fn no_planted_secret_is_in_any_output_log_file_ledger_store_metric_trace_o
     let mut replies = traffic(&mut world, &key, &token).await?;
     let mut said = said(&world.gateway).await?;
     let (data, first) = (world.gateway.data(), world.gateway.key()?.to_owned());
-    let (admin, pepper) = (world.gateway.admin_token()?, std::fs::read(data.join("pepper"))?);
+    let (admin, kek) = (world.gateway.admin_token()?, std::fs::read_to_string(data.join("kek"))?);
+    let kek = kek.trim().rsplit(' ').next().unwrap().to_owned();
     let ledger_key = std::fs::read_to_string(data.join("ledger.key"))?;
     // `PRIVATE+KEY+NAME+ID+BASE64`; Base64 has that sign, too.
     let seed = ledger_key.trim().splitn(5, '+').last().unwrap().to_owned();
@@ -395,7 +396,7 @@ async fn no_planted_secret_is_in_any_output_log_file_ledger_store_metric_trace_o
     assert!(!sessions.is_empty());
     replies.retain(|reply| !reply.starts_with("session:"));
     let folder = world.gateway.folder().to_path_buf();
-    let own = Own { key: &key, first: &first, token: &token, admin, pepper, seed };
+    let own = Own { key: &key, first: &first, token: &token, admin, kek, seed };
     let mut planted = planted(own, &folder, &data);
     planted.extend(sessions.iter().map(|session| ("a session", session.clone().into_bytes(), vec![], false)));
     let leaks = leaks(&folder, planted, &said, &replies)?;

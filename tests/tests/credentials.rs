@@ -273,18 +273,3 @@ async fn a_key_server_that_fails_is_a_503_for_its_tokens_and_nothing_for_api_key
     assert_eq!(list(&url, Some(gateway.key()?)).await?, ok());
     Ok(())
 }
-
-#[tokio::test]
-async fn a_pepper_that_is_gone_is_said_to_have_been_made_anew_with_what_it_costs() -> Outcome {
-    let mut pair = Pair::start(&[]).await?;
-    let (url, key) = (pair.gateway.url("s"), pair.gateway.key()?.to_owned());
-    assert_eq!(list(&url, Some(&key)).await?, ok());
-    assert!(!pair.gateway.output().contains("pepper"), "the first start has nothing to warn of");
-    pair.gateway.stop().await?;
-    std::fs::remove_file(pair.gateway.data().join("pepper"))?;
-    pair.gateway.start_again().await?;
-    assert_eq!(list(&url, Some(&key)).await?, refused(401, "auth.invalid"));
-    let said = pair.gateway.output();
-    assert!(said.contains("made anew") && said.contains("no API key"), "{said}");
-    Ok(())
-}

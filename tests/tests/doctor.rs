@@ -101,12 +101,12 @@ async fn what_is_wrong_is_named_with_the_command_that_helps() -> Outcome {
         "good",
         "the server that is well is aimed at: {report:#}"
     );
-    fs::set_permissions(gateway.data().join("pepper"), fs::Permissions::from_mode(0o644))?;
+    fs::set_permissions(gateway.data().join("kek"), fs::Permissions::from_mode(0o644))?;
     let (code, report) = examined(&gateway, &[])?;
     assert_eq!(code, Some(1), "{report:#}");
-    let pepper = finding(&report, "file pepper");
-    assert_eq!(pepper["state"], "bad");
-    assert!(pepper["fix"].as_str().unwrap().contains("chmod 600"), "{pepper}");
+    let kek = finding(&report, "file kek");
+    assert_eq!(kek["state"], "bad");
+    assert!(kek["fix"].as_str().unwrap().contains("chmod 600"), "{kek}");
     assert_eq!(finding(&report, "server gone")["state"], "bad", "{report:#}");
     assert_eq!(finding(&report, "authentication")["state"], "warn", "{report:#}");
     fs::write(gateway.folder().join("portcullis.yaml"), "nonsense: 1\n")?;

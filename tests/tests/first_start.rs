@@ -119,7 +119,7 @@ async fn without_configuration_it_starts_safely_and_what_it_prints_works_as_prin
     let printed = keys(&said);
     assert!(!printed.is_empty() && printed.iter().all(|key| *key == printed[0]), "one key: {said}");
     assert_eq!(mode(&fresh.data()), 0o700);
-    for secret in ["pepper", "admin.token", "ledger.key"] {
+    for secret in ["kek", "admin.token", "ledger.key"] {
         assert_eq!(mode(&fresh.data().join(secret)), 0o600, "{secret}");
     }
     // The curl, verbatim, in a shell.
@@ -232,11 +232,11 @@ async fn what_would_be_unsafe_is_refused_with_the_fix() -> Outcome {
         assert_eq!(mode(&fresh.data()), open, "it does not mend what it did not make");
     }
     fs::set_permissions(fresh.data(), fs::Permissions::from_mode(0o700))?;
-    fs::set_permissions(fresh.data().join("pepper"), fs::Permissions::from_mode(0o644))?;
+    fs::set_permissions(fresh.data().join("kek"), fs::Permissions::from_mode(0o644))?;
     let (code, words) = refused(&fresh, &arguments)?;
     assert_eq!(code, Some(1), "{words}");
-    assert!(words.contains("pepper") && words.contains("chmod 600"), "{words}");
-    fs::set_permissions(fresh.data().join("pepper"), fs::Permissions::from_mode(0o600))?;
+    assert!(words.contains("kek") && words.contains("chmod 600"), "{words}");
+    fs::set_permissions(fresh.data().join("kek"), fs::Permissions::from_mode(0o600))?;
     // Somebody else's address.
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let (code, words) =

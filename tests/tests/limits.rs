@@ -1,8 +1,10 @@
 //! Every limit is reached through the gateway with a small configured value; each refusal has its code, its status and
 //! its entry in the ledger, and just inside the limit everything works.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, io::Write as _, net::SocketAddr, path::Path, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
+use flate2::{Compression, write::ZlibEncoder};
 use portcullis_core::Limits;
 use portcullis_testkit::{Client, Era, Gateway, Hostile, HostileServer, McpClient, Outcome, RawConnection};
 use portcullis_tests::pair::{Pair, SOON, code_of, entries, limits_yaml, new_key, refusals, verdict};
@@ -22,6 +24,11 @@ const WHERE: &[(&str, &str, &str)] = &[
         "where_there_is_no_room_for_the_key_of_another_person_a_placeholder_stands_and_tokens_end",
     ),
     ("answer_bytes_max", "tests/tests/limits.rs", "an_answer_or_event_beyond_its_limits_is_withheld"),
+    (
+        "inspect_bytes_max",
+        "tests/tests/limits.rs",
+        "a_message_that_hides_more_than_may_be_read_of_one_is_withheld_both_ways",
+    ),
     (
         "json_depth_max",
         "tests/tests/limits.rs",
@@ -344,6 +351,36 @@ async fn an_answer_or_event_beyond_its_limits_is_withheld() -> Outcome {
         }
     }
     assert_eq!(refusals(&pair.gateway, "answer.too_large", 3).await?.len(), 3);
+    Ok(())
+}
+
+/// What is packed in a few bytes is read as well: a small message must not take the work of a large one.
+#[tokio::test]
+async fn a_message_that_hides_more_than_may_be_read_of_one_is_withheld_both_ways() -> Outcome {
+    // 60,000 bytes in 140.
+    let mut packed = ZlibEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(&b"now ".repeat(15_000))?;
+    let bomb = STANDARD.encode(packed.finish()?);
+    let server = HostileServer::start().await?;
+    server.set_tools(vec![json!({"name": "echo", "inputSchema": {"type": "object"}})]);
+    let pair = Pair::with(server, "", &[("inspect_bytes_max", 200_000)]).await?;
+    let mut client = pair.modern()?;
+    pair.server.forget();
+    let mut forwarded = 0;
+    for (count, passes) in [(1, true), (3, true), (4, false), (500, false)] {
+        let texts = json!(vec![bomb.as_str(); count]);
+        let clean = json!({"content": [], "resultType": "complete"});
+        let full = json!({"content": [], "structuredContent": {"texts": texts}, "resultType": "complete"});
+        for (answers, sent, sends) in [(clean, texts, passes), (full, json!([]), true)] {
+            pair.server.on("tools/call", Hostile::Answer(answers));
+            forwarded += usize::from(sends);
+            let answer = client.call("echo", json!({"texts": sent})).await?;
+            let expected = if passes { "" } else { "limit.inspection" };
+            assert_eq!(code_of(&answer), expected, "{count}: {}", answer.reply.text());
+            assert_eq!(pair.server.count("tools/call"), forwarded, "{count}");
+        }
+    }
+    assert_eq!(refusals(&pair.gateway, "limit.inspection", 4).await?.len(), 4);
     Ok(())
 }
 

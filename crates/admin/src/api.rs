@@ -12,6 +12,7 @@ mod ledger;
 mod openapi;
 mod policy;
 mod privacy;
+mod seal;
 mod secrets;
 pub mod servers;
 mod status;
@@ -41,6 +42,7 @@ pub use self::{
     openapi::document as openapi_document,
     policy::{ExplainQuestion, Explained},
     privacy::{AskedApproval, ErasePerson, ErasedPerson, HeldAbout, PersonQuestion, TokenKey},
+    seal::{SealKey, SealRotate, SealRotated, SealShred, SealStatus},
     secrets::{LocalSecret, LocalSecretChanged, LocalSecretList, PutSecret, RemoveSecret},
     servers::{AddServer, ServerChanged, ServerList, ServerState},
     status::{Healthz, LedgerHealth, Reloaded, Status},
@@ -224,6 +226,12 @@ endpoints! {
     POST "/v1/secrets" put_secret(body PutSecret) Token -> LocalSecretChanged;
     /// Takes a secret out of use.
     POST "/v1/secrets/remove" remove_secret(body RemoveSecret) Token -> LocalSecretChanged;
+    /// How encryption at rest stands: data keys, what wraps them, and what the newest has not sealed yet.
+    GET "/v1/seal" seal_status() Token -> SealStatus;
+    /// A step of a rotation of keys. Each can be repeated, and goes on where one before it stopped.
+    POST "/v1/seal/rotate" rotate_seal_keys(body SealRotate) Token -> SealRotated;
+    /// Destroys every data key: what is sealed can never be read again, and no API key counts any more.
+    POST "/v1/seal/shred" shred_everything(body SealShred) Token -> SealRotated;
     /// Every connection of a caller to a server, without its tokens.
     GET "/v1/connections" list_connections() Token -> ConnectionList;
     /// Ends a connection: the authorization server is told, and the tokens are forgotten.

@@ -14,7 +14,7 @@ pub use api::{
 };
 pub use parts::{
     AdminParts, CheckServer, ConnectionBook, CountSessions, Follow, FreshKey, GatewayInfo, Health, Holder,
-    Pending, QuotaState, Reload, Revoked, SecretBook, SecretState,
+    Pending, QuotaState, Reload, Revoked, SecretBook, SecretState, SubjectOf,
 };
 pub use problem::{Problem, ProblemBody, ProblemDetail};
 pub use serve::{router, serve};

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc};
 use portcullis_approve::Desk;
 use portcullis_core::{Caller, Clock, Digest, Limits, Secret, Timestamp};
 use portcullis_policy::Policies;
+use portcullis_seal::Keyring;
 use portcullis_store::{ConnectionRow, Grants, Keys, KillSwitch, Ledger, Revisions, Subjects};
 use serde_json::Value;
 
@@ -152,6 +153,8 @@ pub trait SecretBook: Send + Sync + fmt::Debug {
 pub type Reload = dyn Fn() -> Pending<Result<String, Vec<String>>> + Send + Sync;
 /// Brings what is in memory up to what the store says, so that a change is in force when its answer goes out.
 pub type Follow = dyn Fn() -> Pending<()> + Send + Sync;
+/// Who somebody is: a keyed digest of what identifies a person.
+pub type SubjectOf = dyn Fn(&str) -> Option<Digest> + Send + Sync;
 /// Who holds an API key: nobody where it is not valid now.
 pub type Holder = dyn Fn(&str) -> Option<Arc<Caller>> + Send + Sync;
 /// How many sessions a caller has; with true they end, and what they have seen is forgotten.
@@ -172,6 +175,8 @@ pub struct AdminParts {
     pub quotas: Arc<dyn Fn() -> Pending<Vec<QuotaState>> + Send + Sync>,
     /// Who is connected to what.
     pub connections: Arc<dyn ConnectionBook>,
+    /// The keys that seal what is kept.
+    pub keyring: Arc<Keyring>,
     /// The secrets that the gateway keeps.
     pub secrets: Arc<dyn SecretBook>,
     /// Definitions and run-time servers.
@@ -182,14 +187,14 @@ pub struct AdminParts {
     pub approvals: Arc<Desk>,
     /// Keys of people whose data became tokens.
     pub subjects: Arc<dyn Subjects>,
-    /// Who somebody is: a keyed digest of what identifies a person.
-    pub subject_of: Arc<dyn Fn(&str) -> Digest + Send + Sync>,
+    /// Who somebody is: a keyed digest of what identifies a person; nothing while the keys of the store are not open.
+    pub subject_of: Arc<SubjectOf>,
     /// The sessions of callers.
     pub sessions: Arc<CountSessions>,
     /// Who holds an API key.
     pub holder: Arc<Holder>,
-    /// Makes an API key.
-    pub fresh_key: Arc<dyn Fn() -> FreshKey + Send + Sync>,
+    /// Makes an API key; nothing while the keys of the store are not open.
+    pub fresh_key: Arc<dyn Fn() -> Option<FreshKey> + Send + Sync>,
     /// The policies in force.
     pub policies: Arc<dyn Fn() -> Arc<Policies> + Send + Sync>,
     /// The roles that exist now.

@@ -75,6 +75,11 @@ pub enum Problem {
     MediaType,
 }
 
+/// What needs the keys of the store fails while they are not open.
+pub(crate) fn closed() -> Problem {
+    Problem::Store("its data keys are not open; `portcullis seal status` says why".into())
+}
+
 impl Problem {
     /// An impossible question.
     #[must_use]

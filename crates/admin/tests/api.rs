@@ -24,9 +24,10 @@ use portcullis_core::{
 };
 use portcullis_policy::{Policies, PolicySource, builtin_roles};
 use portcullis_proof::{SigningKey, manifest::definition_digest};
+use portcullis_seal::{FileKek, Keyring};
 use portcullis_store::{
-    Batch, ConnectionRow, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, Move, NewRevision,
-    Revisions, Sqlite, definitions,
+    Batch, ConnectionRow, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, LocalSecrets, Move,
+    NewRevision, Revisions, Sqlite, definitions,
 };
 use serde_json::{Value, json};
 use tower_service::Service as _;
@@ -123,6 +124,20 @@ struct World {
     _folder: tempfile::TempDir,
 }
 
+/// Data keys that nobody has opened.
+fn keyring(store: &Arc<Sqlite>) -> Keyring {
+    let entropy: Arc<dyn Entropy> = Arc::new(Counting(AtomicU64::new(0)));
+    let text = FileKek::text(None, &*entropy).unwrap();
+    Keyring::new(portcullis_seal::Parts {
+        store: store.clone(),
+        secrets: LocalSecrets::new(store.clone()),
+        kek: Arc::new(FileKek::of_text(text.expose(), None, Arc::clone(&entropy)).unwrap()),
+        former: Vec::new(),
+        clock: Arc::new(Ticking(AtomicU64::new(0))),
+        entropy,
+    })
+}
+
 fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Sqlite::open(folder.path().join("db")).unwrap());
@@ -151,21 +166,19 @@ fn world() -> World {
         grants: store.clone(),
         quotas: Arc::new(|| Box::pin(async { Vec::new() })),
         connections: Arc::new(Nobody),
+        keyring: Arc::new(keyring(&store)),
         secrets: Arc::new(Nobody),
         revisions: store.clone(),
         kills: Arc::new(KillSwitch::new(store.clone())),
         approvals: desk.clone(),
         subjects: store.clone(),
-        subject_of: Arc::new(|who| Digest::of(who.as_bytes())),
+        subject_of: Arc::new(|who| Some(Digest::of(who.as_bytes()))),
         sessions: Arc::new(|_, _| 0),
         holder: Arc::new(|key| PEOPLE.contains(&key).then(|| Arc::new(person(key)))),
         fresh_key: Arc::new(move || {
             let id = format!("key{}", made.fetch_add(1, Ordering::Relaxed));
-            FreshKey {
-                text: Secret::new(format!("pcl_{id}_secret-text")),
-                hash: Digest::of(id.as_bytes()).0,
-                id,
-            }
+            let (text, hash) = (Secret::new(format!("pcl_{id}_secret-text")), Digest::of(id.as_bytes()).0);
+            Some(FreshKey { text, hash, id })
         }),
         policies: Arc::new(move || Arc::clone(&policies)),
         roles: Arc::new(|| builtin_roles().into_iter().map(|role| role.name).collect::<BTreeSet<_>>()),

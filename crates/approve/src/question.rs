@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use portcullis_core::{Approval, Caller, Digest, Finding, Severity, Target, Treatment};
+use portcullis_core::{Approval, Caller, Digest, Finding, Severity, Target};
 use serde_json::{Value, json};
 
 use crate::Binding;
@@ -114,11 +114,7 @@ fn finding(finding: &Finding) -> Value {
         Severity::Low => "low",
         Severity::Medium => "medium",
         Severity::High => "high",
+        Severity::Critical => "critical",
     };
-    let treatment = match finding.treatment {
-        Treatment::Pass => "pass",
-        Treatment::Mask => "mask",
-        Treatment::Refuse => "refuse",
-    };
-    json!({ "detector": finding.kind, "severity": severity, "place": finding.place, "treatment": treatment })
+    json!({ "detector": finding.kind, "severity": severity, "place": finding.place, "treatment": finding.treatment.name() })
 }

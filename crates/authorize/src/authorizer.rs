@@ -9,9 +9,9 @@ use std::{
     },
 };
 
-use portcullis_connect::seal::Sealer;
 use portcullis_core::{Caller, Clock, Code, Entropy, Event, Target, Timestamp};
 use portcullis_proof::{Entry, entry::Actor};
+use portcullis_seal::Sealer;
 use portcullis_store::{ConnectionRow, Connections, Ledger};
 
 use crate::{

@@ -3,17 +3,15 @@
 
 use std::{fmt, sync::Arc};
 
-use portcullis_connect::seal::Sealer;
 use portcullis_core::{Entropy, Timestamp};
-use portcullis_store::{Claim, ConnectionRow, Connections, Seen};
+use portcullis_seal::Sealer;
+use portcullis_store::{Claim, ConnectionRow, Connections, SealedTable, Seen};
 use zeroize::Zeroizing;
 
 use crate::{chance::random, grant::Grant, registered::Registered, web::Failure};
 
-/// Bytes of a sealed grant.
-const SEALED_BYTES_MAX: usize = 262_144;
-const CONNECTION: &str = "connection";
-const REGISTRATION: &str = "registration";
+const CONNECTION: &str = SealedTable::Connections.purpose();
+const REGISTRATION: &str = SealedTable::Registrations.purpose();
 
 /// Grants and registrations, sealed.
 pub(crate) struct Vault {
@@ -108,7 +106,7 @@ impl Vault {
     pub(crate) async fn get(&self, caller: &str, server: &str) -> Result<Option<Grant>, Failure> {
         let Some(row) = self.store.connection(caller, server).await.map_err(store)? else { return Ok(None) };
         let bound = [&*row.caller, &*row.server, &*row.issuer];
-        let opened = self.sealer.open_within(CONNECTION, &bound, &row.sealed, SEALED_BYTES_MAX);
+        let opened = self.sealer.open_kept(CONNECTION, &bound, &row.sealed);
         let grant = opened
             .map(Zeroizing::new)
             .and_then(|bytes| Grant::of_bytes((&row.issuer, &row.revision), &bytes));
@@ -155,7 +153,7 @@ impl Vault {
         let Some(sealed) = self.store.registration(issuer, redirect).await.map_err(store)? else {
             return Ok(None);
         };
-        let opened = self.sealer.open_within(REGISTRATION, &[issuer, redirect], &sealed, SEALED_BYTES_MAX);
+        let opened = self.sealer.open_kept(REGISTRATION, &[issuer, redirect], &sealed);
         Ok(opened.map(Zeroizing::new).and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
@@ -177,6 +175,7 @@ mod tests {
     use std::sync::atomic::{AtomicU8, Ordering};
 
     use portcullis_core::Secret;
+    use portcullis_seal::Ring;
     use portcullis_store::Sqlite;
 
     use super::*;
@@ -212,7 +211,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Sqlite::open(folder.path().join("s.db")).unwrap());
         let vault = |key: &[u8]| {
-            Vault::new(Arc::clone(&store) as _, Sealer::new(key).unwrap(), Arc::new(Counting::default()))
+            Vault::new(Arc::clone(&store) as _, Sealer::new(Ring::fixed(key)), Arc::new(Counting::default()))
         };
         let ours = vault(b"key");
         ours.put("alice", "s", &mut grant(), 2).await.unwrap();
@@ -239,7 +238,7 @@ mod tests {
     async fn connections_have_a_limit_that_a_renewal_does_not_meet() {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Sqlite::open(folder.path().join("s.db")).unwrap());
-        let vault = Vault::new(store, Sealer::new(b"key").unwrap(), Arc::new(Counting::default()));
+        let vault = Vault::new(store, Sealer::new(Ring::fixed(b"key")), Arc::new(Counting::default()));
         vault.put("a", "s", &mut grant(), 2).await.unwrap();
         vault.put("b", "s", &mut grant(), 2).await.unwrap();
         assert!(vault.put("c", "s", &mut grant(), 2).await.is_err());

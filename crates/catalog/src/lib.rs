@@ -4,6 +4,7 @@
 
 mod entries;
 mod fresh;
+mod imitation;
 mod lists;
 mod refresh;
 mod shown;

@@ -63,7 +63,12 @@ pub struct Judges<'a> {
     pub limits: &'a JsonLimits,
     /// What the permit demands.
     pub obligations: &'a Obligations,
+    /// How often the values had changed that must not be in it.
+    pub watched: u64,
 }
+
+/// Detectors, bounds, obligations, and how often the values had changed that must not be in it.
+type Passed = (Weak<Inspector>, JsonLimits, Obligations, u64);
 
 /// One answer without the id of its request.
 #[derive(Debug)]
@@ -72,7 +77,7 @@ pub struct List {
     /// Everything behind the id.
     rest: Bytes,
     /// By whom it was judged last and passed untouched, with nothing found in it.
-    passed: Mutex<Option<(Weak<Inspector>, JsonLimits, Obligations)>>,
+    passed: Mutex<Option<Passed>>,
 }
 
 impl List {
@@ -97,17 +102,20 @@ impl List {
     /// Whether it passed these judges with nothing found.
     #[must_use]
     pub fn passed(&self, judges: Judges<'_>) -> bool {
-        let Judges { inspector, limits, obligations } = judges;
-        lock(&self.passed).as_ref().is_some_and(|(by, within, under)| {
+        let Judges { inspector, limits, obligations, watched } = judges;
+        lock(&self.passed).as_ref().is_some_and(|(by, within, under, after)| {
             // A weak pointer keeps the place, so that no other detectors can be there.
-            by.as_ptr() == Arc::as_ptr(inspector) && within == limits && under == obligations
+            by.as_ptr() == Arc::as_ptr(inspector)
+                && within == limits
+                && under == obligations
+                && *after == watched
         })
     }
 
     /// Notes that it did.
     pub fn pass(&self, judges: Judges<'_>) {
-        let Judges { inspector, limits, obligations } = judges;
-        *lock(&self.passed) = Some((Arc::downgrade(inspector), *limits, obligations.clone()));
+        let Judges { inspector, limits, obligations, watched } = judges;
+        *lock(&self.passed) = Some((Arc::downgrade(inspector), *limits, obligations.clone(), watched));
     }
 }
 

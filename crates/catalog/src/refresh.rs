@@ -296,6 +296,9 @@ impl Catalog {
                 found.extend(inspector.holds(place, &text));
             }
         });
+        if crate::imitation::imitates(&item.name) {
+            found.push("look_alike_name");
+        }
         found.sort_unstable();
         found.dedup();
         if !found.is_empty() {

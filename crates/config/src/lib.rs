@@ -7,11 +7,13 @@
 mod aggregate;
 mod authorization;
 mod decode;
+mod encryption;
 mod exchange;
 mod governance;
 mod identities;
 mod insert;
 mod mapping;
+mod meaning;
 mod primitives;
 mod privacy;
 mod reference;
@@ -22,6 +24,7 @@ mod sections;
 mod server;
 #[cfg(test)]
 mod tests;
+mod transport_security;
 mod values;
 
 use std::{
@@ -37,6 +40,7 @@ use url::Url;
 pub use self::{
     aggregate::VirtualServer,
     authorization::{AuthorizationMode, AuthorizationSection},
+    encryption::{EncryptionSection, Unavailable},
     exchange::ExchangeSection,
     identities::{
         BoundTokens, Introspected, Introspection, IssuerDown, Jwt, JwtKind, Preset, ScopeText, StepUp,
@@ -44,9 +48,10 @@ pub use self::{
     insert::{fragment, with_servers},
     mistake::{ConfigMistake, Place},
     reference::{markdown, schema},
-    secrets::{AwsSection, SecretsSection, VaultLogin, VaultMethod, VaultSection},
+    secrets::{AwsSection, Leaks, SecretsSection, VaultLogin, VaultMethod, VaultSection},
     sections::{ClientCertificates, Log, LogFormat, Otlp, Rule, Settings, Tls},
     server::{Isolation, OutputSchema, Server, ServerRequest, Transport, Trust, Upstream},
+    transport_security::{CertificateSection, Pin, ServerTlsSection, TlsVersion},
     values::{Form, PatternText, Reference, RoleName, is_local, is_name, looks_secret, names_a_secret},
 };
 use self::{

@@ -15,7 +15,7 @@ use super::{
     Config, ConfigMistake, Place, Rule, Server,
     governance::{AgentSection, ApprovalSection, Flow, QuotaSection, QuotaShare},
     privacy::{self, Preset},
-    sections::{Settings, Treatment},
+    sections::{AnswerTreatment, Settings, Treatment},
     values::{DetectorName, Form, PatternText},
 };
 
@@ -144,7 +144,9 @@ fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
         labels,
         seen,
         environments,
+        warn,
         mask,
+        drop,
         refuse,
         restore,
         approval,
@@ -158,7 +160,9 @@ fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
         labels: labels.iter().copied().collect(),
         seen: seen.iter().copied().collect(),
         environments: environments.clone(),
+        warn: names(warn),
         mask: names(mask),
+        drop: names(drop),
         refuse: names(refuse),
         restore: names(restore),
         approval: approval.as_ref().map(ApprovalSection::compiled),
@@ -247,7 +251,7 @@ impl Settings {
             if let Some(detector) = all.detectors.get_mut(&name.0) {
                 detector.enabled = section.enabled;
                 detector.arguments = section.arguments.map_or(detector.arguments, treatment_of);
-                detector.answers = section.answers.map_or(detector.answers, treatment_of);
+                detector.answers = section.answers.map_or(detector.answers, answer_treatment_of);
             }
             if let Some(labels) = &section.labels {
                 all.labels.insert(name.0.clone(), labels.iter().copied().collect());
@@ -268,6 +272,16 @@ const fn treatment_of(treatment: Treatment) -> portcullis_core::Treatment {
     }
 }
 
+const fn answer_treatment_of(treatment: AnswerTreatment) -> portcullis_core::Treatment {
+    match treatment {
+        AnswerTreatment::Pass => portcullis_core::Treatment::Pass,
+        AnswerTreatment::Warn => portcullis_core::Treatment::Warn,
+        AnswerTreatment::Mask => portcullis_core::Treatment::Mask,
+        AnswerTreatment::Drop => portcullis_core::Treatment::Drop,
+        AnswerTreatment::Refuse => portcullis_core::Treatment::Refuse,
+    }
+}
+
 const fn preset_of(preset: Preset) -> portcullis_inspect::Preset {
     match preset {
         Preset::Gdpr => portcullis_inspect::Preset::Gdpr,
@@ -279,6 +293,7 @@ const fn preset_of(preset: Preset) -> portcullis_inspect::Preset {
 
 const fn form_of(form: Form) -> portcullis_inspect::Form {
     match form {
+        Form::Generalise => portcullis_inspect::Form::Generalise,
         Form::Placeholder => portcullis_inspect::Form::Placeholder,
         Form::Pseudonym => portcullis_inspect::Form::Pseudonym,
         Form::Stars => portcullis_inspect::Form::Stars,

@@ -70,7 +70,7 @@ choice! {
     Preset {
         /// Regulation (EU) 2016/679: personal data becomes pseudonyms, data on health placeholders.
         Gdpr = "gdpr",
-        /// 45 CFR 164.514(b)(2): the identifiers of Safe Harbor become placeholders.
+        /// 45 CFR 164.514(b)(2): the identifiers of Safe Harbor become placeholders or are generalised.
         HipaaSafeHarbor = "hipaa-safe-harbor",
         /// PCI DSS: card numbers keep their last four digits.
         Pci = "pci",

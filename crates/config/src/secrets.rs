@@ -19,10 +19,24 @@ section! {
         /// How much longer a value without a lease is used while its source does not answer, by reference without `#FIELD`;
         /// `*` stands for all others. Default: not at all, calls that need it are refused.
         outage_s: BTreeMap<String, Bounded<0, 604_800>>;
+        /// What is done with an answer in which a secret comes back that a server was given.
+        leaks: Leaks = Leaks::Mask;
+        /// How long a secret is looked for in answers after it was last handed out, so that old values are for some time.
+        watched_s: Bounded<60, 2_592_000> = Bounded(86_400);
         /// HashiCorp Vault or OpenBao, for `vault:MOUNT/PATH#FIELD`.
         vault: Option<VaultSection>;
         /// AWS Secrets Manager, for `aws:NAME-or-ARN#FIELD`. `aws: {}` finds region and credentials as the SDKs do.
         aws: Option<AwsSection>;
+    }
+}
+
+choice! {
+    /// What is done with an answer in which a secret comes back.
+    Leaks {
+        /// The secret is replaced.
+        Mask = "mask",
+        /// The answer is refused.
+        Refuse = "refuse",
     }
 }
 

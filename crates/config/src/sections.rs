@@ -10,12 +10,14 @@ use url::Url;
 use super::{
     aggregate::{Aggregate, VirtualServer},
     decode::{choice, section},
+    encryption::EncryptionSection,
     governance::{AgentSection, ApprovalHook, ApprovalSection, Flow, QuotaSection},
     identities::Identities,
     primitives::Bounded,
     privacy::Privacy,
     secrets::SecretsSection,
     server::Server,
+    transport_security::{CertificateSection, TlsVersion},
     values::{DetectorName, Form, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
 };
 
@@ -67,6 +69,8 @@ section! {
         inspect: BTreeMap<DetectorName, Detector>;
         /// Where secrets are kept that are named by reference.
         secrets: SecretsSection;
+        /// What is sealed at rest, and with which key.
+        encryption: EncryptionSection;
         /// Everything that can grow, with its bound.
         limits: Limits;
         /// Where keys, definitions and other governed things are kept.
@@ -104,6 +108,12 @@ section! {
         certificate: PathBuf;
         /// PEM file with the private key.
         key: PathBuf;
+        /// File with the OCSP response of its authority (DER), which is shown beside it (RFC 6066). Reloaded when it changes.
+        ocsp_response: Option<PathBuf>;
+        /// Further certificates, each shown to clients that ask for one of its names (SNI).
+        certificates: Vec<CertificateSection>;
+        /// The oldest version that clients may speak.
+        min_version: TlsVersion = TlsVersion::V12;
         /// PEM file with the authorities of client certificates. Without it clients are not asked for one.
         client_ca: Option<PathBuf>;
         /// PEM files with revocation lists. Where there is any, each authority in a client's chain needs one that is in
@@ -118,7 +128,16 @@ impl Tls {
     /// With this certificate and key, asking clients for nothing.
     pub const fn of(certificate: PathBuf, key: PathBuf) -> Self {
         let client_certificates = ClientCertificates::Optional;
-        Self { certificate, key, client_ca: None, client_crls: Vec::new(), client_certificates }
+        Self {
+            certificate,
+            key,
+            ocsp_response: None,
+            certificates: Vec::new(),
+            min_version: TlsVersion::V12,
+            client_ca: None,
+            client_crls: Vec::new(),
+            client_certificates,
+        }
     }
 }
 
@@ -174,8 +193,12 @@ section! {
         seen: Vec<Label>;
         /// Environments of servers.
         environments: Vec<String>;
+        /// Detectors whose findings in answers are marked for the model of this role.
+        warn: Vec<DetectorName>;
         /// Detectors whose findings in answers are masked for this role.
         mask: Vec<DetectorName>;
+        /// Detectors whose findings in answers take the member with them that holds them, for this role.
+        drop: Vec<DetectorName>;
         /// Detectors whose findings in answers refuse the answer for this role.
         refuse: Vec<DetectorName>;
         /// Detectors whose tokens in arguments are replaced by what they stand for, for this role.
@@ -193,7 +216,7 @@ section! {
         /// What is done about findings in arguments.
         arguments: Option<Treatment>;
         /// What is done about findings in answers.
-        answers: Option<Treatment>;
+        answers: Option<AnswerTreatment>;
         /// How a finding looks that is masked. Default: `placeholder`.
         form: Option<Form>;
         /// Labels that a session has once a finding in an answer to it was let through.
@@ -202,12 +225,28 @@ section! {
 }
 
 choice! {
-    /// What is done about a finding.
+    /// What is done about a finding in arguments.
     Treatment {
         /// Let it through; the finding is recorded.
         Pass = "pass",
         /// Replace the text that was found by a placeholder.
         Mask = "mask",
+        /// Refuse the message.
+        Refuse = "refuse",
+    }
+}
+
+choice! {
+    /// What is done about a finding in answers.
+    AnswerTreatment {
+        /// Let it through; the finding is recorded.
+        Pass = "pass",
+        /// Let it through, marked so that a model sees that others wrote it; masked where nothing can be marked.
+        Warn = "warn",
+        /// Replace the text that was found by a placeholder.
+        Mask = "mask",
+        /// Leave out the member that holds it, and of a text the part that was found.
+        Drop = "drop",
         /// Refuse the message.
         Refuse = "refuse",
     }

@@ -11,9 +11,11 @@ use super::{
     authorization::{AuthorizationMode, AuthorizationSection},
     decode::{Setting, Shape, Walk, choice, section},
     governance::Facts,
+    meaning::{self, ParametersSection},
     mistake::ConfigMistake,
     primitives::Bounded,
     sandbox::{SandboxSection, confinement},
+    transport_security::ServerTlsSection,
     values::{NAME_HINT, Reference, is_name, names_a_secret},
     yaml::{Key, Node, Value},
 };
@@ -45,6 +47,8 @@ section! {
         /// Which addresses `url` may resolve to, beside public ones. A literal address or `localhost` in `url`
         /// allows exactly that kind of address: the operator wrote it.
         egress: Egress;
+        /// What is wanted of the certificate of an `https` URL, and what is shown to its server.
+        tls: Option<ServerTlsSection>;
         /// What the server may ask of clients.
         server_requests: Vec<ServerRequest>;
         /// Methods beyond the specification that pass in both directions, by their exact names; inspected and recorded
@@ -64,6 +68,8 @@ section! {
         labels: BTreeMap<String, Vec<Label>>;
         /// Units that one use costs, for quotas, by name as in `labels`; 1 where nothing fits.
         costs: BTreeMap<String, Bounded<0, 1_000_000>>;
+        /// What parameters mean, by name of the tool, then by name of the parameter or JSON pointer to it; `*` as in `labels`.
+        parameters: ParametersSection;
     }
 }
 
@@ -181,6 +187,10 @@ pub struct Server {
     pub facts: Facts,
     /// What happens to results that do not fit the output schema of their tool.
     pub output_schema: OutputSchema,
+    /// What is wanted of its certificate.
+    pub tls: Option<Box<ServerTlsSection>>,
+    /// What parameters of its tools mean.
+    pub(crate) parameters: ParametersSection,
 }
 
 impl Server {
@@ -201,7 +211,14 @@ impl Server {
             extensions: Vec::new(),
             facts: Facts::default(),
             output_schema: OutputSchema::Refuse,
+            tls: None,
+            parameters: BTreeMap::new(),
         }
+    }
+
+    /// What parameters of its tools mean, as it is enforced.
+    pub fn meanings(&self) -> portcullis_meaning::Meanings {
+        meaning::compiled(&self.parameters)
     }
 
     /// Whether each caller connects on its own.
@@ -261,7 +278,10 @@ impl Setting for Server {
         let ServerSection { url, command, env, cwd, sandbox, headers, trust, isolation, egress, .. } =
             section;
         let ServerSection { server_requests, methods, extensions, transport, .. } = section;
-        let ServerSection { output_schema, authorization, .. } = section;
+        let ServerSection { output_schema, authorization, tls, parameters, .. } = section;
+        meaning::check(&parameters, node, walk);
+        let tls = tls.map(Box::new);
+        check_tls(node, walk, tls.as_deref(), url.as_ref());
         let ServerSection { environment, region, labels, costs, .. } = section;
         let facts = Facts { environment, region, labels, costs };
         facts.check(node, walk);
@@ -283,24 +303,7 @@ impl Setting for Server {
                 let egress = written_out(&url, egress);
                 Some(Upstream::Http { url, transport, headers, egress, authorization })
             }
-            (None, Some(command)) => {
-                let of_url = ["authorization", "headers", "egress", "transport"];
-                misplaced(node, walk, &of_url, "command", "a server with `url`");
-                let mut words = command.into_iter();
-                let program = words.next().filter(|program| !program.is_empty());
-                if program.is_none() {
-                    walk.key("command", |walk| {
-                        walk.report(node, "names no program", "write `[program, argument, …]`")
-                    });
-                }
-                program.map(|program| Upstream::Stdio {
-                    program: located(program, walk),
-                    args: words.collect(),
-                    env,
-                    cwd,
-                    sandbox,
-                })
-            }
+            (None, Some(command)) => child(command, (env, cwd, sandbox), node, walk),
             (Some(_), Some(_)) => {
                 walk.report(node, "has both `url` and `command`", "keep one of the two");
                 None
@@ -315,9 +318,52 @@ impl Setting for Server {
             }
         };
         let upstream = upstream?;
-        let server =
-            Self { upstream, trust, isolation, server_requests, methods, extensions, facts, output_schema };
+        let server = Self {
+            upstream,
+            trust,
+            isolation,
+            server_requests,
+            methods,
+            extensions,
+            facts,
+            output_schema,
+            tls,
+            parameters,
+        };
         (walk.mistakes.len() == before).then_some(server)
+    }
+}
+
+/// A server that is a child process.
+fn child(
+    command: Vec<String>,
+    (env, cwd, sandbox): (BTreeMap<String, Reference>, Option<PathBuf>, Option<Confinement>),
+    node: &Node,
+    walk: &mut Walk,
+) -> Option<Upstream> {
+    let of_url = ["authorization", "headers", "egress", "tls", "transport"];
+    misplaced(node, walk, &of_url, "command", "a server with `url`");
+    let mut words = command.into_iter();
+    let program = words.next().filter(|program| !program.is_empty());
+    if program.is_none() {
+        walk.key("command", |walk| walk.report(node, "names no program", "write `[program, argument, …]`"));
+    }
+    let (program, args) = (located(program?, walk), words.collect());
+    Some(Upstream::Stdio { program, args, env, cwd, sandbox })
+}
+
+/// What is said of a certificate needs one.
+fn check_tls(node: &Node, walk: &mut Walk, tls: Option<&ServerTlsSection>, url: Option<&Url>) {
+    let Some(tls) = tls else { return };
+    if url.is_some_and(|url| url.scheme() != "https") {
+        walk.key("tls", |walk| {
+            walk.report(node, "belongs to a server with an `https` URL", "write `url: https://…`")
+        });
+    }
+    if tls.certificate.is_some() != tls.key.is_some() {
+        walk.key("tls", |walk| {
+            walk.report(node, "`certificate` and `key` go together", "write both, or none")
+        });
     }
 }
 

@@ -196,7 +196,9 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("roles: {r: {allow: [{tools: ['']}]}}", &["1:30 roles.r.allow[0].tools[0]: a pattern may not be empty"]),
     (
         "roles: {r: {deny: [{mask: [email]}]}}",
-        &["1:20 roles.r.deny[0]: a denial lets nothing through that could be masked, refused or approved"],
+        &[
+            "1:20 roles.r.deny[0]: a denial lets nothing through that could be marked, masked, refused or approved",
+        ],
     ),
     (
         "approval_hooks: {chat: {url: 'http://chat.example/', secret: env:S, people: {u: k}}}",

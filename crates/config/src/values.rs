@@ -364,5 +364,9 @@ choice! {
         /// `<EMAIL_lbH0…>`: the value itself, sealed. Restored in arguments where a rule says `restore`, so that a model
         /// can work on data that it never sees.
         Token = "token",
+        /// What is left is true of many: of dates the year, of postal codes the first three digits (of areas with few people
+        /// `000`), of ages over 89 `90+`, of IP addresses the /24 or /48, of coordinates one decimal. A placeholder where
+        /// nothing of it may be left.
+        Generalise = "generalise",
     }
 }

@@ -87,8 +87,8 @@ pub struct AuthSettings {
 pub struct Parts {
     /// The API keys.
     pub keys: Arc<dyn Keys>,
-    /// The key under which API keys are hashed.
-    pub pepper: Secret<Vec<u8>>,
+    /// The key under which API keys are hashed; nothing while the keys of the store are not open.
+    pub pepper: Option<Secret<Vec<u8>>>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// The proofs of possession that were seen; the same one after every reload.

@@ -4,6 +4,5 @@ pub mod auth;
 pub mod cursor;
 mod fetch;
 pub mod results;
-pub mod seal;
 
 pub use fetch::Reach;

@@ -19,15 +19,17 @@ impl Timestamp {
     pub const fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
-}
 
-/// RFC 3339, UTC, milliseconds: `2026-11-22T20:18:00.000Z`.
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, ms) = (self.0 / 1000, self.0 % 1000);
-        let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    /// The year, in UTC.
+    #[must_use]
+    pub fn year(self) -> u16 {
+        u16::try_from(self.civil().0).unwrap_or(u16::MAX)
+    }
+
+    /// Year, month and day, in UTC.
+    fn civil(self) -> (u64, u64, u64) {
         // Civil date from a day count (proleptic Gregorian, eras of 400 years from 0000-03-01).
-        let z = days + 719_468;
+        let z = self.0 / 86_400_000 + 719_468;
         let (era, day_of_era) = (z / 146_097, z % 146_097);
         let year_of_era =
             (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -35,7 +37,16 @@ impl fmt::Display for Timestamp {
         let shifted = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * shifted + 2) / 5 + 1;
         let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+    }
+}
+
+/// RFC 3339, UTC, milliseconds: `2026-11-22T20:18:00.000Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, ms) = (self.0 / 1000, self.0 % 1000);
+        let (year, month, day) = self.civil();
+        let of_day = seconds % 86_400;
         let (h, m, s) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{ms:03}Z")
     }
@@ -72,6 +83,7 @@ mod tests {
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {
             assert_eq!(Timestamp(ms).to_string(), text);
+            assert!(text.starts_with(&Timestamp(ms).year().to_string()));
         }
     }
 }

@@ -110,6 +110,8 @@ codes! {
         "it cannot be said whether the call is approved, and it was therefore not made", "the database cannot be read or written; the log has the cause";
     ArgumentsInvalid = "arguments.invalid", Client, Info, http 400 / 200, rpc -32602,
         "the arguments do not fit the tool's input schema", "`portcullis tool show` prints the schema";
+    ArgumentsMeaning = "arguments.meaning", Policy, Warn, http 200 / 200, rpc 4044,
+        "an argument is not what the operator declared it to be", "the ledger entry names the parameter and what it means; `parameters` of the server in portcullis.yaml says so";
     ArgumentsRefused = "arguments.refused", Policy, Warn, http 200 / 200, rpc 4031,
         "the arguments were refused by policy", "the ledger entry names the detector; `inspect` in portcullis.yaml sets its treatment";
     AuthInvalid = "auth.invalid", Client, Warn, http 401 / 401, rpc 4011,
@@ -162,6 +164,8 @@ codes! {
         "too many processes of one caller at once", "end sessions that are not used, or raise `limits.caller_children_max`";
     LimitConcurrency = "limit.concurrency", Client, Info, http 429 / 429, rpc 4291,
         "too many calls at once", "raise `limits.caller_calls_max`, `limits.server_calls_max` or the stream limits";
+    LimitInspection = "limit.inspection", Policy, Warn, http 200 / 200, rpc 4044,
+        "not all of the message can be inspected, and it was therefore not let through", "it is too long, or hides too much in codes or packed: raise `limits.inspect_bytes_max` if it is honest";
     LimitRate = "limit.rate", Client, Info, http 429 / 429, rpc 4290,
         "too many calls", "raise `limits.caller_rate_per_s` or `limits.source_rate_per_s`";
     MethodNotAllowed = "method.not_allowed", Client, Info, http 405 / 405, rpc -32600,

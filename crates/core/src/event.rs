@@ -70,8 +70,19 @@ events! {
     SecretRemoved = "secret.removed",
     /// A secret has a new value, which is used from now on; `secret` in `data` is its reference.
     SecretRotated = "secret.rotated",
+    /// A secret that the gateway handed out came back from a server, and was masked or refused; `secret` in `data` is its
+    /// reference, `place` where it stood.
+    SecretLeaked = "secret.leaked",
+    /// A credential that was planted appeared; `canary` in `data` is its name, `place` where it stood.
+    CanarySeen = "canary.seen",
     /// A caller uses a secret for the first time since the gateway started; `secret` in `data` is its reference.
     SecretUsed = "secret.used",
+    /// The data keys of the store could be opened, after a start without them.
+    SealOpened = "seal.opened",
+    /// The keys of the store were wrapped anew, got a new version, or lost old ones; `what` says which.
+    SealRotated = "seal.rotated",
+    /// Every data key was destroyed: what was sealed can never be read again.
+    SealShredded = "seal.shredded",
     /// A server was added at run time.
     ServerAdded = "server.added",
     /// A server was removed at run time.

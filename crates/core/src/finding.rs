@@ -27,6 +27,8 @@ pub enum Severity {
     Medium,
     /// Likely an attack or a leak.
     High,
+    /// A secret of the gateway, or bait, where it must not be: somebody should look now.
+    Critical,
 }
 
 /// What is done about a finding, mildest first, so that the greatest of several wins.
@@ -34,10 +36,37 @@ pub enum Severity {
 pub enum Treatment {
     /// Let it through; the finding is recorded.
     Pass,
+    /// Let it through, marked so that a model sees that others wrote it.
+    Warn,
     /// Replace the matched text by a placeholder.
     Mask,
+    /// Leave out the member that holds it.
+    Drop,
     /// Refuse the message.
     Refuse,
+}
+
+impl Treatment {
+    /// Every treatment, mildest first.
+    pub const ALL: &'static [Self] = &[Self::Pass, Self::Warn, Self::Mask, Self::Drop, Self::Refuse];
+
+    /// The name, as in configuration, ledger entries and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Warn => "warn",
+            Self::Mask => "mask",
+            Self::Drop => "drop",
+            Self::Refuse => "refuse",
+        }
+    }
+
+    /// The treatment of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|treatment| treatment.name() == name)
+    }
 }
 
 /// Something a detector saw.

@@ -57,6 +57,9 @@ limits! {
     json_nodes_max: 500_000 in 100 ..= 100_000_000,
     /// Bytes of one JSON string as written. Beyond: refused.
     json_string_bytes_max: 8_388_608 in 256 ..= 1_073_741_824,
+    /// Bytes of one message that detectors read: its texts, what is packed or coded in them, and what is read again once
+    /// something was masked. Beyond: `limit.inspection`.
+    inspect_bytes_max: 67_108_864 in 1_024 ..= 1_073_741_824,
     /// Header fields of one request. Beyond: `request.headers_too_large`.
     headers_max: 64 in 8 ..= 1_000,
     /// Bytes of all header fields of one request. Beyond: `request.headers_too_large`.

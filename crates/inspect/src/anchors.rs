@@ -5,7 +5,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use portcullis_core::kind::KindError;
 
-use crate::{Role, needles::Needles};
+use crate::{Role, identifiers::is_word, needles::Needles};
 
 /// The words of all detectors that are switched on, and whose they are.
 #[derive(Debug)]
@@ -89,8 +89,11 @@ impl Anchors {
         let mut seen = Seen::default();
         let mut last = None;
         self.needles.each(text, |hit| {
-            let owners = self.owners.get(hit.word).copied().unwrap_or_default();
-            seen = seen.and(owners.seen);
+            let Some(owners) = self.owners.get(hit.word) else { return true };
+            // A label in the middle of a word is none.
+            let Seen { detectors, schemes } = owners.seen;
+            let new = schemes & !seen.schemes != 0 && is_word(text, hit.start..hit.end);
+            seen = seen.and(Seen { detectors, schemes: if new { schemes } else { 0 } });
             if owners.weak != 0 {
                 let near = last.is_some_and(|last| hit.start - last <= Self::REACH);
                 if near || role == Role::Definition {

@@ -11,7 +11,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 
 use portcullis_core::Digest;
 
-use crate::CATALOG;
+use crate::{CATALOG, general::generalised};
 
 /// How a masked text looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Form {
     Pseudonym,
     /// `<EMAIL_lbH0…>`: the value itself, sealed; restored in arguments where a policy says so.
     Token,
+    /// What is left is true of many people: `1968` of a date, `90+` of an age.
+    Generalise,
 }
 
 /// Letters and digits from which on the last few stay readable, and how many.
@@ -72,6 +74,7 @@ pub(crate) struct Keys {
     /// AES-GCM-SIV (RFC 8452) with a fixed nonce: the same value gives the same token, and nothing else is learnt from
     /// a nonce that is used again.
     tokens: Option<LessSafeKey>,
+    year: Option<u16>,
 }
 
 impl Keys {
@@ -84,7 +87,13 @@ impl Keys {
             people: None,
             pseudonyms: hmac::Key::new(hmac::HMAC_SHA256, derive("portcullis inspect pseudonym").as_ref()),
             tokens: tokens.map(LessSafeKey::new).ok(),
+            year: None,
         }
+    }
+
+    /// With the year that it is.
+    pub(crate) fn in_year(self, year: u16) -> Self {
+        Self { year: Some(year), ..self }
     }
 
     /// With a key for each person.
@@ -208,6 +217,7 @@ impl Form {
             Self::Stars => "stars",
             Self::Pseudonym => "pseudonym",
             Self::Token => "token",
+            Self::Generalise => "generalise",
         }
     }
 
@@ -217,11 +227,14 @@ impl Form {
             Self::Stars => stars(seen),
             Self::Pseudonym => keys.pseudonym(detector, seen),
             Self::Token => keys.token(detector, seen).unwrap_or_else(|| placeholder(detector)),
+            Self::Generalise => {
+                generalised(detector, seen, keys.year).unwrap_or_else(|| placeholder(detector))
+            }
         }
     }
 }
 
-fn placeholder(detector: &str) -> String {
+pub(crate) fn placeholder(detector: &str) -> String {
     format!("[masked:{detector}]")
 }
 

@@ -10,6 +10,7 @@ use core::ops::Range;
 use portcullis_core::{Treatment, kind::KindError};
 
 use crate::{Detector, DetectorSettings, Raw, Role, Sighting, Subject};
+pub(crate) use labels::is_word;
 use labels::{Label, Labels, Lines};
 pub(crate) use look::{Look, Value};
 
@@ -207,11 +208,15 @@ impl Identifiers {
             if word.len() > WORD_BYTES_MAX || goes_on(bytes, word.start) {
                 continue;
             }
+            let fits = self.may_begin(bytes, &word) & wanted;
+            if fits == 0 {
+                continue;
+            }
             let look = Look::new(bytes, word);
             if look.groups.are_scattered() {
                 continue;
             }
-            if let Some(one) = self.at(subject, wanted, &look, &mut lines, found.last()) {
+            if let Some(one) = self.at(subject, fits, &look, &mut lines, found.last()) {
                 from = one.range.end.max(from);
                 found.push(one);
             }
@@ -219,11 +224,19 @@ impl Identifiers {
         found
     }
 
-    /// What begins with, or just before, that word.
+    /// The schemes of which a value may begin with that word.
+    fn may_begin(&self, bytes: &[u8], word: &Range<usize>) -> u128 {
+        let [digits, letters] = &self.by_length;
+        let digit = bytes.get(word.start).is_some_and(u8::is_ascii_digit);
+        let fits = if digit { digits } else { letters };
+        fits.get(word.len()).copied().unwrap_or_default()
+    }
+
+    /// What begins with, or just before, that word, by those schemes.
     fn at(
         &self,
         subject: &Subject<'_>,
-        wanted: u128,
+        schemes: u128,
         look: &Look<'_>,
         lines: &mut Lines,
         last: Option<&Identified>,
@@ -231,9 +244,7 @@ impl Identifiers {
         let floor = last.map_or(0, |last| last.range.end);
         let mut labels: Option<(usize, Vec<Label>)> = None;
         let mut best: Option<((usize, usize), Identified)> = None;
-        let [digits, letters] = &self.by_length;
-        let fits = if look.byte(look.word.start).is_ascii_digit() { digits } else { letters };
-        let mut rest = fits.get(look.word.len()).copied().unwrap_or_default() & wanted;
+        let mut rest = schemes;
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
@@ -310,11 +321,21 @@ pub(crate) fn may_hold(raw: &[u8]) -> bool {
     false
 }
 
+/// Bytes that are asked one by one for a digit before pieces are.
+const NEAR_BYTES: usize = 8;
+
 /// The next ASCII digit from there on.
 fn next_digit(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
+    let rest = bytes.get(from..)?;
+    // Where there are digits there are more.
+    let (near, far) = rest.split_at_checked(NEAR_BYTES).unwrap_or((rest, &[]));
+    if let Some(index) = near.iter().position(u8::is_ascii_digit) {
+        return Some(at + index);
+    }
+    at += near.len();
     // By pieces without a branch inside, so that the compiler makes vectors of it.
-    for piece in bytes.get(from..)?.chunks(32) {
+    for piece in far.chunks(32) {
         if piece.iter().fold(false, |any, byte| any | byte.is_ascii_digit()) {
             return piece.iter().position(u8::is_ascii_digit).map(|index| at + index);
         }

@@ -1,5 +1,7 @@
 //! Runs every detector that is switched on.
 
+mod watched;
+
 use alloc::{
     boxed::Box,
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +15,8 @@ use core::ops::Range;
 use portcullis_core::{Digest, Direction, Finding, Label, Labels, Obligations, Severity, Treatment};
 
 use crate::{
-    CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Verdict, Window,
+    Budget, CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Verdict,
+    Window,
     anchors::{Anchors, Seen},
     attacks::Argument,
     decode,
@@ -24,6 +27,7 @@ use crate::{
     plain::Plain,
     raw::Raw,
     verdict::{mask, verdict},
+    watch::{self, Watch},
 };
 
 /// One sighting in a text: what, where, and what to put in its place.
@@ -61,8 +65,11 @@ pub struct Inspector {
     identifiers: Identifiers,
     /// Schemes that are looked for whether a label of theirs occurs or not: none but in tests.
     called: u128,
+    /// Of one message, with what is hidden in it.
+    bytes_max: usize,
     /// For each direction the detectors that look, and those of them of which an anchor alone says enough.
     looking: [[u64; 2]; 2],
+    watch: Option<Arc<dyn Watch>>,
 }
 
 impl Inspector {
@@ -70,6 +77,9 @@ impl Inspector {
     pub const MATCHES_MAX: usize = 256;
     /// How often a text is masked before it is refused instead.
     pub const MASKED_MAX: usize = 8;
+    /// Bytes of one message that are read unless told otherwise: its texts, what is hidden in them, and what is read again
+    /// once something was masked.
+    pub const BYTES_MAX: usize = 64 << 20;
     /// Bytes of a place that a finding keeps.
     pub const PLACE_BYTES_MAX: usize = 1_024;
 
@@ -108,7 +118,29 @@ impl Inspector {
             let sure = |one: &Active| one.anchored && one.detector.may_match(&nothing);
             [bits(&|one| one.looks(direction)), bits(&sure)]
         });
-        Ok(Self { active, anchors, keys: Keys::new(&[]), identifiers, called: 0, looking })
+        let bytes_max = Self::BYTES_MAX;
+        Ok(Self {
+            active,
+            anchors,
+            keys: Keys::new(&[]),
+            identifiers,
+            called: 0,
+            bytes_max,
+            looking,
+            watch: None,
+        })
+    }
+
+    /// With another bound than [`Self::BYTES_MAX`] for what is read of one message.
+    #[must_use]
+    pub fn bounded(self, bytes_max: u64) -> Self {
+        Self { bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX), ..self }
+    }
+
+    /// What is read of one message at most.
+    #[must_use]
+    pub const fn budget(&self) -> Budget {
+        Budget::new(self.bytes_max)
     }
 
     /// Every detector looks at every text, whatever occurs in it: what the gated look is compared with.
@@ -130,6 +162,12 @@ impl Inspector {
         Self { keys: self.keys.of_people(people), ..self }
     }
 
+    /// With the year that it is, by which a year of birth tells an age.
+    #[must_use]
+    pub fn in_year(self, year: u16) -> Self {
+        Self { keys: self.keys.in_year(year), ..self }
+    }
+
     /// The labels of what a detector of that name finds: what kind of data it is.
     #[must_use]
     pub fn labels(&self, detector: &str) -> Labels {
@@ -141,7 +179,7 @@ impl Inspector {
     #[must_use]
     pub fn brought(matches: &[Match]) -> Labels {
         matches.iter().fold(Labels::NONE, |all, found| {
-            let whole = found.finding.treatment == Treatment::Pass;
+            let whole = found.finding.treatment < Treatment::Mask;
             all.with(if whole { found.labels } else { words_only(found.labels) })
         })
     }
@@ -160,10 +198,15 @@ impl Inspector {
             self.awake(Seen::default())
                 .any(|(at, one)| looking >> at & 1 == 1 && one.detector.may_match(&raw))
         };
-        if looking == 0 {
+        let watch = self.watch.as_ref().filter(|watch| watch.looks(direction));
+        if looking == 0 && watch.is_none() {
             return false;
         }
-        if free() || raw.is_veiled() || decode::may_hide(&raw) {
+        if free() || raw.is_veiled() || raw.is_disguised() || decode::may_hide(raw.bytes(), raw.has_escapes())
+        {
+            return true;
+        }
+        if watch.is_some_and(|watch| watch.may_hold(raw.bytes())) {
             return true;
         }
         let seen = self.anchors.seen_raw(raw.bytes(), looking & sure);
@@ -190,9 +233,18 @@ impl Inspector {
 
     /// As [`Self::scan`], where the caller knows what the text is for.
     pub fn scan_subject(&self, subject: &Subject<'_>, out: &mut Vec<Match>) {
+        self.scan_within(subject, &mut self.budget(), out);
+    }
+
+    /// As [`Self::scan_subject`], of a message of which so much may still be read.
+    pub fn scan_within(&self, subject: &Subject<'_>, budget: &mut Budget, out: &mut Vec<Match>) {
+        if !budget.take(subject.text.len()) {
+            return;
+        }
         let before = out.len();
         self.look(subject, |found| out.push(found));
-        let hidden = decode::unwrap(subject.text);
+        let most = decode::bytes_max(subject.text);
+        let hidden = budget.lend(most, |bytes| decode::unwrap_within(subject.text, bytes));
         for (index, layer) in hidden.iter().enumerate() {
             let inside = Subject { text: &layer.text, ..*subject };
             self.look(&inside, |mut found| {
@@ -226,24 +278,28 @@ impl Inspector {
     }
 
     /// The text with `matches` masked, and again as long as what was taken away lets something else be seen, which is
-    /// added to them. None where that is to be refused or does not end.
+    /// added to them. None where that is to be refused, does not end, or is more than may be read.
     #[must_use]
     pub fn masked(
         &self,
         subject: &Subject<'_>,
         matches: &mut Vec<Match>,
         obligations: &Obligations,
+        budget: &mut Budget,
     ) -> Option<String> {
         let mut text = mask(subject.text, matches);
         for _ in 0..Self::MASKED_MAX {
             let mut more = Vec::new();
-            self.scan_subject(&Subject { text: &text, ..*subject }, &mut more);
+            self.scan_within(&Subject { text: &text, ..*subject }, budget, &mut more);
+            if budget.is_spent() {
+                return None;
+            }
             match verdict(subject.role.direction(), &mut more, obligations) {
-                Verdict::Pass => return Some(text),
+                Verdict::Pass | Verdict::Warn => return Some(text),
                 Verdict::Refuse => return None,
                 Verdict::Mask => text = mask(&text, &more),
             }
-            more.retain(|one| one.finding.treatment == Treatment::Mask);
+            more.retain(|one| matches!(one.finding.treatment, Treatment::Mask | Treatment::Drop));
             matches.append(&mut more);
         }
         None
@@ -259,6 +315,7 @@ impl Inspector {
             bound(&mut found);
             found.iter().for_each(|sighting| tell(one.report(subject, sighting, &self.keys)));
         });
+        self.watched(subject, tell);
     }
 
     /// The greatest confidence of each detector that saw anything, reported or not: what evaluations order texts by.
@@ -279,10 +336,13 @@ impl Inspector {
     #[must_use]
     pub fn holds(&self, place: &str, text: &str) -> Vec<&'static str> {
         let mut matches = Vec::new();
-        self.scan_subject(&Subject { role: Role::Definition, place, text }, &mut matches);
+        // Looked at once; how long it may be, and how much may be hidden in it, has bounds of its own.
+        let mut all = Budget::new(usize::MAX);
+        self.scan_within(&Subject { role: Role::Definition, place, text }, &mut all, &mut matches);
         let holding = self.active.iter().filter(|one| one.detector.holds());
-        let seen = |one: &&Active| matches.iter().any(|found| found.finding.kind == one.name);
-        holding.filter(seen).map(|one| one.name).collect()
+        let seen = |name: &str| matches.iter().any(|found| found.finding.kind == name);
+        let watched = [watch::ARMED, watch::CANARY].into_iter();
+        holding.map(|one| one.name).chain(watched).filter(|name| seen(name)).collect()
     }
 
     fn sight(&self, subject: &Subject<'_>, mut tell: impl FnMut(&Active, u16, &[Sighting])) {
@@ -322,24 +382,24 @@ impl Inspector {
         }
     }
 
-    /// As [`Self::scan`], for one event of a stream: what began at the end of the text before at the same place, or is
+    /// As [`Self::scan_within`], for one event of a stream: what began at the end of the text before at the same place, or is
     /// known by what stands there, is seen too, with the range of the part that lies in `text`.
     pub fn scan_event(
         &self,
-        direction: Direction,
-        place: &str,
-        text: &str,
+        subject: &Subject<'_>,
         window: &mut Window,
+        budget: &mut Budget,
         out: &mut Vec<Match>,
     ) {
         let before = out.len();
-        self.scan(direction, place, text, out);
+        let Subject { place, text, .. } = *subject;
+        self.scan_within(subject, budget, out);
         let tail = window.tail(place);
         if !tail.is_empty() {
             let (cut, start) = (tail.len(), window.start_of(text));
             let joined = format!("{tail}{start}");
             let mut both = Vec::new();
-            self.scan(direction, place, &joined, &mut both);
+            self.scan_within(&Subject { text: &joined, ..*subject }, budget, &mut both);
             for mut found in both.into_iter().filter(|found| found.range.end > cut) {
                 // What begins in this text was seen already, unless only what stands before it says what it is. What
                 // ends where the look ends may be the half of something.

@@ -8,7 +8,8 @@ use portcullis_core::{Label, Labels};
 pub fn labels_of(detector: &str) -> Labels {
     use Label::{Financial, Health, Personal, ReadsPrivate, Secret, SeesUntrusted};
     let labels: &[Label] = match detector {
-        "email" | "ip_address" | "mac_address" | "phone" | "url" | "vehicle" => &[Personal],
+        "age" | "care_date" | "email" | "ip_address" | "mac_address" | "phone" | "postal_code" | "url"
+        | "vehicle" => &[Personal],
         "credentials" | "crypto_wallet" | "generic_secrets" => &[Secret, ReadsPrivate],
         "iban" | "payment_card" | "bank_account" => &[Financial, Personal, ReadsPrivate],
         "dea_number" | "diagnosis_code" | "insurance_id" | "medical_record" | "medicare_id"

@@ -1,5 +1,5 @@
-//! The small trained classifier: from a text to hashed features of its tokens, and from these, by a table of weights, to
-//! the score of the part of it that looks most like an order to a model.
+//! The small trained classifier: from a text to hashed features of its tokens, from these, by a table of weights, to the
+//! parts of it that look most like an order to a model, and from what stands in these and around them, by trees, to a score.
 //!
 //! Training, evaluation and detectors share this code. All arithmetic is on integers, so that a text has one score.
 
@@ -9,13 +9,18 @@ use core::ops::Range;
 use crate::{decode, plain::Plain};
 
 mod hash;
+mod judge;
 mod lexicon;
 mod tokens;
+mod turned;
 mod words;
 
 use hash::Hash;
+pub use judge::{DEPTH, SIGNS, Signs, TREE_BYTES, Trees};
 use lexicon::Concept;
 use tokens::{Token, tokens};
+pub(crate) use turned::MARKS;
+use turned::Marks;
 pub(crate) use words::Words as Table;
 
 /// Features are numbered below this.
@@ -27,13 +32,21 @@ const REACH: usize = 10;
 /// Concepts before one that are seen together with it.
 const BEFORE: usize = 4;
 
-/// The words that features are made of.
+/// A part that scores no more by the table is no order, whatever the trees would say.
+const DOUBTLESS: i32 = -64;
+/// What the trees make of one that they do not see.
+const UNSEEN: i32 = -256;
+
+/// The words that features are made of, and how words look that are written otherwise.
 #[derive(Debug)]
-pub struct Words(Table);
+pub struct Words {
+    table: Table,
+    marks: Marks,
+}
 
 impl Default for Words {
     fn default() -> Self {
-        Self(Table::new())
+        Self { table: Table::new(), marks: Marks::new() }
     }
 }
 
@@ -54,18 +67,24 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Plain::of(text).map_or(Cow::Borrowed(text), |plain| Cow::Owned(plain.text))
 }
 
-/// All that a text says: without its disguises, and what is written in it in codes.
+/// All that a text says: without its disguises, and what is written in it in codes or in other letters.
 #[must_use]
-pub fn readings(text: &str) -> Vec<String> {
+pub fn readings(words: &Words, text: &str) -> Vec<String> {
     let layers = decode::unwrap(text);
     let coded = layers.iter().map(|layer| plain(&layer.text).into_owned());
-    core::iter::once(plain(text).into_owned()).chain(coded).collect()
+    let mut readings: Vec<String> = core::iter::once(plain(text).into_owned()).chain(coded).collect();
+    let turned: Vec<String> = readings
+        .iter()
+        .flat_map(|reading| words.marks.turned(reading).into_iter().map(|turned| turned.text))
+        .collect();
+    readings.extend(turned);
+    readings
 }
 
 /// The features of every token of a text, in order.
 #[must_use]
 pub fn places(words: &Words, text: &str) -> Vec<Place> {
-    let tokens = tokens(text, &words.0);
+    let tokens = tokens(text, &words.table);
     let mut out: Vec<Place> = tokens
         .iter()
         .map(|token| Place { range: token.range(), words: Vec::new(), concepts: Vec::new() })
@@ -168,6 +187,12 @@ fn of_concepts(
 /// [`WINDOW`]. None of an empty text.
 #[must_use]
 pub fn best(sums: &[i32]) -> Option<(Range<usize>, i32)> {
+    best_of(sums, WINDOW)
+}
+
+/// The same for parts of at most `window` tokens, of which there are no more than in [`WINDOW`].
+fn best_of(sums: &[i32], window: usize) -> Option<(Range<usize>, i32)> {
+    let window = window.clamp(1, WINDOW);
     // The sum of a part is that of all tokens to its end without that of all before its start. The least of these within
     // reach is the least of two: of the block of starts that ends here, from its beginning, and of the block before it,
     // to its end.
@@ -181,8 +206,8 @@ pub fn best(sums: &[i32]) -> Option<(Range<usize>, i32)> {
     let starts = totals.get(..sums.len())?;
     let mut before = [i32::MAX; WINDOW + 1];
     let mut most: Option<(usize, i32)> = None;
-    for (index, block) in starts.chunks(WINDOW).enumerate() {
-        let first = index * WINDOW;
+    for (index, block) in starts.chunks(window).enumerate() {
+        let first = index * window;
         let mut least = i32::MAX;
         for (at, start) in block.iter().enumerate() {
             least = least.min(*start);
@@ -200,50 +225,99 @@ pub fn best(sums: &[i32]) -> Option<(Range<usize>, i32)> {
     }
     let (last, score) = most?;
     let least = totals.get(last + 1)?.saturating_sub(score);
-    let from = (last + 1).saturating_sub(WINDOW);
+    let from = (last + 1).saturating_sub(window);
     let start = (from..=last).rev().find(|at| starts.get(*at) == Some(&least)).unwrap_or(from);
     Some((start..last + 1, score))
 }
 
-/// A trained table of weights.
+/// A part of a text that may be an order.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its tokens.
+    pub tokens: Range<usize>,
+    /// Its bytes.
+    pub bytes: Range<usize>,
+    /// What the table of weights makes of it.
+    pub score: i32,
+    /// What is known of it; nothing where the table alone says that it is no order.
+    pub signs: Option<Signs>,
+}
+
+/// What was trained: a table of weights, and trees for a second look.
 #[derive(Clone, Copy, Debug)]
 pub struct Model<'a> {
     /// One for each feature, signed.
     weights: &'a [u8],
     /// Added to every score.
     bias: i32,
+    trees: Trees<'a>,
 }
 
 impl<'a> Model<'a> {
-    /// The table; one that is too short has no weight for what it lacks.
+    /// The table and the trees; a table that is too short has no weight for what it lacks.
     #[must_use]
-    pub const fn new(weights: &'a [u8], bias: i32) -> Self {
-        Self { weights, bias }
+    pub const fn new(weights: &'a [u8], bias: i32, trees: &'a [u8]) -> Self {
+        Self { weights, bias, trees: Trees::read(trees) }
     }
 
-    /// A table as it is kept in a file: the weights, then the bias.
+    /// As it is kept in a file: the weights, the bias, the trees.
     #[must_use]
     pub fn read(file: &'a [u8]) -> Self {
-        let (weights, bias) = file.split_last_chunk().unwrap_or((file, &[0; 4]));
-        Self { weights, bias: i32::from_le_bytes(*bias) }
+        let (weights, rest) = file.split_at_checked(FEATURES).unwrap_or((file, &[]));
+        let (bias, trees) = rest.split_first_chunk().unwrap_or((&[0; 4], &[]));
+        Self::new(weights, i32::from_le_bytes(*bias), trees)
+    }
+
+    /// The parts of a text that look most like an order, and what is known of them.
+    #[must_use]
+    pub fn parts(&self, words: &Words, text: &str) -> Vec<Part> {
+        let tokens = tokens(text, &words.table);
+        let mut sums = vec![0_i32; tokens.len()];
+        let mut concepts = sums.clone();
+        features(&tokens, |at, feature, of_concept| {
+            let weight =
+                self.weights.get(usize::from(feature)).map_or(0, |weight| i32::from(weight.cast_signed()));
+            if let (Some(sum), Some(concept)) = (sums.get_mut(at), concepts.get_mut(at)) {
+                *sum += weight;
+                *concept += if of_concept { weight } else { 0 };
+            }
+        });
+        let material = judge::Material { text, tokens: &tokens, sums: &sums, concepts: &concepts };
+        let parts = judge::parts(&sums, DOUBTLESS - self.bias).into_iter();
+        parts
+            .map(|(part, score)| {
+                let score = score.saturating_add(self.bias);
+                let signs = (score > DOUBTLESS).then(|| material.signs(&part, score));
+                Part { bytes: judge::bytes(&tokens, &part), signs, score, tokens: part }
+            })
+            .collect()
+    }
+
+    /// What looks most like an order in a text, as bytes of it, and how much, also in other letters than it is written in.
+    #[must_use]
+    pub fn read_through(&self, words: &Words, text: &str) -> Option<(Range<usize>, u16)> {
+        let turned = words.marks.turned(text);
+        let turned = turned.iter().filter_map(|turned| {
+            let (range, score) = self.look(words, &turned.text)?;
+            Some((turned.range(&range), score))
+        });
+        // Of what is said twice, the text itself counts.
+        turned.chain(self.look(words, text)).max_by_key(|(_, score)| *score)
     }
 
     /// What looks most like an order in a text, as bytes of it, and how much: 500 is undecided, 1,000 the most.
     #[must_use]
     pub fn look(&self, words: &Words, text: &str) -> Option<(Range<usize>, u16)> {
-        let tokens = tokens(text, &words.0);
-        let mut sums = vec![0_i32; tokens.len()];
-        features(&tokens, |at, feature, _| {
-            let weight =
-                self.weights.get(usize::from(feature)).map_or(0, |weight| i32::from(weight.cast_signed()));
-            if let Some(sum) = sums.get_mut(at) {
-                *sum += weight;
+        let parts = self.parts(words, text).into_iter();
+        let judged = parts.map(|part| {
+            if self.trees.is_empty() {
+                return (part.bytes, part.score);
             }
+            let second = part.signs.map_or(UNSEEN, |signs| self.trees.judge(&signs));
+            (part.bytes, (part.score / 2).saturating_add(second) / 2)
         });
-        let (part, score) = best(&sums)?;
-        let start = tokens.get(part.start)?.range().start;
-        let end = tokens.get(part.end.checked_sub(1)?)?.range().end;
-        Some((start..end.max(start), confidence(score.saturating_add(self.bias))))
+        let (bytes, score) = judged.max_by_key(|(_, score)| *score)?;
+        Some((bytes, confidence(score)))
     }
 }
 

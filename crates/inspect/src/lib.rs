@@ -8,29 +8,32 @@ extern crate alloc;
 
 mod anchors;
 mod attacks;
+mod budget;
 mod chance;
-mod decode;
 mod detectors;
 mod form;
 #[cfg(test)]
 mod gates;
+mod general;
 mod identifiers;
 mod inspector;
 mod labels;
 pub mod learned;
 mod needles;
-mod plain;
 mod preset;
 mod raw;
 mod settings;
 mod subject;
 #[cfg(test)]
 mod testing;
-mod unseen;
 mod verdict;
+mod watch;
 mod window;
 
+use portcullis_reading::{decode, plain, unseen};
+
 pub use attacks::Attack;
+pub use budget::Budget;
 pub use detectors::{CATALOG, Detector, Sighting};
 pub use form::{Form, TokenKeys, subject_of};
 pub use identifiers::Schemes;
@@ -41,4 +44,5 @@ pub use raw::Raw;
 pub use settings::{DetectorSettings, InspectError, InspectSettings};
 pub use subject::{Role, Subject};
 pub use verdict::{Verdict, mask, verdict};
+pub use watch::{ARMED, CANARY, Watch, Watched};
 pub use window::Window;

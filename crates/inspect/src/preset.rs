@@ -13,7 +13,7 @@ use crate::{DetectorSettings, Form, InspectSettings};
 pub enum Preset {
     /// Personal data becomes pseudonyms, data on health and the numbers that open accounts placeholders.
     Gdpr,
-    /// The identifiers of Safe Harbor become placeholders.
+    /// The identifiers of Safe Harbor become placeholders, and what the rule lets stand of them stays.
     HipaaSafeHarbor,
     /// Card numbers keep their last four digits.
     Pci,
@@ -58,7 +58,9 @@ const GDPR: &[Clause] = &[
     line("mac_address", Form::Pseudonym, ONLINE),
     line("device_id", Form::Pseudonym, ONLINE),
     line("crypto_wallet", Form::Pseudonym, ONLINE),
-    line("geo_location", Form::Placeholder, "Art. 4(1) location data, Art. 5(1)(c) minimisation"),
+    line("geo_location", Form::Generalise, "Art. 4(1) location data, Art. 5(1)(c) minimisation"),
+    line("postal_code", Form::Generalise, "Art. 4(1), Art. 5(1)(c) minimisation"),
+    line("care_date", Form::Generalise, HEALTH),
     line("iban", Form::Placeholder, "Art. 4(1), Art. 32 security"),
     line("payment_card", Form::Placeholder, "Art. 4(1), Art. 32 security"),
     line("medical_record", Form::Placeholder, HEALTH),
@@ -68,10 +70,22 @@ const GDPR: &[Clause] = &[
     line("nhs_number", Form::Placeholder, HEALTH),
 ];
 
-/// 45 CFR 164.514(b)(2)(i). (A) names, (B) places but coordinates, (C) dates but those of birth, (N) web addresses, (P)
-/// biometric identifiers and (Q) photographs are not found.
+/// 45 CFR 164.514(b)(2)(i). (A) names, (B) places but postal codes and coordinates, (C) dates that are not called so, (N) web
+/// addresses, (P) biometric identifiers and (Q) photographs are not found.
 const HIPAA_SAFE_HARBOR: &[Clause] = &[
-    line("date_of_birth", Form::Placeholder, "(C) dates directly related to an individual"),
+    line(
+        "postal_code",
+        Form::Generalise,
+        "(B) three digits of a ZIP code, 000 for the 17 areas of 20,000 people or fewer",
+    ),
+    line("geo_location", Form::Placeholder, "(B) geographic subdivisions smaller than a state"),
+    line(
+        "date_of_birth",
+        Form::Generalise,
+        "(C) elements of dates but the year, and the year of who is over 89",
+    ),
+    line("care_date", Form::Generalise, "(C) elements of dates but the year: admission, discharge, death"),
+    line("age", Form::Generalise, "(C) ages over 89 are one category: 90 or older"),
     line("phone", Form::Placeholder, "(D) telephone numbers, (E) fax numbers"),
     line("email", Form::Placeholder, "(F) electronic mail addresses"),
     line("us_ssn", Form::Placeholder, "(G) social security numbers"),
@@ -88,7 +102,6 @@ const HIPAA_SAFE_HARBOR: &[Clause] = &[
     line("device_id", Form::Placeholder, "(M) device identifiers and serial numbers"),
     line("mac_address", Form::Placeholder, "(M) device identifiers and serial numbers"),
     line("ip_address", Form::Placeholder, "(O) Internet Protocol addresses"),
-    line("geo_location", Form::Placeholder, "(B) geographic subdivisions smaller than a state"),
     line("national_id", Form::Placeholder, "(R) any other unique identifying number"),
     line("nhs_number", Form::Placeholder, "(R) any other unique identifying number"),
     line("npi", Form::Placeholder, "(R) any other unique identifying number"),

@@ -7,7 +7,7 @@ use memchr::memmem;
 use crate::{
     attacks::is_suspect,
     identifiers::may_hold,
-    plain::{is_spaced, is_twisted},
+    plain::{ACCENTS_REACH, is_accented, is_spaced, is_twisted},
     unseen::{is_invisible, unseen_bytes},
 };
 
@@ -67,7 +67,11 @@ impl<'a> Raw<'a> {
     #[must_use]
     pub fn is_veiled(&self) -> bool {
         *self.veiled.get_or_init(|| {
-            self.is_disguised() || self.has_unseen() || self.is_twisted() || is_spaced(self.bytes)
+            self.is_disguised()
+                || self.has_unseen()
+                || self.is_twisted()
+                || is_spaced(self.bytes)
+                || self.is_accented()
         })
     }
 
@@ -91,6 +95,14 @@ impl<'a> Raw<'a> {
                             )
                         })))
         })
+    }
+
+    /// Whether so many letters wear accents that it may be to disguise them.
+    fn is_accented(&self) -> bool {
+        let escaped = || self.any_escape(|unit| matches!(unit, Some(0xc0..=0x17e)));
+        // What stands between them takes twice the room in JSON, and as an escape by its number six times.
+        let reach = ACCENTS_REACH * if self.escapes { 6 } else { 2 };
+        (!self.bytes.is_ascii() && is_accented(self.bytes, reach)) || (self.escapes && escaped())
     }
 
     /// Whether visible ASCII may be written as an escape, so that no search in the raw bytes is dependable. Encoders

@@ -11,6 +11,8 @@ use crate::Match;
 pub enum Verdict {
     /// Let it through unchanged.
     Pass,
+    /// Let it through, marked so that a model sees that others wrote it.
+    Warn,
     /// Let it through with the matched texts replaced ([`mask`]).
     Mask,
     /// Refuse it.
@@ -35,24 +37,26 @@ pub fn verdict(direction: Direction, matches: &mut [Match], obligations: &Obliga
     }
     match greatest {
         Treatment::Pass => Verdict::Pass,
-        Treatment::Mask => Verdict::Mask,
+        Treatment::Warn => Verdict::Warn,
+        Treatment::Mask | Treatment::Drop => Verdict::Mask,
         Treatment::Refuse => Verdict::Refuse,
     }
 }
 
-/// `text` with every match replaced whose treatment is not `Pass`. The matches are those of this text, in any order;
+/// `text` with every match replaced whose treatment takes something away, and without those that are to be left out. The matches are those of this text, in any order;
 /// where two overlap, the union goes and the placeholder of the first stays.
 #[must_use]
 pub fn mask(text: &str, matches: &[Match]) -> String {
     let mut cuts: alloc::vec::Vec<&Match> =
-        matches.iter().filter(|found| found.finding.treatment != Treatment::Pass).collect();
+        matches.iter().filter(|found| found.finding.treatment >= Treatment::Mask).collect();
     cuts.sort_by_key(|found| (found.range.start, core::cmp::Reverse(found.range.end)));
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
     for found in cuts {
         if found.range.start >= done {
             out.push_str(text.get(done..found.range.start).unwrap_or_default());
-            out.push_str(&found.replacement);
+            let dropped = found.finding.treatment == Treatment::Drop;
+            out.push_str(if dropped { "" } else { &found.replacement });
         }
         done = done.max(found.range.end);
     }

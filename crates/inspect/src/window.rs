@@ -2,6 +2,7 @@
 
 use alloc::{
     borrow::Cow,
+    boxed::Box,
     collections::VecDeque,
     string::{String, ToString as _},
 };
@@ -13,6 +14,8 @@ use portcullis_core::Digest;
 pub struct Window {
     tails: VecDeque<(String, String)>,
     bytes_max: usize,
+    /// What names of members said.
+    names: Option<Box<Self>>,
 }
 
 impl Window {
@@ -26,7 +29,13 @@ impl Window {
     /// An empty window that keeps at most `bytes_max` bytes of each text.
     #[must_use]
     pub const fn new(bytes_max: usize) -> Self {
-        Self { tails: VecDeque::new(), bytes_max }
+        Self { tails: VecDeque::new(), bytes_max, names: None }
+    }
+
+    /// The window over the names of members, which stand at the places of their values.
+    pub fn names(&mut self) -> &mut Self {
+        let bytes_max = self.bytes_max;
+        self.names.get_or_insert_with(|| Box::new(Self::new(bytes_max)))
     }
 
     /// The end of the text before at `place`.

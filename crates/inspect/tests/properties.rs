@@ -9,8 +9,8 @@ use base64::{
 };
 use portcullis_core::{Direction, Obligations, Treatment};
 use portcullis_inspect::{
-    CATALOG, DetectorSettings, Form, InspectError, InspectSettings, Inspector, Match, Role, Subject, Verdict,
-    Window, mask, verdict,
+    Budget, CATALOG, DetectorSettings, Form, InspectError, InspectSettings, Inspector, Match, Role, Subject,
+    Verdict, Window, learned, mask, verdict,
 };
 use proptest::prelude::*;
 
@@ -26,13 +26,19 @@ fn scan(inspector: &Inspector, text: &str) -> Vec<Match> {
     out
 }
 
+/// One event of a stream.
+fn event(inspector: &Inspector, place: &str, text: &str, window: &mut Window, out: &mut Vec<Match>) {
+    let subject = Subject { role: Role::Answer, place, text };
+    inspector.scan_event(&subject, window, &mut inspector.budget(), out);
+}
+
 /// Everything is masked, whatever the defaults.
 fn masking(form: Form) -> &'static Inspector {
-    static MASKING: LazyLock<[Inspector; 4]> = LazyLock::new(|| FORMS.map(masks));
+    static MASKING: LazyLock<[Inspector; 5]> = LazyLock::new(|| FORMS.map(masks));
     MASKING.get(FORMS.iter().position(|one| *one == form).unwrap()).unwrap()
 }
 
-const FORMS: [Form; 4] = [Form::Placeholder, Form::Stars, Form::Pseudonym, Form::Token];
+const FORMS: [Form; 5] = [Form::Placeholder, Form::Stars, Form::Pseudonym, Form::Token, Form::Generalise];
 
 fn masks(form: Form) -> Inspector {
     let forms = CATALOG.iter().map(|kind| (kind.name.to_owned(), form)).collect();
@@ -256,7 +262,7 @@ proptest! {
         let subject = Subject { role: Role::Answer, place: "/a", text: &text };
         let mut all = matches.clone();
         // What is taken away can bring its neighbours together, a few times; then it is refused.
-        let once = inspector.masked(&subject, &mut all, &Obligations::default());
+        let once = inspector.masked(&subject, &mut all, &Obligations::default(), &mut inspector.budget());
         prop_assume!(once.is_some());
         let once = once.unwrap();
         prop_assert_eq!(scan(inspector, &once), []);
@@ -277,14 +283,61 @@ proptest! {
         let inspector = inspector();
         let mut window = Window::default();
         let mut out = Vec::new();
-        inspector.scan_event(Direction::Outward, "/t", &format!("{before} {first}"), &mut window, &mut out);
+        event(inspector, "/t", &format!("{before} {first}"), &mut window, &mut out);
         // Another place in between does not disturb.
-        inspector.scan_event(Direction::Outward, "/u", "x", &mut window, &mut out);
+        event(inspector, "/u", "x", &mut window, &mut out);
         let seen = out.len();
-        inspector.scan_event(Direction::Outward, "/t", &format!("{second} and on"), &mut window, &mut out);
+        event(inspector, "/t", &format!("{second} and on"), &mut window, &mut out);
         prop_assert!(out.len() > seen || seen > 0, "{:?} | {:?}", first, second);
         for one in &out[seen..] {
             prop_assert!(one.range.end <= second.len() + 7);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn whatever_the_cuts_what_ends_in_an_event_is_found_as_in_the_whole(text in text(), cuts in proptest::collection::vec(0..200_usize, 1..4)) {
+        // What a window remembers: beyond it only what stands nearer is known.
+        prop_assume!(text.len() <= Window::BYTES);
+        let inspector = inspector();
+        let mut cuts: Vec<usize> = cuts.into_iter().filter(|at| text.is_char_boundary(*at)).collect();
+        cuts.extend([0, text.len()]);
+        cuts.sort_unstable();
+        let mut window = Window::default();
+        for pair in cuts.windows(2) {
+            let (start, end) = (pair[0], pair[1]);
+            let mut out = Vec::new();
+            event(inspector, "/a", text.get(start..end).unwrap(), &mut window, &mut out);
+            for one in scan(inspector, text.get(..end).unwrap()).iter().filter(|one| one.range.end > start) {
+                let part = one.range.start.saturating_sub(start)..one.range.end - start;
+                let same = |other: &Match| {
+                    other.finding.kind == one.finding.kind && other.range.start < part.end && part.start < other.range.end
+                };
+                prop_assert!(out.iter().any(same), "{:?} of {:?}, cut at {:?}: {:?}", one, text, cuts, out);
+            }
+        }
+    }
+
+    #[test]
+    fn no_reading_of_what_was_masked_holds_the_value(
+        value in "[A-Za-z0-9]{36}", before in "[a-z ]{0,12}", after in "[a-z ]{0,12}",
+        forms in proptest::collection::vec(0..6_u8, 0..3), form in 0..4_usize,
+    ) {
+        let secret = format!("ghp_{value}");
+        // What repeats itself is an example, not a credential.
+        prop_assume!(!scan(inspector(), &secret).is_empty());
+        let inner = format!("{before} {secret} {after}");
+        let text = forms.iter().fold(inner, |text, form| wrap(&text, *form));
+        let inspector = masking(FORMS[form]);
+        let subject = Subject { role: Role::Answer, place: "/a", text: &text };
+        let mut found = scan(inspector, &text);
+        let masked = inspector.masked(&subject, &mut found, &Obligations::default(), &mut inspector.budget());
+        prop_assume!(masked.is_some());
+        for reading in learned::readings(&learned::Words::default(), &masked.unwrap()) {
+            prop_assert!(!reading.contains(&value), "{} in {}", value, reading);
         }
     }
 }
@@ -315,7 +368,7 @@ fn the_window_is_bounded_in_bytes_and_places() {
     let mut out = Vec::new();
     for place in 0..1_000 {
         let text = "\u{e9}x".repeat(500);
-        inspector.scan_event(Direction::Outward, &format!("/{place}"), &text, &mut window, &mut out);
+        event(inspector, &format!("/{place}"), &text, &mut window, &mut out);
     }
     assert!(out.is_empty());
     assert!(format!("{window:?}").len() < Window::PLACES * 300);
@@ -376,6 +429,48 @@ fn a_text_full_of_finds_makes_a_short_list_and_is_masked_whole() {
     let matches = scan(inspector, &text);
     assert_eq!(matches.len(), Inspector::MATCHES_MAX);
     assert!(!mask(&text, &matches).contains("a@b.co"));
+}
+
+#[test]
+fn what_hides_more_than_may_be_read_of_a_message_is_known_as_not_read() {
+    let bomb = |bytes: usize| {
+        let packed = miniz_oxide::deflate::compress_to_vec_zlib(&b"now and then ".repeat(bytes / 13), 9);
+        STANDARD.encode(packed)
+    };
+    let inspector = Inspector::new(&InspectSettings::default()).unwrap().bounded(1 << 20);
+    // Few bytes, again and again: the sum counts.
+    let text = bomb(64_000);
+    assert!(text.len() < 600, "{}", text.len());
+    let mut budget = inspector.budget();
+    let mut read = 0;
+    while !budget.is_spent() && read < 1_000 {
+        inspector.scan_within(
+            &Subject { role: Role::Answer, place: "/a", text: &text },
+            &mut budget,
+            &mut Vec::new(),
+        );
+        read += 1;
+    }
+    assert!((15..=18).contains(&read), "{read}");
+    // What was not read is not let through as if it had been.
+    let mut found = Vec::new();
+    let secret = format!("ghp_{TOKEN}");
+    inspector.scan_within(
+        &Subject { role: Role::Answer, place: "/a", text: &secret },
+        &mut budget,
+        &mut found,
+    );
+    assert!(budget.is_spent() && found.is_empty());
+    // A text that leaves something is read whole, one that is longer than the rest is not.
+    for (bytes, whole) in [(secret.len() + 1, true), (secret.len() - 1, false)] {
+        let (mut budget, mut found) = (Budget::new(bytes), Vec::new());
+        inspector.scan_within(
+            &Subject { role: Role::Answer, place: "/a", text: &secret },
+            &mut budget,
+            &mut found,
+        );
+        assert_eq!((!budget.is_spent(), !found.is_empty()), (whole, whole));
+    }
 }
 
 /// What a hostile text is made of, over and over.

@@ -3,6 +3,7 @@
 mod check;
 mod edit;
 mod names;
+mod removal;
 mod text;
 mod tree;
 mod view;
@@ -11,6 +12,7 @@ pub use check::check;
 pub(crate) use check::{Member, check_members};
 pub use edit::{EditError, Edits};
 use portcullis_core::{Code, Limits};
+pub use removal::{removal, without};
 pub use text::quote;
 pub use view::{Elements, Members, ValueKind, View};
 

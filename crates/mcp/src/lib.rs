@@ -14,6 +14,7 @@ pub mod facts;
 pub mod json;
 pub mod jsonrpc;
 pub mod method;
+pub mod notice;
 pub mod revision;
 pub mod schema;
 pub mod sse;

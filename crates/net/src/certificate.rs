@@ -54,7 +54,7 @@ pub fn look(
     let Some((leaf, rest)) = chain.split_first() else { return Err(TlsError::Roots) };
     let name =
         ServerName::try_from(name.to_owned()).map_err(|error| TlsError::Certificate(error.to_string()))?;
-    let roots = Arc::new(tls::roots(extra_roots_pem)?);
+    let roots = Arc::new(tls::roots(extra_roots_pem, false)?);
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, tls::provider())
         .build()
         .map_err(|error| TlsError::Certificate(error.to_string()))?;

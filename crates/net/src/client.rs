@@ -40,10 +40,8 @@ pub struct UpstreamOptions {
     pub connect_timeout: Duration,
     /// Time from sending the request until the head of the answer is there.
     pub first_byte_timeout: Duration,
-    /// PEM texts of roots that are trusted besides the platform's.
-    pub extra_roots_pem: Vec<Vec<u8>>,
-    /// The certificate that is shown to servers that ask for one.
-    pub identity: Option<tls::ClientIdentity>,
+    /// What is wanted of the server's certificate, and the one that is shown to it.
+    pub tls: tls::ClientTls,
     /// Connections kept open while idle.
     pub pool_idle_max: usize,
     /// How long an idle connection is kept.
@@ -62,8 +60,7 @@ impl UpstreamOptions {
             egress,
             connect_timeout: Duration::from_millis(limits.connect_timeout_ms),
             first_byte_timeout: Duration::from_millis(limits.first_byte_timeout_ms),
-            extra_roots_pem: Vec::new(),
-            identity: None,
+            tls: tls::ClientTls::default(),
             pool_idle_max: 256,
             // Below what servers commonly use, so that we and not they end idle connections.
             pool_idle_timeout: Duration::from_secs(4),
@@ -154,11 +151,7 @@ impl HttpUpstream {
         let host = HeaderValue::from_str(authority.as_str())
             .map_err(|error| ClientError::Request(error.to_string()))?;
         let tls = match url.scheme() {
-            "https" => Some(tls::client_config_of(
-                options.identity.as_ref(),
-                &options.extra_roots_pem,
-                options.http2,
-            )?),
+            "https" => Some(options.tls.config(options.http2)?),
             _ => None,
         };
         let connector = Connector::new(resolver, options.egress, tls, options.connect_timeout);
@@ -283,7 +276,7 @@ pub async fn get_bounded(
     options.connect_timeout = limit;
     options.first_byte_timeout = limit;
     options.pool_idle_max = 0;
-    options.extra_roots_pem = extra_roots_pem.to_vec();
+    options.tls.roots_pem = extra_roots_pem.to_vec();
     let upstream = HttpUpstream::new(url, &options)?;
     match timeout(limit, fetch(&upstream, bytes_max, limit)).await {
         Ok(fetched) => fetched,

@@ -1,24 +1,28 @@
-//! TLS for both directions: rustls with one crypto provider, TLS 1.2 and 1.3, nothing older. A server's
-//! certificate can be replaced while it runs, and so can what it takes for a client's.
+//! TLS for both directions: rustls with one crypto provider, TLS 1.2 and 1.3, nothing older; X25519MLKEM768 is offered and
+//! preferred on both sides. A server's certificates can be replaced while it runs, and so can what it takes for a client's.
 
 mod clients;
+mod identities;
+mod upstream;
 
-use std::{
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{fmt, sync::Arc};
 
-use portcullis_core::Secret;
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert},
-    sign::CertifiedKey,
+    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::{CryptoProvider, aws_lc_rs as library},
+    pki_types::{CertificateDer, pem::PemObject},
+    server::{ParsedCertificate, ResolvesServerCert},
+    version::{TLS12, TLS13},
 };
 use thiserror::Error;
 
-pub use self::clients::{ClientAuth, ClientVerifier, PeerCertificate};
+use self::identities::Identities;
+pub use self::{
+    clients::{ClientAuth, ClientVerifier, PeerCertificate},
+    identities::ServerIdentity,
+    upstream::{ClientIdentity, ClientTls},
+};
 
 /// Why TLS could not be set up.
 #[derive(Debug, Error)]
@@ -43,38 +47,47 @@ pub enum TlsError {
     Setup(rustls::Error),
 }
 
-/// TLS of a listener. Clones share the certificate and what is taken for a client's.
+/// What a listener shows and wants.
+#[derive(Clone, Debug, Default)]
+pub struct ServerTlsOptions {
+    /// Its certificates; the first one for whoever asks for none of their names.
+    pub identities: Vec<ServerIdentity>,
+    /// What is taken for a client's certificate, where clients are asked for one.
+    pub clients: Option<ClientAuth>,
+    /// Nothing older than TLS 1.3.
+    pub only_1_3: bool,
+}
+
+/// TLS of a listener. Clones share the certificates and what is taken for a client's.
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    identity: Arc<Identity>,
+    identities: Arc<Identities>,
     clients: Option<ClientVerifier>,
 }
 
 impl ServerTls {
     /// TLS that presents the chain in `cert_pem` (leaf first), signed for by the key in `key_pem`.
     pub fn new(cert_pem: &[u8], key_pem: &[u8]) -> Result<Self, TlsError> {
-        Self::with_clients(cert_pem, key_pem, None)
+        let identities = vec![ServerIdentity::new(cert_pem, key_pem)];
+        Self::of(&ServerTlsOptions { identities, ..ServerTlsOptions::default() })
     }
 
-    /// The same, asking clients for certificates.
-    pub fn with_clients(
-        cert_pem: &[u8],
-        key_pem: &[u8],
-        clients: Option<&ClientAuth>,
-    ) -> Result<Self, TlsError> {
-        let identity = Arc::new(Identity(RwLock::new(certified(cert_pem, key_pem)?)));
-        let clients = clients.map(ClientVerifier::new).transpose()?;
+    /// TLS as `options` say. Sessions are resumed with tickets, whose key is another one every six hours.
+    pub fn of(options: &ServerTlsOptions) -> Result<Self, TlsError> {
+        let identities = Arc::new(Identities::new(&options.identities)?);
+        let clients = options.clients.as_ref().map(ClientVerifier::new).transpose()?;
         let builder = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions(options.only_1_3))
             .map_err(TlsError::Setup)?;
         let builder = match &clients {
             Some(clients) => builder.with_client_cert_verifier(Arc::new(clients.clone())),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::clone(&identity) as Arc<dyn ResolvesServerCert>);
+        let mut config = builder.with_cert_resolver(Arc::clone(&identities) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), identity, clients })
+        config.ticketer = library::Ticketer::new().map_err(TlsError::Setup)?;
+        Ok(Self { config: Arc::new(config), identities, clients })
     }
 
     /// Takes other authorities and revocation lists into use: for handshakes, and for the next request on every connection
@@ -92,12 +105,10 @@ impl ServerTls {
         PeerCertificate::new(chain, self.clients.clone()?)
     }
 
-    /// Uses another certificate from the next handshake on; connections that are open keep theirs. A pair that
-    /// does not work is refused and the old one stays.
-    pub fn reload(&self, cert_pem: &[u8], key_pem: &[u8]) -> Result<(), TlsError> {
-        let fresh = certified(cert_pem, key_pem)?;
-        *self.identity.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+    /// Uses other certificates from the next handshake on; connections that are open keep theirs. What does not work is
+    /// refused and the old ones stay.
+    pub fn reload(&self, identities: &[ServerIdentity]) -> Result<(), TlsError> {
+        self.identities.replace(identities)
     }
 
     /// The settings for rustls.
@@ -113,20 +124,17 @@ impl fmt::Debug for ServerTls {
     }
 }
 
-/// TLS of a listener: shorthand for [`ServerTls::new`].
-pub fn server_config(cert_pem: &[u8], key_pem: &[u8]) -> Result<ServerTls, TlsError> {
-    ServerTls::new(cert_pem, key_pem)
-}
-
-/// The platform's trusted roots and those in `extra_roots_pem`.
-pub(crate) fn roots(extra_roots_pem: &[Vec<u8>]) -> Result<RootCertStore, TlsError> {
+/// The platform's trusted roots, unless only those in `roots_pem` are wanted, and those.
+pub(crate) fn roots(roots_pem: &[Vec<u8>], only_these: bool) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        tracing::warn!(%error, "a trusted root of the platform cannot be read");
+    if !only_these {
+        let native = rustls_native_certs::load_native_certs();
+        for error in &native.errors {
+            tracing::warn!(%error, "a trusted root of the platform cannot be read");
+        }
+        roots.add_parsable_certificates(native.certs);
     }
-    roots.add_parsable_certificates(native.certs);
-    for pem in extra_roots_pem {
+    for pem in roots_pem {
         for cert in certificates(pem)? {
             roots.add(cert).map_err(|error| TlsError::Certificate(error.to_string()))?;
         }
@@ -135,52 +143,39 @@ pub(crate) fn roots(extra_roots_pem: &[Vec<u8>]) -> Result<RootCertStore, TlsErr
 }
 
 /// TLS of outbound connections: the platform's trusted roots and those in `extra_roots_pem`.
-pub fn client_config(extra_roots_pem: &[Vec<u8>], http2: bool) -> Result<Arc<ClientConfig>, TlsError> {
-    client_config_of(None, extra_roots_pem, http2)
-}
-
-/// A certificate that is shown to servers, with its key.
-#[derive(Clone)]
-pub struct ClientIdentity {
-    /// The chain, leaf first.
-    pub cert_pem: Vec<u8>,
-    /// The private key.
-    pub key_pem: Secret<Vec<u8>>,
-}
-
-impl fmt::Debug for ClientIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientIdentity(****)")
-    }
-}
-
-/// The same, showing a certificate to servers that ask for one.
-pub fn client_config_of(
-    identity: Option<&ClientIdentity>,
+pub fn client_config(
     extra_roots_pem: &[Vec<u8>],
     http2: bool,
-) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = roots(extra_roots_pem)?;
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Setup)?
-        .with_root_certificates(roots);
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(ClientIdentity { cert_pem, key_pem }) => {
-            let key = PrivateKeyDer::from_pem_slice(key_pem.expose());
-            let key = key.map_err(|error| TlsError::Key(error.to_string()))?;
-            builder.with_client_auth_cert(certificates(cert_pem)?, key).map_err(TlsError::Pair)?
-        }
-    };
-    config.alpn_protocols =
-        if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
-    Ok(Arc::new(config))
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    ClientTls { roots_pem: extra_roots_pem.to_vec(), ..ClientTls::default() }.config(http2)
+}
+
+/// SHA-256 of the public key of a certificate, as RFC 7469 pins it.
+///
+/// # Errors
+/// The text holds no certificate.
+pub fn pin_of(cert_pem: &[u8]) -> Result<[u8; 32], TlsError> {
+    let chain = certificates(cert_pem)?;
+    let parsed = chain.first().map(ParsedCertificate::try_from);
+    let parsed = parsed.ok_or(TlsError::Roots)?.map_err(|error| TlsError::Certificate(error.to_string()))?;
+    Ok(digest_of_key(&parsed))
+}
+
+fn digest_of_key(certificate: &ParsedCertificate<'_>) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, &certificate.subject_public_key_info()).as_ref());
+    out
+}
+
+fn versions(only_1_3: bool) -> &'static [&'static SupportedProtocolVersion] {
+    const NEW: &[&SupportedProtocolVersion] = &[&TLS13];
+    const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+    if only_1_3 { NEW } else { BOTH }
 }
 
 /// Named, never the process default: a dependency that installs another one must not change ours.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+    Arc::new(library::default_provider())
 }
 
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -191,24 +186,4 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, T
         return Err(TlsError::Certificate("no certificate in the PEM text".to_owned()));
     }
     Ok(chain)
-}
-
-fn certified(cert_pem: &[u8], key_pem: &[u8]) -> Result<Arc<CertifiedKey>, TlsError> {
-    let chain = certificates(cert_pem)?;
-    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| TlsError::Key(error.to_string()))?;
-    CertifiedKey::from_der(chain, key, &provider()).map(Arc::new).map_err(TlsError::Pair)
-}
-
-struct Identity(RwLock<Arc<CertifiedKey>>);
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Identity(****)")
-    }
-}
-
-impl ResolvesServerCert for Identity {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
-    }
 }

@@ -184,7 +184,7 @@ impl Policies {
         out
     }
 
-    /// The detectors that policies name in `@mask`, `@refuse` and `@restore`, sorted, so that wiring can refuse unknown ones.
+    /// The detectors that policies name in `@warn`, `@mask`, `@drop`, `@refuse` and `@restore`, sorted, so that wiring can refuse unknown ones.
     #[must_use]
     pub fn detectors(&self) -> Vec<String> {
         let names: BTreeSet<&String> =
@@ -368,10 +368,10 @@ impl Bench<'_> {
         line: Option<u32>,
     ) -> (BTreeMap<String, Treatment>, BTreeSet<String>) {
         let mut out = BTreeMap::new();
-        // Refuse last: it is the stricter, and wins where both name a detector.
-        for (annotation, treatment) in [("mask", Treatment::Mask), ("refuse", Treatment::Refuse)] {
-            let names = self.detectors(policy, annotation, file, line);
-            out.extend(names.into_iter().map(|name| (name, treatment)));
+        // Mildest first: the stricter wins where two name a detector. That something passes needs no word.
+        for treatment in Treatment::ALL.iter().filter(|treatment| **treatment != Treatment::Pass) {
+            let names = self.detectors(policy, treatment.name(), file, line);
+            out.extend(names.into_iter().map(|name| (name, *treatment)));
         }
         (out, self.detectors(policy, "restore", file, line).into_iter().collect())
     }

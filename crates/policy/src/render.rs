@@ -19,14 +19,16 @@ pub(crate) fn rule_id(role: &str, index: usize) -> String {
 pub(crate) fn rule(role: &Role, index: usize, rule: &Rule) -> String {
     let mut out = String::new();
     annotate(&mut out, "id", &rule_id(&role.name, index));
-    if !rule.mask.is_empty() {
-        annotate(&mut out, "mask", &rule.mask.join(","));
-    }
-    if !rule.refuse.is_empty() {
-        annotate(&mut out, "refuse", &rule.refuse.join(","));
-    }
-    if !rule.restore.is_empty() {
-        annotate(&mut out, "restore", &rule.restore.join(","));
+    for (name, detectors) in [
+        ("warn", &rule.warn),
+        ("mask", &rule.mask),
+        ("drop", &rule.drop),
+        ("refuse", &rule.refuse),
+        ("restore", &rule.restore),
+    ] {
+        if !detectors.is_empty() {
+            annotate(&mut out, name, &detectors.join(","));
+        }
     }
     demand(&mut out, rule.approval.as_ref());
     let effect = match rule.effect {

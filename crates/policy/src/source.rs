@@ -40,8 +40,12 @@ pub struct Rule {
     pub seen: Labels,
     /// Environments of servers; empty means all.
     pub environments: Vec<String>,
+    /// Detectors whose finds in answers are marked for the model; only with `permit`.
+    pub warn: Vec<String>,
     /// Detectors whose finds in answers are masked; only with `permit`.
     pub mask: Vec<String>,
+    /// Detectors whose finds take the member with them that holds them in answers; only with `permit`.
+    pub drop: Vec<String>,
     /// Detectors whose finds in answers refuse the answer; only with `permit`.
     pub refuse: Vec<String>,
     /// Detectors whose tokens in arguments are restored; only with `permit`.
@@ -64,7 +68,9 @@ impl Rule {
             labels: Labels::NONE,
             seen: Labels::NONE,
             environments: Vec::new(),
+            warn: Vec::new(),
             mask: Vec::new(),
+            drop: Vec::new(),
             refuse: Vec::new(),
             restore: Vec::new(),
             approval: None,

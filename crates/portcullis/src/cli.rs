@@ -19,10 +19,12 @@ mod privacy;
 mod reference;
 mod run;
 mod scan;
+mod seal;
 mod secrets;
 mod servers;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tools;
 mod wrap;
 
@@ -90,6 +92,12 @@ pub(crate) enum Command {
     /// Secrets that the configuration names by reference: check, list
     #[command(subcommand)]
     Secret(secrets::Secret),
+    /// Encryption at rest: status, rotation of keys, destruction of keys
+    #[command(subcommand)]
+    Seal(seal::Seal),
+    /// Certificates for first runs, and pins of public keys
+    #[command(subcommand)]
+    Tls(tls::Tls),
     /// Servers behind the gateway: list, add, remove
     #[command(subcommand)]
     Server(servers::Server),
@@ -167,6 +175,8 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Key(command) => keys::carry_out(&common, command, &output),
         Command::Connection(command) => connections::carry_out(&common, command, &output),
         Command::Secret(command) => secrets::carry_out(&common, command, &output),
+        Command::Seal(command) => seal::carry_out(&common, command, &output),
+        Command::Tls(command) => tls::carry_out(command, &output),
         Command::Server(command) => servers::carry_out(&common, command, &output),
         Command::Tool(command) => tools::carry_out(&common, command, &output),
         Command::Approval(command) => approvals::carry_out(&common, command, &output),

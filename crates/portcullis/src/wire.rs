@@ -6,14 +6,17 @@ mod banner;
 mod compile;
 mod convert;
 mod groups;
+mod guard;
 mod health;
 mod hooks;
 mod judge;
+mod keys;
 mod own_tls;
 mod quotas;
 mod reload;
 mod sandbox;
 pub(crate) mod secrets;
+mod server_tls;
 mod start;
 mod telemetry;
 mod watch;
@@ -88,6 +91,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     let mut data = tokio::spawn(data);
     let admin = tokio::spawn(portcullis_admin::serve(node.admin, node.parts, stopped.clone()));
     let killing = tokio::spawn(watch::follow_kills(Arc::clone(&core), stopped.clone()));
+    let sealing = tokio::spawn(keys::follow(Arc::clone(&core), stopped.clone()));
     let following = tokio::spawn(watch::follow(Arc::clone(&core), stopped.clone()));
     let reloading = tokio::spawn(reload::on_signals_and_changes(Arc::clone(&core), node.tls, signs, stopped));
 
@@ -107,6 +111,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     settle(&core, limits.ledger_timeout_ms).await;
     let _ = admin.await;
     killing.abort();
+    sealing.abort();
     following.abort();
     reloading.abort();
     end(&core, cut).await?;

@@ -1,24 +1,23 @@
-//! Keys of people, each sealed with the master key of the data directory. Whoever loses his key is forgotten: what tokens
-//! say of him can never be read again.
+//! Keys of people, each sealed with the data key of the store. Whoever loses his key is forgotten: what tokens say of him
+//! can never be read again.
 
 use std::{fmt, sync::Arc};
 
-use aws_lc_rs::{
-    aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    hmac,
-};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use portcullis_core::{Clock, Digest, Entropy};
 use portcullis_inspect::TokenKeys;
-use portcullis_store::{SubjectRow, Subjects};
-use zeroize::Zeroize as _;
+use portcullis_seal::Sealer;
+use portcullis_store::{SealedTable, SubjectRow, Subjects};
+use zeroize::Zeroizing;
+
+/// What such a key is sealed for.
+const PURPOSE: &str = SealedTable::Subjects.purpose();
 
 /// Keys of people, over what the store keeps.
 pub struct Book {
     store: Arc<dyn Subjects>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    master: LessSafeKey,
+    sealer: Sealer,
     lifetime_ms: u64,
     keys_max: u64,
 }
@@ -30,30 +29,24 @@ impl fmt::Debug for Book {
 }
 
 impl Book {
-    /// Keys that end after `lifetime_ms`, `keys_max` of them at most; sealed with a key that is derived from `secret`.
-    /// Nothing when that cannot be made.
+    /// Keys that end after `lifetime_ms`, `keys_max` of them at most.
     #[must_use]
     pub fn new(
-        secret: &[u8],
+        sealer: Sealer,
         (store, clock, entropy): (Arc<dyn Subjects>, Arc<dyn Clock>, Arc<dyn Entropy>),
         lifetime_ms: u64,
         keys_max: u64,
-    ) -> Option<Self> {
-        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"portcullis keys of people 1");
-        let master = LessSafeKey::new(UnboundKey::new(&AES_256_GCM_SIV, derived.as_ref()).ok()?);
-        Some(Self { store, clock, entropy, master, lifetime_ms, keys_max })
+    ) -> Self {
+        Self { store, clock, entropy, sealer, lifetime_ms, keys_max }
     }
 
     fn make(&self, subject: Digest) -> Option<(u64, [u8; 32])> {
-        let (mut id, mut key, mut nonce) = ([0; 8], [0; 32], [0; NONCE_LEN]);
+        let (mut id, mut key) = ([0; 8], [0; 32]);
         self.entropy.fill(&mut id);
         self.entropy.fill(&mut key);
-        self.entropy.fill(&mut nonce);
         let id = i64::from_be_bytes(id);
-        let mut sealed = key.to_vec();
-        let bound = Aad::from(bound(id, subject));
-        self.master.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound, &mut sealed).ok()?;
-        let sealed = URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat());
+        let [name, whose] = SealedTable::person(id, subject);
+        let sealed = self.sealer.seal(PURPOSE, &[&name, &whose], &key, &*self.entropy)?;
         let created = self.clock.now();
         let row = SubjectRow { id, subject, sealed, created, expires: created.plus_ms(self.lifetime_ms) };
         if self.store.make_key(row, self.keys_max) {
@@ -63,22 +56,12 @@ impl Book {
         None
     }
 
+    /// Rows of the database cannot be exchanged for each other.
     fn open_row(&self, row: &SubjectRow) -> Option<[u8; 32]> {
-        let whole = URL_SAFE_NO_PAD.decode(&row.sealed).ok()?;
-        let (nonce, sealed) = whole.split_first_chunk::<NONCE_LEN>()?;
-        let mut sealed = sealed.to_vec();
-        let bound = Aad::from(bound(row.id, row.subject));
-        let plain =
-            self.master.open_in_place(Nonce::assume_unique_for_key(*nonce), bound, &mut sealed).ok()?;
-        let key = plain.first_chunk::<32>().copied();
-        sealed.zeroize();
-        key
+        let [name, whose] = SealedTable::person(row.id, row.subject);
+        let plain = self.sealer.open(PURPOSE, &[&name, &whose], &row.sealed).map(Zeroizing::new)?;
+        plain.first_chunk::<32>().copied()
     }
-}
-
-/// Rows of the database cannot be exchanged for each other.
-fn bound(id: i64, subject: Digest) -> Vec<u8> {
-    [id.to_be_bytes().as_slice(), &subject.0].concat()
 }
 
 impl TokenKeys for Book {
@@ -98,6 +81,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use portcullis_core::Timestamp;
+    use portcullis_seal::Ring;
     use portcullis_store::Sqlite;
 
     use super::*;
@@ -124,7 +108,7 @@ mod tests {
     fn book(secret: &[u8], store: &Arc<Sqlite>, world: &Arc<World>, keys_max: u64) -> Book {
         let parts: (Arc<dyn Subjects>, Arc<dyn Clock>, Arc<dyn Entropy>) =
             (Arc::clone(store) as _, Arc::clone(world) as _, Arc::clone(world) as _);
-        Book::new(secret, parts, 1_000, keys_max).unwrap()
+        Book::new(Sealer::new(Ring::fixed(secret)), parts, 1_000, keys_max)
     }
 
     #[tokio::test]

@@ -12,7 +12,6 @@ use core::net::IpAddr;
 
 use portcullis_core::{
     Action, Caller, CallerKind, Code, Digest, Event, Finding, Proof, Severity, Target, TargetKind, Timestamp,
-    Treatment,
 };
 use serde_json::Value;
 
@@ -317,14 +316,10 @@ fn finding(object: &mut Object<'_>, finding: &Finding) {
         Severity::Low => "low",
         Severity::Medium => "medium",
         Severity::High => "high",
+        Severity::Critical => "critical",
     };
     object.word("severity", severity);
-    let treatment = match finding.treatment {
-        Treatment::Mask => "mask",
-        Treatment::Pass => "pass",
-        Treatment::Refuse => "refuse",
-    };
-    object.word("treatment", treatment);
+    object.word("treatment", finding.treatment.name());
 }
 
 fn write_target(object: &mut Object<'_>, target: &Target) {

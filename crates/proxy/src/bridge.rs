@@ -30,9 +30,9 @@ pub use self::{legacy_client::BridgedSession, unwanted::Unwanted};
 use crate::{
     head::{NAME, PARAM_PREFIX},
     rules::Server,
-    seal::Sealer,
     tasks::reparsed,
 };
+use portcullis_seal::Sealer;
 use portcullis_upstream::{
     Behalf, Reply, Upstream, Verb, headers::METHOD, headers::SESSION, headers::VERSION, parse, stdio::Owner,
 };

@@ -92,7 +92,7 @@ impl Gateway {
         }
         self.metrics.done(trail.elapsed_us());
         for finding in &trail.findings {
-            self.metrics.finding(finding.kind, trace::treatment(finding.treatment));
+            self.metrics.finding(finding.kind, finding.treatment.name());
         }
         if let Some(tracer) = &self.tracer {
             tracer.call(&trace::Span::of(trail, refusal));

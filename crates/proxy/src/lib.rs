@@ -26,4 +26,3 @@ pub mod trail;
 
 pub use gateway::Gateway;
 pub use head::Head;
-pub use portcullis_connect::seal;

@@ -21,7 +21,7 @@ use crate::{
     relay::Relay,
     rules::Rules,
     stages::{
-        accept, alive, approve,
+        accept, alarm, alive, approve,
         arm::{self, Armed},
         authenticate, authorize, inspect, parse,
         parse::Call,
@@ -143,6 +143,7 @@ impl Gateway {
         let alive = trail.keep(Stage::Authorize, alive::call(self, permitted))?;
         held.1 = trail.keep(Stage::Throttle, throttle::quota(self, &caller, trail, rules).await)?;
         let inspected = inspect::call(alive, rules, &mut trail.findings);
+        alarm::raise(self, rules, None, trail).await;
         let inspected = trail.keep(Stage::Inspect, inspected)?;
         let approved = approve::call(self, inspected, rules, trail, asked.fills_forms).await;
         let approved = trail.keep(Stage::Approve, approved)?;

@@ -33,7 +33,7 @@ use crate::{
     session::{Backend, NewSession, Session},
     settings::OutputSchema,
     stages::{
-        again,
+        again, alarm,
         alive::Watch,
         approve,
         arm::Armed,
@@ -184,6 +184,7 @@ impl Relay {
             Some(list) => self.judge_list(&list, bytes),
             None => self.judge(bytes),
         };
+        self.alarm().await;
         let judged = self.pending.trail().keep(Stage::InspectAnswer, judged);
         let masked = match judged {
             Ok(masked) => masked,
@@ -232,20 +233,21 @@ impl Relay {
 
     /// Judges a list as any answer, once for everybody who gets the same by the same rules.
     fn judge_list(&mut self, list: &List, bytes: Bytes) -> Result<redact::Masked, Refusal> {
-        if let Some(masked) = redact::list(list, &bytes, self.judges()) {
+        let watched = self.rules.inspector.watch().map_or(0, |watch| watch.changes());
+        if let Some(masked) = redact::list(list, &bytes, self.judges(watched)) {
             return Ok(masked);
         }
         let found = self.pending.trail().findings.len();
         let masked = self.judge(bytes)?;
         if self.pending.trail().findings.len() == found {
-            redact::remember(list, &masked, self.judges());
+            redact::remember(list, &masked, self.judges(watched));
         }
         Ok(masked)
     }
 
-    fn judges(&self) -> Judges<'_> {
+    fn judges(&self, watched: u64) -> Judges<'_> {
         let (inspector, limits) = (&self.rules.inspector, &self.rules.answer);
-        Judges { inspector, limits, obligations: self.armed.obligations() }
+        Judges { inspector, limits, obligations: self.armed.obligations(), watched }
     }
 
     /// Judges the one answer of a request.
@@ -302,11 +304,19 @@ impl Relay {
         let of_session = session.map(|session| session.demanded());
         let obligations = of_session.as_ref().unwrap_or_else(|| self.armed.obligations());
         let trail = self.pending.trail();
-        let masked =
-            redact::answer(&self.rules.inspector, message, obligations, window, &mut trail.findings)?;
+        let by =
+            redact::By { inspector: &self.rules.inspector, obligations, entropy: &*self.gateway.entropy };
+        let fits = |message: &Message| fit::answer(&self.armed, message, &self.rules.limits).is_ok();
+        let masked = redact::answer(by, message, window, fits, &mut trail.findings)?;
         trail.labels = trail.labels.with(masked.labels());
         authorize::brought(&self.gateway, &self.armed, masked.labels(), &self.rules);
         Ok(masked)
+    }
+
+    /// Puts on record at once what came back and must not.
+    async fn alarm(&mut self) {
+        let intent = Some(self.armed.index());
+        alarm::raise(&self.gateway, &self.rules, intent, self.pending.trail()).await;
     }
 
     /// Whether a message has the id of the request, or the null id of an error about it.

@@ -12,6 +12,7 @@ use portcullis_connect::auth::{Authenticator, Route};
 use portcullis_core::{Digest, Limits, TargetKind};
 use portcullis_inspect::Inspector;
 use portcullis_mcp::json::JsonLimits;
+use portcullis_meaning::Meanings;
 use portcullis_policy::{Policies, ScopeRules};
 use portcullis_usage::Quota;
 
@@ -56,6 +57,8 @@ pub struct Rules {
     pub shadow: Option<Arc<Policies>>,
     /// How much may be used.
     pub quotas: Vec<Quota>,
+    /// What parameters of tools mean, by server.
+    pub meanings: BTreeMap<String, Meanings>,
     /// Detectors.
     pub inspector: Arc<Inspector>,
     /// Servers by name.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use portcullis_catalog::Trust;
 use portcullis_core::Digest;
-use portcullis_net::{guard::EgressPolicy, sandbox::Sandbox};
+use portcullis_net::{guard::EgressPolicy, sandbox::Sandbox, tls::ClientTls};
 use portcullis_secrets::Value;
 use portcullis_upstream::{Isolation, stdio::Program};
 use url::Url;
@@ -24,6 +24,8 @@ pub struct ServerSettings {
     pub extensions: BTreeSet<String>,
     /// What happens to results that do not fit the output schema of their tool.
     pub output_schema: OutputSchema,
+    /// What is wanted of its certificate, and what is shown to it.
+    pub tls: ClientTls,
     /// Digest of the declaration with its secrets, to see whether a reload changed it.
     pub digest: Digest,
 }

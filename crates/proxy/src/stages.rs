@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod again;
+pub mod alarm;
 pub mod alive;
 pub mod approve;
 pub mod arm;
@@ -12,6 +13,7 @@ pub mod fit;
 pub mod forward;
 pub mod inspect;
 pub(crate) mod kept;
+mod meaning;
 pub mod parse;
 pub mod read;
 pub mod record;

@@ -13,7 +13,7 @@ use portcullis_core::{Clock, Code, Entropy, Limits, Obligations, Refusal, Treatm
 use serde_json::{Value, json};
 
 pub(crate) use self::rewrite::{Context, inward, named, outward, reparsed};
-use crate::seal::Sealer;
+use portcullis_seal::Sealer;
 
 /// What our ids of tasks begin with.
 const PREFIX: &str = "pct_";
@@ -130,7 +130,7 @@ impl Tasks {
         }
         let ends_s = self.clock.now().plus_ms(limits.task_total_ms).seconds();
         let answers: BTreeMap<_, _> =
-            obligations.answers.iter().map(|(detector, treatment)| (detector, word(*treatment))).collect();
+            obligations.answers.iter().map(|(detector, treatment)| (detector, treatment.name())).collect();
         let plain = json!({ "id": own, "tool": tool, "ends": ends_s, "answers": answers }).to_string();
         let sealed = self.sealer.seal(PURPOSE, &[caller, server], plain.as_bytes(), &*self.entropy);
         let sealed = sealed.ok_or_else(|| Refusal::new(Code::Internal, "a task id cannot be sealed"))?;
@@ -176,19 +176,8 @@ pub(crate) fn strictest<'a>(all: impl Iterator<Item = &'a Obligations>) -> Oblig
     strictest
 }
 
-const fn word(treatment: Treatment) -> &'static str {
-    match treatment {
-        Treatment::Pass => "pass",
-        Treatment::Mask => "mask",
-        Treatment::Refuse => "refuse",
-    }
-}
-
 fn answers(value: &Value) -> Option<BTreeMap<String, Treatment>> {
-    let treatment = |text: &Value| {
-        let all = [Treatment::Pass, Treatment::Mask, Treatment::Refuse];
-        all.into_iter().find(|treatment| text.as_str() == Some(word(*treatment)))
-    };
+    let treatment = |text: &Value| Treatment::named(text.as_str()?);
     let members = value.as_object()?.iter();
     members.map(|(detector, text)| Some((detector.clone(), treatment(text)?))).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use portcullis_core::{Code, Treatment};
+use portcullis_core::Code;
 
 use crate::trail::Trail;
 
@@ -40,16 +40,6 @@ impl Span {
 pub trait Tracer: Send + Sync + fmt::Debug {
     /// A call is over. Must not block.
     fn call(&self, span: &Span);
-}
-
-/// The name of a treatment, as in ledger entries and metrics.
-#[must_use]
-pub const fn treatment(treatment: Treatment) -> &'static str {
-    match treatment {
-        Treatment::Mask => "mask",
-        Treatment::Pass => "pass",
-        Treatment::Refuse => "refuse",
-    }
 }
 
 /// Whether a text is a W3C `traceparent`.

@@ -1,7 +1,7 @@
 //! What the stages leave behind for the ledger and the metrics. Write-only for them: no stage can read another's
 //! side effects.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use portcullis_approve::Used;
 use portcullis_core::{Action, Caller, Clock, Digest, Event, Finding, Labels, Refusal, Target};
@@ -114,6 +114,8 @@ pub struct Trail {
     pub input: Option<Measured>,
     /// What detectors saw, in both directions.
     pub findings: Vec<Finding>,
+    /// Secrets of which somebody was told, as findings name them.
+    pub alarms: BTreeSet<Digest>,
 }
 
 /// A stage, by its place in [`STAGES`].
@@ -167,6 +169,7 @@ impl Trail {
             rules: None,
             input: None,
             findings: Vec::new(),
+            alarms: BTreeSet::new(),
         }
     }
 

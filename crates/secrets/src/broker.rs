@@ -2,6 +2,7 @@
 //! ahead of that in the background, and never used beyond it.
 
 mod address;
+mod guard;
 mod slot;
 
 use std::{
@@ -17,6 +18,8 @@ use std::{
 use async_trait::async_trait;
 use portcullis_core::{Clock, Secret, Timestamp};
 
+pub use guard::Censor;
+
 use address::Address;
 use slot::{Held, Slot};
 
@@ -26,6 +29,7 @@ use crate::{
     reference::{AwsValue, Place, Reference},
     source::{Document, Failure, Lease, WHOLE},
     vault::Vault,
+    watch::Watched,
 };
 
 /// Documents that are held.
@@ -52,11 +56,17 @@ pub struct Keeping {
     pub lasts: Duration,
     /// How much longer it is used while its source does not answer, by reference without field, or for all as `*`.
     pub outage: BTreeMap<String, Duration>,
+    /// How long a value is looked for in what comes back, after it was last handed out.
+    pub watched: Duration,
 }
 
 impl Default for Keeping {
     fn default() -> Self {
-        Self { lasts: Duration::from_secs(300), outage: BTreeMap::new() }
+        Self {
+            lasts: Duration::from_secs(300),
+            outage: BTreeMap::new(),
+            watched: Duration::from_secs(86_400),
+        }
     }
 }
 
@@ -68,6 +78,9 @@ pub trait Witness: Send + Sync + fmt::Debug {
 
     /// A secret has a new value, which is about to be used.
     async fn rotated(&self, reference: &str, version: Option<&str>) -> Result<(), Failure>;
+
+    /// A secret, or one that was planted, stood in what a server writes beside its answers.
+    async fn leaked(&self, reference: &str, canary: bool, server: &str) -> Result<(), Failure>;
 }
 
 /// Secrets that the gateway keeps itself.
@@ -101,6 +114,7 @@ pub struct Broker {
     clock: Arc<dyn Clock>,
     keeping: Keeping,
     witness: Arc<dyn Witness>,
+    watched: Arc<Watched>,
     slots: Mutex<HashMap<Address, Arc<Slot>>>,
     closed: AtomicBool,
 }
@@ -147,7 +161,8 @@ impl Broker {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { vault, aws, keeper, variables, keeping, clock, witness } = parts;
         let (slots, closed) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { vault, aws, keeper, variables, clock, keeping, witness, slots, closed })
+        let watched = Arc::new(Watched::new(Arc::clone(&clock), keeping.watched));
+        Arc::new(Self { vault, aws, keeper, variables, clock, keeping, witness, watched, slots, closed })
     }
 
     /// AWS Secrets Manager, where it is declared.
@@ -165,17 +180,12 @@ impl Broker {
         reference: &Reference,
         caller: Option<&str>,
     ) -> Result<Secret<String>, Failure> {
-        let field = match reference.place() {
-            Place::Literal | Place::Env(_) => {
-                return local::read(reference, &self.variables).map_err(Failure::Unavailable);
-            }
-            Place::File(_) | Place::Local(_) => WHOLE,
-            Place::Vault { field, .. } => field,
-            Place::Aws { field, .. } => field.as_deref().unwrap_or(WHOLE),
-        };
+        if reference.fixed() {
+            return self.here(reference).map_err(Failure::Unavailable);
+        }
         let slot = self.slot(reference, caller)?;
         let held = self.held(&slot).await?;
-        let value = held.document.fields.get(field).ok_or_else(|| {
+        let value = held.document.fields.get(reference.field()).ok_or_else(|| {
             let known: Vec<&str> =
                 held.document.fields.keys().map(String::as_str).filter(|name| !name.is_empty()).collect();
             Failure::Absent(format!("`{reference}`: no field of that name; there are: {}", known.join(", ")))
@@ -187,7 +197,20 @@ impl Broker {
                 return Err(failure);
             }
         }
+        let named = || match &slot.address {
+            Address::Vault { .. } | Address::Aws { .. } => format!("{}#{}", slot.address, reference.field()),
+            Address::File(_) | Address::Local(_) => reference.to_string(),
+        };
+        self.arm(reference, named, value.expose());
         Ok(Secret::new(format!("{}{}", reference.prefix(), value.expose())))
+    }
+
+    /// The value of a reference that is on this machine.
+    fn here(&self, reference: &Reference) -> Result<Secret<String>, String> {
+        let value = local::read(reference, &self.variables)?;
+        let bare = value.expose().strip_prefix(reference.prefix()).unwrap_or_default();
+        self.arm(reference, || reference.to_string(), bare);
+        Ok(value)
     }
 
     /// The value of a reference that is on this machine or was fetched before: for what is made once, where nobody can
@@ -196,17 +219,12 @@ impl Broker {
     /// # Errors
     /// Names the reference, never the value.
     pub fn known(&self, reference: &Reference) -> Result<Secret<String>, String> {
-        let field = match reference.place() {
-            Place::Literal | Place::Env(_) | Place::File(_) => {
-                return local::read(reference, &self.variables);
-            }
-            Place::Local(_) => WHOLE,
-            Place::Vault { field, .. } => field,
-            Place::Aws { field, .. } => field.as_deref().unwrap_or(WHOLE),
-        };
+        if !reference.kept_elsewhere() {
+            return self.here(reference);
+        }
         let slot = self.slot(reference, None).map_err(|failure| failure.to_string())?;
         let held = slot.held().filter(|held| self.clock.ticks_us() < held.dead_us);
-        let value = held.as_ref().and_then(|held| held.document.fields.get(field));
+        let value = held.as_ref().and_then(|held| held.document.fields.get(reference.field()));
         let value = value.ok_or_else(|| format!("`{reference}` was not fetched, or has no such field"))?;
         Ok(Secret::new(format!("{}{}", reference.prefix(), value.expose())))
     }
@@ -221,7 +239,7 @@ impl Broker {
         caller: Option<&str>,
         value: &Secret<String>,
     ) -> Result<Option<Secret<String>>, Failure> {
-        if matches!(reference.place(), Place::Literal | Place::Env(_)) {
+        if reference.fixed() {
             return Ok(None);
         }
         let other = self.value(reference, caller).await?;

@@ -66,8 +66,8 @@ impl Service {
         options.connect_timeout = reach.timeout;
         options.first_byte_timeout = reach.timeout;
         options.pool_idle_max = 4;
-        options.extra_roots_pem.clone_from(&reach.roots_pem);
-        options.identity.clone_from(&reach.identity);
+        options.tls.roots_pem.clone_from(&reach.roots_pem);
+        options.tls.identity.clone_from(&reach.identity);
         let client = HttpUpstream::new(url, &options).map_err(|error| error.to_string())?;
         Ok(Self { client, url: url.clone(), timeout: reach.timeout })
     }

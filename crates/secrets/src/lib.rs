@@ -9,15 +9,17 @@ mod source;
 mod template;
 mod value;
 mod vault;
+mod watch;
 
 pub use self::{
-    aws::{AssumeRole, AwsIdentity, SecretsManager},
-    broker::{Broker, Keeper, Keeping, Parts, State, Witness},
+    aws::{AssumeRole, AwsIdentity, KmsKek, SecretsManager},
+    broker::{Broker, Censor, Keeper, Keeping, Parts, State, Witness},
     http::Reach,
     local::{Variables, read},
     reference::{AwsValue, Mistake, Place, Reference},
     source::{Document, Failure, Lease},
     template::Template,
     value::Value,
-    vault::{Login, Vault, VaultSettings},
+    vault::{Login, TransitKek, Vault, VaultSettings},
+    watch::{Hold, Leak, WATCHED_BYTES_MIN, Watched, Why, is_watchable},
 };

@@ -16,7 +16,7 @@ use std::{fmt, path::PathBuf};
 
 use portcullis_core::Secret;
 
-use crate::template::Template;
+use crate::{source::WHOLE, template::Template};
 
 /// Bytes of a reference.
 const REFERENCE_BYTES_MAX: usize = 1_024;
@@ -140,6 +140,31 @@ impl Reference {
             *path = base.join(&*path);
         }
         self
+    }
+
+    /// Whether it is what it was when the gateway started: nobody needs to look again.
+    #[must_use]
+    pub const fn fixed(&self) -> bool {
+        matches!(self.place, Place::Literal | Place::Env(_))
+    }
+
+    /// Whether it is kept elsewhere than in the surroundings of this process, so that it has to be fetched, and its first use
+    /// by each caller is recorded.
+    #[must_use]
+    pub const fn kept_elsewhere(&self) -> bool {
+        match self.place {
+            Place::Local(_) | Place::Vault { .. } | Place::Aws { .. } => true,
+            Place::Literal | Place::Env(_) | Place::File(_) => false,
+        }
+    }
+
+    /// The member of the document that it names.
+    pub(crate) fn field(&self) -> &str {
+        match &self.place {
+            Place::Vault { field, .. } => field,
+            Place::Aws { field, .. } => field.as_deref().unwrap_or(WHOLE),
+            Place::Literal | Place::Env(_) | Place::File(_) | Place::Local(_) => WHOLE,
+        }
     }
 
     /// Whether the value differs by caller.

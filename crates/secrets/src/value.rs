@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use portcullis_core::{Code, Refusal, Secret};
 
-use crate::{
-    broker::Broker,
-    reference::{Place, Reference},
-    source::Failure,
-};
+use crate::{broker::Broker, reference::Reference, source::Failure};
 
 /// A reference that can be followed, wherever its value is needed.
 #[derive(Clone, Debug)]
@@ -43,19 +39,16 @@ impl Value {
         &self.reference
     }
 
+    /// What it is followed through, where it has to be.
+    #[must_use]
+    pub const fn broker(&self) -> Option<&Arc<Broker>> {
+        self.broker.as_ref()
+    }
+
     /// Whether the value differs by caller.
     #[must_use]
     pub fn personal(&self) -> bool {
         self.reference.personal()
-    }
-
-    /// Whether it is kept elsewhere, so that its first use by each caller is recorded.
-    #[must_use]
-    pub const fn kept_elsewhere(&self) -> bool {
-        match self.reference.place() {
-            Place::Local(_) | Place::Vault { .. } | Place::Aws { .. } => true,
-            Place::Literal | Place::Env(_) | Place::File(_) => false,
-        }
     }
 
     /// The value for a caller, or for the gateway itself.

@@ -6,6 +6,7 @@
 mod login;
 mod mount;
 mod session;
+mod transit;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,7 @@ use url::Url;
 pub use login::Login;
 use mount::{Engine, Mounts};
 use session::Session;
+pub use transit::TransitKek;
 
 use crate::{
     http::{Answer, Reach, Service, sensitive},

@@ -122,7 +122,13 @@ impl DataDir {
         self.path.join("ledger.key")
     }
 
-    /// The key under which API keys are hashed.
+    /// The key-encryption key, where configuration names no other.
+    #[must_use]
+    pub fn kek(&self) -> PathBuf {
+        self.path.join("kek")
+    }
+
+    /// Where the key was under which API keys are hashed, before there were data keys.
     #[must_use]
     pub fn pepper(&self) -> PathBuf {
         self.path.join("pepper")

@@ -5,6 +5,7 @@ mod connections;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod data_dir;
+mod data_keys;
 pub mod definitions;
 mod error;
 mod grants;
@@ -19,6 +20,7 @@ mod subjects;
 pub use approvals::{Answered, ApprovalAnswer, ApprovalRow, ApprovalState, Approvals, NewApproval};
 pub use connections::{Claim, ConnectionRow, Connections, Seen};
 pub use data_dir::{DataDir, DataDirError, read_secret};
+pub use data_keys::{DataKeyRow, DataKeys, SealedRow, SealedTable};
 pub use error::StoreError;
 pub use grants::{GrantRow, Grants, NewGrant, QuotaRow, Quotas};
 pub use keys::{KeyRow, Keys, NewKey};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portcullis_core::{Digest, Timestamp};
 
-use crate::{Batch, Move, NewRevision, Revisions, StoreError};
+use crate::{Batch, Head, Move, NewRevision, Revisions, StoreError};
 
 /// Revision kind of local secrets.
 const KIND: &str = "secret";
@@ -38,6 +38,9 @@ impl LocalSecrets {
         Self(revisions)
     }
 
+    /// What a value is sealed for, with its name.
+    pub const PURPOSE: &str = "secret";
+
     /// Every secret, by name.
     ///
     /// # Errors
@@ -45,18 +48,7 @@ impl LocalSecrets {
     pub async fn list(&self) -> Result<Vec<LocalSecret>, StoreError> {
         let heads = self.0.heads_with_bodies(KIND).await?.into_iter();
         let current = heads.filter(|(head, _)| head.slot == SLOT);
-        let read = current.map(|(head, revision)| {
-            let corrupt = |_| StoreError::Corrupt(format!("the secret `{}`", head.name.escape_default()));
-            let sealed = String::from_utf8(revision.body).map_err(corrupt)?;
-            Ok(LocalSecret {
-                name: head.name,
-                sealed,
-                digest: head.digest,
-                at: head.moved_at,
-                by: head.moved_by,
-            })
-        });
-        read.collect()
+        current.map(|(head, revision)| read(head, revision.body)).collect()
     }
 
     /// The secret of that name.
@@ -64,7 +56,9 @@ impl LocalSecrets {
     /// # Errors
     /// What the store reports.
     pub async fn get(&self, name: &str) -> Result<Option<LocalSecret>, StoreError> {
-        Ok(self.list().await?.into_iter().find(|secret| secret.name == name))
+        let Some(head) = self.0.head(KIND, name, SLOT).await? else { return Ok(None) };
+        let Some(revision) = self.0.get(KIND, name, head.digest).await? else { return Ok(None) };
+        read(head, revision.body).map(Some)
     }
 
     /// Puts a sealed value in the place of `before`; false when somebody else was faster.
@@ -101,6 +95,12 @@ impl LocalSecrets {
     pub async fn remove(&self, secret: &LocalSecret, by: (&str, Timestamp)) -> Result<bool, StoreError> {
         self.0.move_head(moved(&secret.name, (Some(secret.digest), None), by)).await
     }
+}
+
+fn read(head: Head, body: Vec<u8>) -> Result<LocalSecret, StoreError> {
+    let corrupt = |_| StoreError::Corrupt(format!("the secret `{}`", head.name.escape_default()));
+    let sealed = String::from_utf8(body).map_err(corrupt)?;
+    Ok(LocalSecret { name: head.name, sealed, digest: head.digest, at: head.moved_at, by: head.moved_by })
 }
 
 fn moved(name: &str, (expect, to): (Option<Digest>, Option<Digest>), (by, at): (&str, Timestamp)) -> Move {

@@ -3,6 +3,7 @@
 
 mod approvals;
 mod connections;
+mod data_keys;
 mod error;
 mod grants;
 mod keeper;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use portcullis_core::{Code, Limits, Refusal, Secret};
 use portcullis_net::client::{Body, ClientError, HttpUpstream};
-use portcullis_secrets::Value;
+use portcullis_secrets::{Broker, Value};
 use tokio::time::timeout;
 
 use super::{Events, Reply, events::EventStream, own::OwnHttp, spoken::Spoken};
@@ -29,19 +29,41 @@ pub struct HttpPeer {
     headers: Vec<(HeaderName, Value)>,
     /// Credentials that differ by caller, joined in [`Self::send`].
     pub(super) tokens: Option<Arc<dyn Tokens>>,
+    /// What looks for them in what comes back, and what they are called there.
+    guard: Option<(Arc<Broker>, Arc<str>)>,
 }
 
 impl HttpPeer {
     /// A server reached through `client`, with its credentials.
     #[must_use]
     pub fn new(client: HttpUpstream, headers: Vec<(HeaderName, Value)>) -> Self {
-        Self { client, own: OwnHttp::default(), spoken: Spoken::default(), headers, tokens: None }
+        Self {
+            client,
+            own: OwnHttp::default(),
+            spoken: Spoken::default(),
+            headers,
+            tokens: None,
+            guard: None,
+        }
     }
 
     /// The same server, with tokens of its callers.
     #[must_use]
     pub fn with_tokens(self, tokens: Option<Arc<dyn Tokens>>) -> Self {
         Self { tokens, ..self }
+    }
+
+    /// The same server, called `name`, with its tokens looked for in what comes back.
+    #[must_use]
+    pub fn guarded(self, broker: &Arc<Broker>, name: &Arc<str>) -> Self {
+        Self { guard: Some((Arc::clone(broker), Arc::clone(name))), ..self }
+    }
+
+    /// From here on the token is looked for in what comes back.
+    fn arm(&self, token: Option<&Secret<String>>) {
+        if let (Some((broker, name)), Some(token)) = (&self.guard, token) {
+            drop(broker.watched().arm(|| format!("token:{name}"), token.expose()));
+        }
     }
 
     /// Whether what is sent differs by caller, so that what one of them may see is not for another.
@@ -52,7 +74,7 @@ impl HttpPeer {
 
     /// Whether it matters on whose behalf a request is made.
     pub(super) fn asks_for_whom(&self) -> bool {
-        self.tokens.is_some() || self.headers.iter().any(|(_, value)| value.kept_elsewhere())
+        self.tokens.is_some() || self.headers.iter().any(|(_, value)| value.reference().kept_elsewhere())
     }
 
     /// Joins the credentials of the gateway; what was joined, where it may be another one when the server does not take it.
@@ -65,7 +87,7 @@ impl HttpPeer {
         for (name, value) in &self.headers {
             let secret = value.get(behalf.map(|behalf| behalf.caller.as_str())).await?;
             headers.insert(name, secret_value(secret.expose())?);
-            if value.reference().as_literal().is_none() {
+            if !value.reference().fixed() {
                 joined.push((name, value, secret));
             }
         }
@@ -124,6 +146,7 @@ impl HttpPeer {
         let mut token = tokens.token(behalf.as_ref()).await?;
         let mut again = false;
         loop {
+            self.arm(token.as_ref());
             bear(&mut headers, token.as_ref())?;
             let response = self.armed(verb, headers.clone(), behalf.as_ref(), (body.clone(), limits)).await?;
             if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {

@@ -282,7 +282,11 @@ impl StdioPeer {
             Opening::Connection(server) => How::Connection(server),
         };
         let shared = self.isolation == Isolation::Shared;
-        Start { name: &self.name, how, shared, changed: &self.changed }
+        let guard = match &self.behind {
+            Behind::Program(program, _) => program.guard(),
+            Behind::Connection(_) => None,
+        };
+        Start { name: &self.name, how, shared, changed: &self.changed, guard }
     }
 
     /// Forgets processes that ended, and remembers how they did.

@@ -191,3 +191,21 @@ def renewals(check, gateway, issuer):
     code, _ = call(url, gateway.key)
     fine = ended.returncode == 0 and after > before and code == "connection.required"
     check("oauth connection revoked here and there", fine, (ended.returncode, ended.stderr[-300:], before, after, code))
+
+
+def erasure(check, gateway, issuer):
+    """Who is erased is connected no more: here, and at the issuer, which ends the grant."""
+    url = gateway.url("brief")
+    found = re.search(r"http://[^\s\"\\]+/connect/[^\s\"\\]+", str(call(url, gateway.key)[1]))
+    status, page = Person().connect(found[0], gateway.key)
+    check("oauth connection of somebody who is erased later", status == 200, page[-300:])
+    before = int(get(f"{issuer.url}/control/revoked"))
+    caller = f"key:{gateway.key.split('_')[1]}"
+    command = [gateway.binary, "privacy", "erase", "--subject", caller, "--reason", "request 117", "--json"]
+    ended = subprocess.run(command, cwd=gateway.folder, env=gateway.environment, capture_output=True, text=True, timeout=60)
+    after = int(get(f"{issuer.url}/control/revoked"))
+    code, _ = call(url, gateway.key)
+    erased = json.loads(ended.stdout) if ended.returncode == 0 else {}
+    fine = erased.get("connections", 0) >= 1 and after > before and code == "connection.required"
+    kept = [text for text in erased.get("kept", []) if "at the issuer of" in text]
+    check("oauth connection erased here and there", fine and not kept, (ended.stderr[-300:], erased, before, after, code))

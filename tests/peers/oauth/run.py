@@ -295,6 +295,7 @@ def main():
     outgoing.exchanges(check, gateway, issuer, protected)
     outgoing.connections(check, gateway, issuer, protected)
     outgoing.renewals(check, gateway, issuer)
+    outgoing.erasure(check, gateway, issuer)
     life(gateway, issuer)
     gateway.stop()
     peers.finish()

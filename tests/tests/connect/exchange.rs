@@ -9,9 +9,9 @@ use std::{
 use portcullis_authorize::{
     Authorizer, ClientAuth, ClientSettings, Exchange, Mode, Outgoing, Parts, Settings, Subject,
 };
-use portcullis_connect::seal::Sealer;
 use portcullis_core::{Caller, Clock as _, Code, Digest, Proof, Refusal, Secret};
 use portcullis_net::guard::EgressPolicy;
+use portcullis_seal::{Ring, Sealer};
 use portcullis_store::{FileLedger, Ledger as _, Sqlite};
 use portcullis_testkit::Outcome;
 use portcullis_upstream::{Behalf, Tokens as _, Unauthorized};
@@ -42,7 +42,7 @@ impl House {
         let ledger = Arc::new(ledger(folder.path())?);
         let authorizer = Authorizer::new(Parts {
             store: Arc::new(Sqlite::open(folder.path().join("portcullis.db"))?),
-            sealer: Sealer::new(b"pepper").ok_or("no sealer")?,
+            sealer: Sealer::new(Ring::fixed(b"pepper")),
             ledger: Arc::clone(&ledger) as _,
             clock: Arc::clone(&clock) as _,
             entropy: Arc::new(Chance),

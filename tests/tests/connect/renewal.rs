@@ -12,10 +12,10 @@ use std::{
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use portcullis_authorize::{Answer, Authorizer, ClientAuth, ClientSettings, Mode, Outgoing, Parts, Settings};
-use portcullis_connect::seal::Sealer;
 use portcullis_core::{Clock, Digest, Entropy, Limits, Secret, Timestamp};
 use portcullis_net::guard::EgressPolicy;
 use portcullis_proof::SigningKey;
+use portcullis_seal::{Ring, Sealer};
 use portcullis_store::{Connections as _, FileLedger, FileLedgerOptions, Sqlite};
 use portcullis_testkit::{Client, Outcome};
 use portcullis_tests::pair::soon;
@@ -74,7 +74,7 @@ impl Shared {
         std::fs::create_dir(&own)?;
         let authorizer = Authorizer::new(Parts {
             store: self.store()?,
-            sealer: Sealer::new(b"the pepper of all").ok_or("no sealer")?,
+            sealer: Sealer::new(Ring::fixed(b"the pepper of all")),
             ledger: Arc::new(ledger(&own)?),
             clock: Arc::clone(&self.clock) as _,
             entropy: Arc::new(Chance),

@@ -123,6 +123,15 @@ pub const SUITES: &[Suite] = &[
         steps: secrets,
     },
     Suite {
+        name: "seal",
+        doc: "data keys wrapped by AWS KMS, which checks signatures and permissions, and by an HSM behind PKCS#11",
+        place: Where::Beside,
+        slow: true,
+        again: false,
+        needs: &[Need::Python, Need::PythonAws],
+        steps: seal,
+    },
+    Suite {
         name: "verifier",
         doc: "the ledger judged by the Go project's own implementation of transparency logs",
         place: Where::Beside,
@@ -182,7 +191,7 @@ fn style_steps(root: &Path, _: &Cache) -> Result<Vec<Step>> {
 
 fn unit(root: &Path, _: &Cache) -> Result<Vec<Step>> {
     // End-to-end tests start the binary, which a test build alone does not bring.
-    let mut steps = vec![tools()];
+    let mut steps = vec![packages("strace promtool", "strace prometheus")];
     let mut binary = build(root);
     binary.command.args(["--bins"]);
     let tests = if process::find("cargo-nextest").is_some() {
@@ -200,14 +209,18 @@ fn unit(root: &Path, _: &Cache) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// Tracing and metrics tools that some tests use, where they can be had; a test without its tool says that it did not
-/// run, and is counted as skipped.
-fn tools() -> Step {
-    let script = "command -v strace >/dev/null && command -v promtool >/dev/null && exit 0; \
+/// Programs that some tests use, from Debian's packages, where they can be had; a test without its program says that it did
+/// not run, and is counted as skipped.
+fn packages(programs: &str, packages: &str) -> Step {
+    // Two suites may want the package manager at once.
+    let script = format!(
+        "missing=; for one in {programs}; do command -v $one >/dev/null || missing=1; done; [ $missing ] || exit 0; \
         [ \"$(id -u)\" = 0 ] && command -v apt-get >/dev/null || exit 0; \
-        apt-get update -qq; apt-get install -y --no-install-recommends -qq strace prometheus; exit 0";
+        apt-get -o DPkg::Lock::Timeout=240 update -qq; \
+        apt-get -o DPkg::Lock::Timeout=240 install -y --no-install-recommends -qq {packages}; exit 0"
+    );
     let mut command = Command::new("sh");
-    command.args(["-c", script]).env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["-c", &script]).env("DEBIAN_FRONTEND", "noninteractive");
     Step { command, format: Format::Preparation, deadline: minutes(5) }
 }
 
@@ -257,6 +270,13 @@ fn oauth(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
 
 fn secrets(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
     Ok(vec![peers(root, cache, "secrets/run.py", minutes(10))])
+}
+
+fn seal(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
+    Ok(vec![
+        packages("softhsm2-util pkcs11-tool", "softhsm2 opensc"),
+        peers(root, cache, "seal/run.py", minutes(10)),
+    ])
 }
 
 fn verifier(root: &Path, cache: &Cache) -> Result<Vec<Step>> {

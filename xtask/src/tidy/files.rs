@@ -66,7 +66,9 @@ const BANNED: &[(&str, &str, &str)] = &[
 /// What names a machine, hides a warning or postpones work stays out.
 pub fn banned_words(tree: &Tree) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for file in tree.files.iter().filter(|file| file.path != "LICENSE") {
+    // What the classifier learns from says what texts of others say.
+    let others = |path: &str| path == "LICENSE" || path.starts_with("eval/grammar/");
+    for file in tree.files.iter().filter(|file| !others(&file.path)) {
         for (first, second, reason) in BANNED {
             let word = format!("{first}{second}");
             let numbered = file.text.lines().enumerate();

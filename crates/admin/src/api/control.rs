@@ -14,7 +14,8 @@ use super::{
     DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ErasePerson, ErasedPerson, ExplainQuestion,
     Explained, Grant, GrantList, Healthz, HeldAbout, Input, Judged, Key, KeyList, KillChanged, KillList,
     KillQuestion, LocalSecretChanged, LocalSecretList, PersonQuestion, ProofText, PutSecret, QuotaList,
-    Reloaded, RemoveSecret, RevokeConnection, RevokedConnection, ServerChanged, ServerList, Status,
+    Reloaded, RemoveSecret, RevokeConnection, RevokedConnection, SealRotate, SealRotated, SealShred,
+    SealStatus, ServerChanged, ServerList, Status,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -101,6 +102,18 @@ impl Api for Control {
 
     async fn create_key(&self, question: CreateKey) -> Result<CreatedKey, Problem> {
         self.new_key(question).await
+    }
+
+    async fn seal_status(&self) -> Result<SealStatus, Problem> {
+        self.sealing().await
+    }
+
+    async fn rotate_seal_keys(&self, question: SealRotate) -> Result<SealRotated, Problem> {
+        self.rotate_seal(question).await
+    }
+
+    async fn shred_everything(&self, question: SealShred) -> Result<SealRotated, Problem> {
+        self.shred(question).await
     }
 
     async fn list_secrets(&self) -> Result<LocalSecretList, Problem> {

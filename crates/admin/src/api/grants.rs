@@ -10,7 +10,11 @@ use super::{
     Control,
     control::{OPERATOR, checked_name},
 };
-use crate::{parts::QuotaState, problem::Problem, wire::wire};
+use crate::{
+    parts::QuotaState,
+    problem::{Problem, closed},
+    wire::wire,
+};
 
 /// Longest time of a grant, in seconds: 31 days.
 const VALID_S_MAX: u64 = 2_678_400;
@@ -136,7 +140,7 @@ impl Control {
             return Err(Problem::invalid(message, hint));
         }
         let _changing = self.changing.lock().await;
-        let (created, id) = (self.parts.clock.now(), (self.parts.fresh_key)().id);
+        let (created, id) = (self.parts.clock.now(), (self.parts.fresh_key)().ok_or_else(closed)?.id);
         let expires = created.plus_ms(for_s.saturating_mul(1_000));
         let data = BTreeMap::from([
             ("caller", json!(caller)),

@@ -10,7 +10,10 @@ use super::{
     Control,
     control::{OPERATOR, checked_name},
 };
-use crate::{problem::Problem, wire::wire};
+use crate::{
+    problem::{Problem, closed},
+    wire::wire,
+};
 
 /// Longest validity of a key, in seconds: ten years.
 const VALID_S_MAX: u64 = 315_360_000;
@@ -151,7 +154,7 @@ impl Control {
             check_server_name(server)?;
         }
         let _changing = self.changing.lock().await;
-        let fresh = (self.parts.fresh_key)();
+        let fresh = (self.parts.fresh_key)().ok_or_else(closed)?;
         let data = BTreeMap::from([
             ("expires", json!(expires.map(|at| at.to_string()))),
             ("key", json!(fresh.id)),

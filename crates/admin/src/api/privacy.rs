@@ -11,7 +11,11 @@ use super::{
     Connection, Control, Grant, Key,
     control::{OPERATOR, checked_name},
 };
-use crate::{parts::Revoked, problem::Problem, wire::wire};
+use crate::{
+    parts::Revoked,
+    problem::{Problem, closed},
+    wire::wire,
+};
 
 wire! { question
     /// Somebody whom data is about.
@@ -113,7 +117,7 @@ fn asked(row: &ApprovalRow, now: Timestamp) -> AskedApproval {
 impl Control {
     pub(super) async fn held_about(&self, subject: &str) -> Result<HeldAbout, Problem> {
         checked_name("what identifies a person", subject)?;
-        let digest = (self.parts.subject_of)(subject);
+        let digest = (self.parts.subject_of)(subject).ok_or_else(closed)?;
         self.record(Event::SubjectSearched, None, BTreeMap::from([("subject", json!(digest))])).await?;
         let now = self.parts.clock.now();
         let keys = self.parts.subjects.subject_keys(digest).await?;
@@ -142,7 +146,7 @@ impl Control {
             return Err(Problem::invalid("the reason names the person", hint));
         }
         let _changing = self.changing.lock().await;
-        let digest = (self.parts.subject_of)(&subject);
+        let digest = (self.parts.subject_of)(&subject).ok_or_else(closed)?;
         let data = BTreeMap::from([("subject", json!(digest)), ("reason", json!(reason))]);
         self.record(Event::SubjectErased, None, data).await?;
         let mut kept = Vec::new();

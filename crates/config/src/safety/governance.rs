@@ -62,7 +62,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
                 let hint = format!("set `inspect.{}.form: token`, or remove it here", detector.0);
                 refuse(&format!("roles.{name}.allow[{index}]"), &message, &hint);
             }
-            for detector in rule.mask.iter().chain(&rule.refuse) {
+            for detector in [&rule.warn, &rule.mask, &rule.drop, &rule.refuse].into_iter().flatten() {
                 let off = inspect.detectors.get(&detector.0).is_some_and(|settings| !settings.enabled);
                 if off {
                     let message =

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use portcullis_seal::KeyReference;
 use portcullis_secrets::Place;
 
 use crate::{
@@ -38,6 +39,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
             );
         }
     }
+    encryption(settings, &mut refuse);
     for key in settings.secrets.outage_s.keys().filter(|key| *key != "*" && key.contains('#')) {
         let message = format!("`{key}` names a field; a document is kept as a whole");
         refuse("secrets.outage_s", &message, "write the reference without `#FIELD`");
@@ -66,6 +68,33 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         refuse("secrets.aws.endpoint", "secrets would come in the clear", "use `https://`");
     }
     out
+}
+
+/// The key that opens everything else cannot stand behind what it opens.
+fn encryption(settings: &Settings, refuse: &mut impl FnMut(&str, &str, &str)) {
+    let section = &settings.encryption;
+    for (place, reference) in std::iter::once(("encryption.key", section.key.as_ref()))
+        .chain(section.former.iter().map(|one| ("encryption.former", Some(one))))
+    {
+        if matches!(reference, Some(KeyReference::Vault { .. })) && settings.secrets.vault.is_none() {
+            refuse(
+                place,
+                "names a key in Vault, and there is no `secrets.vault`",
+                "say there how Vault is reached",
+            );
+        }
+    }
+    let Some(passphrase) = &section.passphrase else { return };
+    if !matches!(passphrase.place(), Place::Env(_) | Place::File(_)) {
+        let message = "stands where the gateway cannot look before its keys are open, or in the open";
+        refuse("encryption.passphrase", message, "write `env:NAME` or `file:PATH`");
+    }
+    let all = section.key.iter().chain(&section.former);
+    let asked = |one: &KeyReference| matches!(one, KeyReference::File(_) | KeyReference::Pkcs11(_));
+    if section.key.is_some() && !all.into_iter().any(asked) {
+        let message = "is for a file or a token, and no such key is configured";
+        refuse("encryption.passphrase", message, "remove it");
+    }
 }
 
 fn login(login: &VaultLogin, certificate: bool, refuse: &mut impl FnMut(&str, &str, &str)) {

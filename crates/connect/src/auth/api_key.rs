@@ -71,7 +71,8 @@ fn id_of(text: &str) -> Option<&str> {
 
 struct ApiKey {
     keys: Arc<dyn Keys>,
-    pepper: hmac::Key,
+    /// Nothing while the keys of the store are not open.
+    pepper: Option<hmac::Key>,
     clock: Arc<dyn Clock>,
     /// Callers made before, each with the row it was made from: a row that changed makes a new caller. Holds no
     /// more than the store holds keys.
@@ -89,12 +90,12 @@ fn build(building: &Building) -> Result<Option<Box<dyn Way>>, KindError> {
         return Ok(None);
     }
     let parts = &building.parts;
-    if parts.pepper.expose().len() < 32 {
+    if parts.pepper.as_ref().is_some_and(|pepper| pepper.expose().len() < 32) {
         return Err(KindError { name: KIND.name, reason: "the pepper has less than 32 bytes".into() });
     }
     Ok(Some(Box::new(ApiKey {
         keys: Arc::clone(&parts.keys),
-        pepper: hmac::Key::new(hmac::HMAC_SHA256, parts.pepper.expose()),
+        pepper: parts.pepper.as_ref().map(|pepper| hmac::Key::new(hmac::HMAC_SHA256, pepper.expose())),
         clock: Arc::clone(&parts.clock),
         callers: RwLock::default(),
     })))
@@ -109,10 +110,15 @@ impl ApiKey {
         }
         let text = credentials.api_key.or(credentials.bearer).unwrap_or_default();
         let id = id_of(text).ok_or(AuthError::invalid("not of the form of an API key"))?;
+        let pepper = self.pepper.as_ref().ok_or_else(|| {
+            AuthError::unavailable(
+                "the data keys of the store are not open, and API keys are judged with one of them",
+            )
+        })?;
         let row = self.keys.find(id);
         // An unknown id costs what a wrong secret costs: the same hash and the same comparison.
         let expected = row.as_ref().map_or([0; 32], |row| row.hash);
-        let same = bool::from(hash(&self.pepper, text).ct_eq(&expected));
+        let same = bool::from(hash(pepper, text).ct_eq(&expected));
         let row = match row {
             Some(row) if same => row,
             Some(_) => return Err(AuthError::invalid(format!("the secret of API key `{id}` is wrong"))),

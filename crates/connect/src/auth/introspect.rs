@@ -200,7 +200,7 @@ impl Introspector {
             }
         };
         let mut options = UpstreamOptions::new(self.reach.egress(local), &self.limits);
-        options.extra_roots_pem.clone_from(&self.reach.roots_pem);
+        options.tls.roots_pem.clone_from(&self.reach.roots_pem);
         options.first_byte_timeout = Duration::from_millis(self.limits.introspection_timeout_ms);
         HttpUpstream::new(&url, &options).map_err(|error| error.to_string())
     }

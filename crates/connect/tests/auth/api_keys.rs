@@ -170,7 +170,7 @@ async fn a_key_is_worth_nothing_under_another_pepper() {
     let build = |pepper: Vec<u8>| {
         let parts = Parts {
             keys: world.store.clone(),
-            pepper: Secret::new(pepper),
+            pepper: Some(Secret::new(pepper)),
             clock: world.clock.clone(),
             proofs: Arc::new(ProofMemory::new(&Chance)),
             limits: Limits::default(),

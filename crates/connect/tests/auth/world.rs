@@ -351,7 +351,7 @@ impl World {
         let proofs = Arc::new(ProofMemory::new(&Chance));
         let parts = Parts {
             keys: store.clone(),
-            pepper: pepper.clone(),
+            pepper: Some(pepper.clone()),
             clock: clock.clone(),
             proofs: proofs.clone(),
             limits,
@@ -364,7 +364,7 @@ impl World {
     pub(crate) fn reload(&mut self, settings: AuthSettings) {
         let parts = Parts {
             keys: self.store.clone(),
-            pepper: self.pepper.clone(),
+            pepper: Some(self.pepper.clone()),
             clock: self.clock.clone(),
             proofs: self.proofs.clone(),
             limits: limits(),

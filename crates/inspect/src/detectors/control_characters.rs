@@ -8,7 +8,7 @@ use alloc::{boxed::Box, vec::Vec};
 use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, Subject, plain::sequence, raw::Raw};
+use crate::{DetectorSettings, Role, Subject, plain::sequence, raw::Raw};
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "control_characters",
@@ -16,12 +16,19 @@ pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     build: |_| Ok(Box::new(ControlCharacters)),
 };
 
+/// How sure that a control character hides something that is no escape sequence: files of other formats have them.
+const ALONE: u16 = 500;
+
 #[derive(Debug)]
 struct ControlCharacters;
 
 impl Detector for ControlCharacters {
     fn defaults(&self) -> DetectorSettings {
         DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Mask }
+    }
+
+    fn threshold(&self, _role: Role) -> Option<u16> {
+        Some(ALONE)
     }
 
     fn holds(&self) -> bool {
@@ -51,7 +58,11 @@ impl Detector for ControlCharacters {
                 Some(last) if last.vanishes && last.range.end == start && done == start => {
                     last.range.end = end
                 }
-                _ => found.push(Sighting::unseen(start..end, Severity::Medium)),
+                _ => {
+                    let alone = end == start + c.len_utf8() && !matches!(c, '\u{1b}' | '\u{9b}');
+                    let confidence = if alone { ALONE } else { Sighting::CERTAIN };
+                    found.push(Sighting { confidence, ..Sighting::unseen(start..end, Severity::Medium) });
+                }
             }
             done = end;
         }

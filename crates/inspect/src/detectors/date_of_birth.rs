@@ -85,7 +85,8 @@ const MONTHS: [&[&str]; 12] = [
     &["dec", "déc", "dez", "dic", "grud", "joulu"],
 ];
 
-fn read(look: &Look<'_>) -> Option<Value> {
+/// A date of any common form.
+pub(super) fn read(look: &Look<'_>) -> Option<Value> {
     let range = numeric(look).or_else(|| written(look))?;
     Value::labelled(range)
 }

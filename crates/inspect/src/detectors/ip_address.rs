@@ -42,6 +42,10 @@ fn four(look: &Look<'_>) -> Option<Value> {
     if look.byte(end).is_ascii_alphanumeric() || matches!(look.byte(end), b'_') {
         return None;
     }
+    // What is left of an address that was generalised, or any other network, is no machine.
+    if look.bytes.get(end - 2..end + 3) == Some(b".0/24") && !look.byte(end + 3).is_ascii_digit() {
+        return None;
+    }
     let address: Ipv4Addr = core::str::from_utf8(look.bytes.get(start..end)?).ok()?.parse().ok()?;
     let nobody = address.is_loopback()
         || address.is_broadcast()
@@ -99,6 +103,7 @@ mod tests {
             "10:12:33",
             "std::a1::b2",
             "10.0.0.7",
+            "route 147.191.73.0/24 via eth0",
         ] {
             nothing("ip_address", text);
         }

@@ -109,6 +109,9 @@ const SCHEMES: &[Scheme] = &[Scheme {
     form: Form::Word((1, 16), read),
 }];
 
+/// No number has fewer digits.
+const DIGITS_MIN: usize = 7;
+
 /// Country codes of E.164 by their first digits; all others have three.
 fn country(digits: &[u8]) -> Option<usize> {
     match digits {
@@ -137,6 +140,9 @@ struct Number {
 
 fn read(look: &Look<'_>) -> Option<Value> {
     let word = look.word.start;
+    if !is_long(look, word) {
+        return None;
+    }
     let enclosed = look.before(word) == b'(';
     let mut start = word - usize::from(enclosed);
     let plus = look.before(start) == b'+';
@@ -177,6 +183,24 @@ fn read(look: &Look<'_>) -> Option<Value> {
     let range = start..end;
     let goes_on = look.goes_on(range.end) || is_unit(look, range.end);
     (fits && !goes_on).then_some(Value { range, alone })
+}
+
+/// Whether digits and what may stand between them go on until there are as many as the shortest number has: most
+/// numbers in a text are shorter, and none of them is read closer.
+fn is_long(look: &Look<'_>, at: usize) -> bool {
+    let rest = look.bytes.get(at..).unwrap_or_default();
+    let mut digits = 0;
+    for byte in rest {
+        match byte {
+            b'0'..=b'9' => digits += 1,
+            b' ' | b'-' | b'.' | b'/' | b'(' | b')' => {}
+            _ => return false,
+        }
+        if digits >= DIGITS_MIN {
+            return true;
+        }
+    }
+    false
 }
 
 /// Groups as people write them: none of one digit but the first.

@@ -29,6 +29,9 @@ fn read(look: &Look<'_>) -> Option<Value> {
         let gap = usize::from(matches!(look.before(start), b' ' | b'-'));
         start = start.checked_sub(gap + 2)?;
     }
+    if !look.byte(start).is_ascii_alphabetic() {
+        return None;
+    }
     let mut letters = [0_u8; 9];
     let mut at = start;
     for place in &mut letters {

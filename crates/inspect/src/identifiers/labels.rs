@@ -181,7 +181,7 @@ impl Labels {
 }
 
 /// Whether a label is not part of another word. Longer ones may be: `Telefonnummer`.
-fn is_word(bytes: &[u8], range: Range<usize>) -> bool {
+pub(crate) fn is_word(bytes: &[u8], range: Range<usize>) -> bool {
     let at = |at: usize| bytes.get(at).copied().unwrap_or_default();
     let before = range.start.checked_sub(1).map(at).unwrap_or_default();
     let (first, last, next) = (at(range.start), at(range.end.saturating_sub(1)), at(range.end));

@@ -37,21 +37,21 @@ pub(crate) struct Groups {
 impl Groups {
     fn read(bytes: &[u8], at: usize) -> Self {
         let mut groups = Self::default();
-        let mut total = 0;
-        let mut rest = bytes.get(at..).unwrap_or_default().iter().copied().peekable();
+        let (mut total, mut at) = (0, at);
         for group in &mut groups.groups {
-            while let Some(digit) = rest.next_if(u8::is_ascii_digit) {
+            while let Some(digit @ b'0'..=b'9') = bytes.get(at) {
                 let Some(place) = groups.digits.get_mut(total) else { return groups };
-                *place = digit - b'0';
+                *place = *digit - b'0';
                 total += 1;
                 group.0 += 1;
+                at += 1;
             }
             groups.count += 1;
-            let separator = rest.next().filter(|byte| matches!(byte, b' ' | b'-' | b'.' | b'/'));
-            match (separator, rest.peek()) {
-                (Some(separator), Some(b'0'..=b'9')) => group.1 = separator,
+            match (bytes.get(at), bytes.get(at + 1)) {
+                (Some(separator @ (b' ' | b'-' | b'.' | b'/')), Some(b'0'..=b'9')) => group.1 = *separator,
                 _ => break,
             }
+            at += 1;
         }
         groups
     }

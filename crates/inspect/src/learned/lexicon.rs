@@ -323,3 +323,8 @@ pub(super) enum Concept {
     Padding,
     Turn,
 }
+
+impl Concept {
+    /// How many there are.
+    pub(super) const COUNT: usize = Self::Turn as usize;
+}

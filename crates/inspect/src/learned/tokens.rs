@@ -4,10 +4,11 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::{
-    hash::{Hash, fold},
+    hash::Hash,
     lexicon::Concept,
     words::{Spelling, Words},
 };
+use crate::plain::fold;
 
 /// Bytes of a text of which tokens are made: the first ones. What is longer is looked at in parts.
 pub(super) const TOKEN_BYTES_MAX: usize = 256;

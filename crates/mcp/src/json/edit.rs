@@ -117,6 +117,19 @@ impl Edits {
         }
     }
 
+    /// With what `removal` takes away, and without the edits inside of that.
+    #[must_use]
+    pub fn and_without(mut self, mut removal: Self) -> Self {
+        removal.list.sort_by_key(|(span, _)| span.start);
+        self.list.retain(|(span, _)| {
+            let next = removal.list.partition_point(|(gone, _)| gone.start <= span.start);
+            let before = next.checked_sub(1).and_then(|at| removal.list.get(at));
+            before.is_none_or(|(gone, _)| span.end > gone.end)
+        });
+        self.list.append(&mut removal.list);
+        self
+    }
+
     /// The text with all edits made; the same bytes when there are none.
     ///
     /// # Errors

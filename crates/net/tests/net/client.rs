@@ -205,7 +205,7 @@ async fn connection_errors_are_told_apart() {
     let authority = Authority::new();
     let mut options = upstream_options();
     options.first_byte_timeout = SOON;
-    options.extra_roots_pem = vec![authority.pem];
+    options.tls.roots_pem = vec![authority.pem];
     let url = format!("https://{}/", peer.addr).parse().unwrap();
     let began = Instant::now();
     let error = HttpUpstream::new(&url, &options).unwrap().send(post()).await.unwrap_err();
@@ -232,7 +232,7 @@ async fn certificates_are_verified() {
             start(listen_options(Some(ServerTls::new(&cert, &key).unwrap())), Duration::from_secs(1));
         for http2 in [false, true] {
             let mut options = upstream_options();
-            options.extra_roots_pem = vec![trusted.pem.clone()];
+            options.tls.roots_pem = vec![trusted.pem.clone()];
             options.http2 = http2;
             let url = format!("https://server.example:{}/", served.addr.port()).parse().unwrap();
             let upstream =

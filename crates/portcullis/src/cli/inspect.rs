@@ -1,5 +1,7 @@
 //! `portcullis inspect`: what the detectors see in a text, and what they cost, offline and with the settings in force.
 
+mod parameters;
+
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
@@ -9,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use clap::{Subcommand, ValueEnum};
 use portcullis_config::Overrides;
-use portcullis_core::{Limits, Obligations, Treatment};
+use portcullis_core::{Clock as _, Limits, Obligations, Treatment};
 use portcullis_inspect::{InspectSettings, Inspector, Match, Role, Subject, Verdict, verdict};
 use portcullis_mcp::{
     answer::{Place, leaves_and_numbers},
@@ -17,6 +19,8 @@ use portcullis_mcp::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::wire::SystemClock;
 
 use super::{
     Common, Failure,
@@ -57,6 +61,30 @@ Values are not printed, only where they stand; with --mask, what would be let th
         /// Exit with 1 where anything is found
         #[arg(long)]
         fail: bool,
+    },
+    /// Say whether the arguments of a call are what `parameters` of the server declares, without making the call
+    #[command(after_help = "\
+Examples:
+  echo '{\"path\":\"/etc/passwd\"}' | portcullis inspect arguments files/read_file -
+  portcullis inspect arguments db/query arguments.json --json")]
+    Arguments {
+        /// Server and tool
+        #[arg(value_name = "SERVER/TOOL", value_parser = super::tools::server_and_name)]
+        item: (String, String),
+        /// The file with the arguments, a JSON object, or `-` for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Propose what parameters of tools mean, by their names and schemas, as a piece of configuration
+    #[command(after_help = "\
+Examples:
+  portcullis inspect propose
+  portcullis inspect propose files --json
+
+Nothing of it is in force before it stands in the file.")]
+    Propose {
+        /// Only of this server
+        server: Option<String>,
     },
     /// Measure what each detector costs on a text
     #[command(after_help = "Example:\n  portcullis inspect bench README.md")]
@@ -115,6 +143,8 @@ pub(super) fn carry_out(common: &Common, command: Inspect, output: &Output) -> R
             let inspector = build(settings(common, all)?)?;
             test(&inspector, &read(&file)?, role, mask, fail, output)
         }
+        Inspect::Arguments { item, file } => parameters::arguments(common, item, &file, output),
+        Inspect::Propose { server } => parameters::suggest(common, server, output),
         Inspect::Bench { file, role } => bench(&settings(common, true)?, &read(&file)?, role, output),
     }
 }
@@ -129,7 +159,8 @@ fn settings(common: &Common, all: bool) -> Result<InspectSettings, Failure> {
 }
 
 fn build(settings: InspectSettings) -> Result<Inspector, Failure> {
-    Inspector::new(&settings).map_err(|error| Failure::refused(error.to_string()))
+    let inspector = Inspector::new(&settings).map_err(|error| Failure::refused(error.to_string()))?;
+    Ok(inspector.in_year(SystemClock::new().now().year()))
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
@@ -159,7 +190,8 @@ fn test(
     let mut search = Search { inspector, role: role.into(), found: Vec::new(), worst: Verdict::Pass };
     let document = text.trim_start().starts_with(['{', '[']);
     let checked = document && json::check(text.as_bytes(), &JsonLimits::answer(&Limits::default())).is_ok();
-    let through = if checked { search.document(text)? } else { search.text("", text) };
+    let through =
+        if checked { search.document(text)? } else { search.text("", text, false).unwrap_or_default() };
     let Search { found, worst, .. } = search;
     let (count, verdict) = (found.len(), word(worst));
     if masked && worst == Verdict::Refuse {
@@ -182,8 +214,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// What would be let through of a text.
-    fn text(&mut self, place: &str, text: &str) -> String {
+    /// What would be let through of a text; nothing of one whose `member` is left out for it.
+    fn text(&mut self, place: &str, text: &str, member: bool) -> Option<String> {
         let mut matches = Vec::new();
         let subject = Subject { role: self.role, place, text };
         self.inspector.scan_subject(&subject, &mut matches);
@@ -191,12 +223,17 @@ impl Search<'_> {
         self.found.extend(matches.iter().map(|one| shown(place, one)));
         self.worst = self.worst.max(found);
         match found {
-            Verdict::Pass | Verdict::Refuse => text.to_owned(),
+            Verdict::Pass | Verdict::Warn | Verdict::Refuse => Some(text.to_owned()),
+            Verdict::Mask if member && matches.iter().any(|one| one.finding.treatment == Treatment::Drop) => {
+                None
+            }
             Verdict::Mask => {
-                self.inspector.masked(&subject, &mut matches, &Obligations::default()).unwrap_or_else(|| {
+                let budget = &mut self.inspector.budget();
+                let masked = self.inspector.masked(&subject, &mut matches, &Obligations::default(), budget);
+                if masked.is_none() {
                     self.worst = Verdict::Refuse;
-                    String::new()
-                })
+                }
+                Some(masked.unwrap_or_default())
             }
         }
     }
@@ -204,18 +241,19 @@ impl Search<'_> {
     /// Every text of a document, as the gateway reads a message, with what would be let through in its place. Names
     /// of members cannot be masked.
     fn document(&mut self, text: &str) -> Result<String, Failure> {
-        let mut edits = Edits::new();
+        let (mut edits, mut dropped) = (Edits::new(), Vec::new());
         leaves_and_numbers(View::of(text.as_bytes()), "", |place, kind, leaf| {
             let number = leaf.kind() == ValueKind::Number;
             let said = if number { Some(String::from_utf8_lossy(leaf.raw())) } else { leaf.as_str() };
             let Some(said) = said else { return };
-            let through = self.text(place, &said);
+            let Some(through) = self.text(place, &said, true) else { return dropped.push(leaf.span()) };
             if through != said && kind == Place::Value {
                 edits.replace(leaf.span(), json::quote(&through).into_bytes());
             } else if through != said {
                 self.worst = Verdict::Refuse;
             }
         });
+        let edits = edits.and_without(json::removal(View::of(text.as_bytes()), &dropped));
         let through = edits.apply(&Bytes::copy_from_slice(text.as_bytes()));
         let through = through.map_err(|error| Failure::refused(error.to_string()))?;
         Ok(String::from_utf8_lossy(&through).into_owned())
@@ -231,11 +269,7 @@ fn shown(place: &str, found: &Match) -> Found {
         place: place.to_owned(),
         start: range.start,
         end: range.end,
-        treatment: match finding.treatment {
-            Treatment::Pass => "pass",
-            Treatment::Mask => "mask",
-            Treatment::Refuse => "refuse",
-        },
+        treatment: finding.treatment.name(),
         evidence: finding.evidence,
         labels: labels.names(),
     }
@@ -244,6 +278,7 @@ fn shown(place: &str, found: &Match) -> Found {
 const fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "pass",
+        Verdict::Warn => "warn",
         Verdict::Mask => "mask",
         Verdict::Refuse => "refuse",
     }

@@ -7,7 +7,7 @@ use std::{fmt::Write as _, path::Path};
 
 use clap::CommandFactory as _;
 use portcullis_config as config;
-use portcullis_core::{Action, Code, Event, Limits, Treatment};
+use portcullis_core::{Action, Code, Event, Limits};
 use portcullis_inspect::{CATALOG, Clause, Preset};
 use portcullis_proxy::metrics::Metrics;
 use prometheus_client::{encoding::text::encode, registry::Registry};
@@ -99,16 +99,11 @@ fn detectors() -> String {
     let mut out = format!(
         "# Detectors\n\n{NOTICE}What each looks for, and what is done about it where `inspect` in `portcullis.yaml` says nothing.\n\n| detector | looks for | in arguments | in answers |\n|---|---|---|---|\n"
     );
-    let word = |treatment| match treatment {
-        Treatment::Pass => "pass",
-        Treatment::Mask => "mask",
-        Treatment::Refuse => "refuse",
-    };
     for kind in CATALOG {
         let Ok(detector) = (kind.build)(&()) else { continue };
         let settings = detector.defaults();
         let (arguments, answers) = match settings.enabled {
-            true => (word(settings.arguments), word(settings.answers)),
+            true => (settings.arguments.name(), settings.answers.name()),
             false => ("off", "off"),
         };
         let _ = writeln!(out, "| `{}` | {} | {arguments} | {answers} |", kind.name, kind.doc.trim());

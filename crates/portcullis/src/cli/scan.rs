@@ -84,7 +84,7 @@ impl From<Severity> for Level {
             Severity::Info => Self::Info,
             Severity::Low => Self::Low,
             Severity::Medium => Self::Medium,
-            Severity::High => Self::High,
+            Severity::High | Severity::Critical => Self::High,
         }
     }
 }

@@ -17,18 +17,22 @@ use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
 use portcullis_core::{Caller, Clock, Digest, Entropy, Limits, Secret};
 use portcullis_inspect::Inspector;
 use portcullis_mcp::json::JsonLimits;
+use portcullis_meaning::Meanings;
 use portcullis_net::{
     client::{HttpUpstream, UpstreamOptions},
     guard::EgressPolicy,
     sandbox::{Confinement, Sandbox, Surroundings},
     stdio::Environment,
+    tls::ClientTls,
 };
+use portcullis_policy::Policies;
 use portcullis_privacy::Book;
 use portcullis_proxy::{
     rules::{Rules, Server},
     settings::{OutputSchema, ServerSettings, Transport},
 };
-use portcullis_secrets::{Broker, Place, Value as SecretValue};
+use portcullis_seal::{Keyring, Sealer};
+use portcullis_secrets::{Broker, Value as SecretValue};
 use portcullis_store::{Keys, Ledger, Revisions, Subjects};
 use portcullis_upstream::{HttpPeer, Isolation, SseServer, StdioPeer, Tokens, Upstream, stdio::Program};
 use serde_json::Value;
@@ -53,7 +57,8 @@ pub(crate) struct World {
     pub(crate) own: Arc<super::secrets::Own>,
     pub(crate) subjects: Arc<dyn Subjects>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) pepper: Secret<Vec<u8>>,
+    /// The data keys of the store.
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) proofs: Arc<ProofMemory>,
     pub(crate) environment: Environment,
     pub(crate) surroundings: Surroundings,
@@ -63,6 +68,14 @@ pub(crate) struct World {
     pub(crate) data: SocketAddr,
     /// The only caller, where there is no listener.
     pub(crate) local: Option<Arc<Caller>>,
+}
+
+impl World {
+    /// The key of digests that are looked up. While it is not open one that is good for nothing later on: what is found
+    /// with it was put there in the meantime.
+    pub(crate) fn index(&self) -> Secret<Vec<u8>> {
+        self.keyring.ring().index().unwrap_or_else(|| super::start::random(&*self.entropy))
+    }
 }
 
 /// The rules that a configuration stands for.
@@ -82,8 +95,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     let issuers = ways.issuers.clone();
     let auth = authenticator(config, ways, world).map_err(identities)?;
     let public_url = public_url(settings, world.data);
-    let mut digests = vec![config.digest, policy.digest()];
-    digests.extend(shadow.as_ref().map(|shadow| shadow.digest()));
+    let mut digests = digests(config, &policy, shadow.as_deref(), &declared);
     let (mut servers, mut found) = (BTreeMap::new(), Found::new());
     // Links and answers of browsers name it.
     let moved = old.is_some_and(|old| old.public_url != public_url);
@@ -129,7 +141,8 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         policy,
         shadow,
         quotas: settings.compiled_quotas(),
-        inspector: Arc::new(with_people(inspector.keyed(world.pepper.expose()), settings, world)),
+        meanings: meanings(&declared),
+        inspector: Arc::new(with_people(inspector.keyed(world.index().expose()), settings, world)),
         servers,
         groups,
         access: BTreeMap::new(),
@@ -149,7 +162,7 @@ async fn fetch_early(
 ) -> Result<(), Found> {
     let mut found = Found::new();
     for (key, reference) in settings.early_references(servers) {
-        if matches!(reference.place(), Place::Local(_) | Place::Vault { .. } | Place::Aws { .. })
+        if reference.kept_elsewhere()
             && let Err(failure) = broker.value(reference, None).await
         {
             found.push(mistake(
@@ -162,14 +175,35 @@ async fn fetch_early(
     if found.is_empty() { Ok(()) } else { Err(found) }
 }
 
-/// With a key for each person whose data becomes a token.
+/// Of what the rules are made from, beside the servers: of what their parameters mean, too, since servers are added at
+/// run time.
+fn digests(
+    config: &Config,
+    policy: &Policies,
+    shadow: Option<&Policies>,
+    declared: &BTreeMap<String, config::Server>,
+) -> Vec<Digest> {
+    let mut digests = vec![config.digest, policy.digest()];
+    digests.extend(shadow.map(Policies::digest));
+    digests.push(Digest::of(format!("{:?}", meanings(declared)).as_bytes()));
+    digests
+}
+
+/// What parameters of tools mean, by server.
+fn meanings(declared: &BTreeMap<String, config::Server>) -> BTreeMap<String, Meanings> {
+    let all = declared.iter().map(|(name, section)| (name.clone(), section.meanings()));
+    all.filter(|(_, meanings)| !meanings.is_empty()).collect()
+}
+
+/// With a key for each person whose data becomes a token, the year by which ages are told, and an eye on secrets that were
+/// handed out.
 fn with_people(inspector: Inspector, settings: &Settings, world: &World) -> Inspector {
     let parts = (Arc::clone(&world.subjects), Arc::clone(&world.clock), Arc::clone(&world.entropy));
     let lifetime_ms = settings.privacy.token_lifetime_s.0.saturating_mul(1_000);
-    match Book::new(world.pepper.expose(), parts, lifetime_ms, settings.limits.token_people_max) {
-        Some(book) => inspector.with_people(Arc::new(book)),
-        None => inspector,
-    }
+    let inspector = inspector.in_year(world.clock.now().year());
+    let sealer = Sealer::new(Arc::clone(world.keyring.ring()));
+    let book = Book::new(sealer, parts, lifetime_ms, settings.limits.token_people_max);
+    super::guard::guarded(inspector.with_people(Arc::new(book)), &settings.secrets, &world.broker)
 }
 
 /// Servers of the file, servers added at run time, and the sample where there is none at all; with the secrets that they
@@ -238,6 +272,7 @@ fn server_settings(
         format!("{:?}{:?}{:?}", section.trust, section.isolation, section.server_requests),
         format!("{:?}{:?}{:?}", section.methods, section.extensions, section.output_schema),
     ];
+    let tls = super::server_tls::read(section.tls.as_deref(), &mut parts)?;
     let transport = match &section.upstream {
         config::Upstream::Http { url, transport, headers, egress, authorization } => {
             let mut joined = Vec::new();
@@ -293,18 +328,16 @@ fn server_settings(
         config::OutputSchema::Record => OutputSchema::Record,
         config::OutputSchema::Refuse => OutputSchema::Refuse,
     };
-    Ok(ServerSettings { transport, trust, server_requests, methods, extensions, output_schema, digest })
+    Ok(ServerSettings { transport, trust, server_requests, methods, extensions, output_schema, tls, digest })
 }
 
 /// What a reload compares of a secret: the value where it is on this machine, so that a new one is seen, and only the
 /// reference where it is kept elsewhere, and followed at each use.
 fn compared(name: &str, reference: &Reference, broker: &Broker) -> Result<String, String> {
-    match reference.place() {
-        Place::Literal | Place::Env(_) | Place::File(_) => {
-            broker.known(reference).map(|value| format!("{name}={}", value.expose()))
-        }
-        Place::Local(_) | Place::Vault { .. } | Place::Aws { .. } => Ok(format!("{name}={reference}")),
+    if reference.kept_elsewhere() {
+        return Ok(format!("{name}={reference}"));
     }
+    broker.known(reference).map(|value| format!("{name}={}", value.expose()))
 }
 
 /// The confinement of a server, with what it shares with all others.
@@ -347,14 +380,16 @@ async fn server(
     let authorization = super::authorization::outgoing(&name, &settings, world, public_url);
     let upstream = match &settings.transport {
         Transport::LegacySse { url, headers, egress, isolation } => {
-            let server = SseServer::new(client(url, *egress, limits)?, url.clone(), headers.clone());
+            let server =
+                SseServer::new(client(url, (*egress, &settings.tls), limits)?, url.clone(), headers.clone());
             let (name, clock) = (Arc::clone(&name), Arc::clone(&world.clock));
             Upstream::Stdio(Box::new(StdioPeer::sse(name, server, *isolation, clock)))
         }
         Transport::Http { url, headers, egress, authorization: _ } => {
-            let client = client(url, *egress, limits)?;
+            let client = client(url, (*egress, &settings.tls), limits)?;
             let tokens = authorization.clone().map(|outgoing| outgoing as Arc<dyn Tokens>);
-            Upstream::Http(Box::new(HttpPeer::new(client, headers.clone()).with_tokens(tokens)))
+            let peer = HttpPeer::new(client, headers.clone());
+            Upstream::Http(Box::new(peer.with_tokens(tokens).guarded(&world.broker, &name)))
         }
         Transport::Group => Upstream::Group,
         Transport::Stdio { program, isolation, sandbox } => {
@@ -387,8 +422,13 @@ pub(super) fn catalog_parts(world: &World) -> CatalogParts {
     }
 }
 
-fn client(url: &Url, egress: EgressPolicy, limits: &Limits) -> Result<HttpUpstream, String> {
+fn client(
+    url: &Url,
+    (egress, tls): (EgressPolicy, &ClientTls),
+    limits: &Limits,
+) -> Result<HttpUpstream, String> {
     let mut options = UpstreamOptions::new(egress, limits);
+    options.tls.clone_from(tls);
     // The stages own this deadline; the client's is only a second line.
     options.first_byte_timeout = Duration::from_millis(limits.total_timeout_ms);
     HttpUpstream::new(url, &options).map_err(|error| error.to_string())
@@ -400,7 +440,7 @@ fn authenticator(config: &Config, ways: AuthSettings, world: &World) -> Result<A
     }
     let parts = Parts {
         keys: Arc::clone(&world.keys),
-        pepper: world.pepper.clone(),
+        pepper: world.keyring.ring().index(),
         clock: Arc::clone(&world.clock),
         proofs: Arc::clone(&world.proofs),
         limits: config.settings.limits.clone(),

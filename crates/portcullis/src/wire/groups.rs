@@ -10,6 +10,7 @@ use portcullis_config::{PatternText, Settings, VirtualServer};
 use portcullis_connect::cursor::Cursors;
 use portcullis_core::Digest;
 use portcullis_mcp::alias::Prefix;
+use portcullis_net::tls::ClientTls;
 use portcullis_policy::Pattern;
 use portcullis_proxy::{
     aggregate::{Bounds, Group, Member, ROOT, Selection},
@@ -94,10 +95,11 @@ fn group(
         name_bytes_max: size(settings.aggregate.name_bytes_max.0),
         member_timeout_ms: settings.aggregate.member_timeout_ms.0,
     };
-    let cursors = Cursors::new(world.pepper.expose());
+    let cursors = Cursors::new(world.index().expose());
     let name: Arc<str> = Arc::from(name);
     Arc::new(Server {
         settings: ServerSettings {
+            tls: ClientTls::default(),
             transport: Transport::Group,
             trust: Trust::Review,
             // What comes outside of a call is no server's business to ask.

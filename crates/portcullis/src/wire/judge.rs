@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
 use portcullis_config::{self as config, Config, ConfigMistake, Place};
-use portcullis_core::{Action, Limits};
+use portcullis_core::{Action, Limits, Secret};
 use portcullis_inspect::Inspector;
-use portcullis_net::tls::{ClientAuth, ServerTls};
+use portcullis_net::tls::{ClientAuth, ServerIdentity, ServerTls, ServerTlsOptions};
 use portcullis_policy::{Lint, Policies, PolicySource};
 
 use super::own_tls;
@@ -71,6 +71,7 @@ pub(super) fn check_with(
         }
     }
     let inspector = Inspector::new(&config.settings.compiled_inspect())
+        .map(|inspector| inspector.bounded(config.settings.limits.inspect_bytes_max))
         .map_err(|error| found.push(mistake("inspect", error.to_string(), "see docs/reference/config.md")))
         .ok();
     if let Err(error) = tls(config) {
@@ -138,12 +139,31 @@ pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
     if own_tls::is_unmade(tls) {
         return Ok(None);
     }
-    let clients = clients(tls)?;
-    Ok(Some(ServerTls::with_clients(&file(&tls.certificate)?, &file(&tls.key)?, clients.as_ref())?))
+    let only_1_3 = tls.min_version == config::TlsVersion::V13;
+    let options = ServerTlsOptions { identities: identities(tls)?, clients: clients(tls)?, only_1_3 };
+    Ok(Some(ServerTls::of(&options)?))
 }
 
 fn file(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("`{}`", path.display()))
+}
+
+/// The certificates of the listener, the one without further ado first.
+pub(super) fn identities(tls: &config::Tls) -> anyhow::Result<Vec<ServerIdentity>> {
+    let first = (&tls.certificate, &tls.key, tls.ocsp_response.as_ref());
+    let more = tls.certificates.iter().map(|one| (&one.certificate, &one.key, one.ocsp_response.as_ref()));
+    let read = |(certificate, key, ocsp): (
+        &std::path::PathBuf,
+        &std::path::PathBuf,
+        Option<&std::path::PathBuf>,
+    )| {
+        Ok(ServerIdentity {
+            cert_pem: file(certificate)?,
+            key_pem: Secret::new(file(key)?),
+            ocsp: ocsp.map(|path| file(path)).transpose()?,
+        })
+    };
+    std::iter::once(first).chain(more).map(read).collect()
 }
 
 /// What is taken for a client's certificate, where clients are asked for one.

@@ -27,7 +27,7 @@ pub(crate) async fn reload(core: &Core) -> Result<String, Vec<String>> {
     let compiled = match read.and_then(|config| needs_restart(&old_config, &config).map(|()| config)) {
         Ok(config) => {
             let old = core.gateway.rules.load_full();
-            compile::rules(&config, &core.world, Some(&old)).await.map(|rules| (config, rules))
+            Box::pin(compile::rules(&config, &core.world, Some(&old))).await.map(|rules| (config, rules))
         }
         Err(mistakes) => Err(mistakes),
     };
@@ -91,6 +91,11 @@ fn asks(settings: &Settings) -> Option<ClientCertificates> {
     tls.client_ca.as_ref().map(|_| tls.client_certificates)
 }
 
+/// The oldest version of TLS that clients may speak.
+fn oldest(settings: &Settings) -> Option<portcullis_config::TlsVersion> {
+    settings.listen.tls.as_ref().map(|tls| tls.min_version)
+}
+
 /// What a node needs to start cannot change under it.
 fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
     let (old_settings, new_settings) = (&old.settings, &new.settings);
@@ -99,9 +104,11 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
         ("listen.address", old_settings.listen.address == new_settings.listen.address),
         ("listen.tls", old_settings.listen.tls.is_some() == new_settings.listen.tls.is_some()),
         ("listen.tls.client_ca", asks(old_settings) == asks(new_settings)),
+        ("listen.tls.min_version", oldest(old_settings) == oldest(new_settings)),
         ("admin.address", old_settings.admin.address == new_settings.admin.address),
         ("data", old.data_dir() == new.data_dir()),
         ("approval_hooks", old_settings.approval_hooks == new_settings.approval_hooks),
+        ("encryption", old_settings.encryption == new_settings.encryption),
         ("secrets", old_settings.secrets == new_settings.secrets),
         ("store", old_settings.store == new_settings.store),
         ("ledger", old_settings.ledger == new_settings.ledger),
@@ -171,11 +178,8 @@ pub(crate) async fn on_signals_and_changes(
 fn renew(core: &Core, tls: Option<&ServerTls>) {
     let config = core.config.load();
     let (Some(tls), Some(files)) = (tls, &config.settings.listen.tls) else { return };
-    let read = std::fs::read(&files.certificate).and_then(|cert| Ok((cert, std::fs::read(&files.key)?)));
-    let renewed = read.map_err(|error| error.to_string());
-    if let Err(error) =
-        renewed.and_then(|(cert, key)| tls.reload(&cert, &key).map_err(|error| error.to_string()))
-    {
+    let read = judge::identities(files).map_err(|error| format!("{error:#}"));
+    if let Err(error) = read.and_then(|all| tls.reload(&all).map_err(|error| error.to_string())) {
         tracing::error!(error, "the certificate cannot be renewed; the old one stays");
     }
     // What was in use stays in use: it refuses by itself once a revocation list is out of date.
@@ -199,6 +203,11 @@ fn watch_files(core: &Core, changed: mpsc::Sender<()>) -> Option<notify::Recomme
         config.path.iter().chain(&config.settings.shadow).chain(&config.settings.policies).cloned().collect();
     if let Some(tls) = &config.settings.listen.tls {
         files.extend([tls.certificate.clone(), tls.key.clone()]);
+        files.extend(tls.ocsp_response.iter().cloned());
+        for one in &tls.certificates {
+            files.extend([one.certificate.clone(), one.key.clone()]);
+            files.extend(one.ocsp_response.iter().cloned());
+        }
         files.extend(tls.client_ca.iter().chain(&tls.client_crls).cloned());
     }
     let files: Vec<_> = files.into_iter().filter_map(|file| std::path::absolute(file).ok()).collect();

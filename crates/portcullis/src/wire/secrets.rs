@@ -2,14 +2,13 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use async_trait::async_trait;
 use portcullis_admin::{Pending, SecretBook, SecretState};
 use portcullis_config::{AwsSection, SecretsSection, VaultLogin, VaultMethod, VaultSection, is_local};
-use portcullis_connect::seal::Sealer;
-use portcullis_core::{Clock, Entropy, Event, Secret};
+use portcullis_core::{Clock, Entropy, Event, Secret, Target};
 use portcullis_net::{guard::EgressPolicy, tls::ClientIdentity};
 use portcullis_proof::{Actor, Entry};
+use portcullis_seal::{Ring, Sealer};
 use portcullis_secrets::{
     AssumeRole, AwsIdentity, Broker, Failure, Keeper, Keeping, Login, Parts, Reach, Reference,
     SecretsManager, Variables, Vault, VaultSettings, Witness,
@@ -20,10 +19,6 @@ use serde_json::json;
 /// The token of a pod's service account.
 const POD_TOKEN: &str = "file:/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// What secrets of our own are sealed for.
-const PURPOSE: &str = "secret";
-/// Bytes of one, sealed.
-const SEALED_BYTES_MAX: usize = 262_144;
 /// For one request to AWS, where nothing is declared.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -64,11 +59,11 @@ pub(crate) fn open(
     section: &SecretsSection,
     (store, ledger): (&Arc<Sqlite>, &Arc<dyn Ledger>),
     (clock, entropy, instance): (&Arc<dyn Clock>, &Arc<dyn Entropy>, &Arc<str>),
-    pepper: &Secret<Vec<u8>>,
+    ring: &Arc<Ring>,
 ) -> anyhow::Result<(Arc<Own>, Arc<Broker>)> {
     let own = Arc::new(Own {
         secrets: LocalSecrets::new(Arc::clone(store) as Arc<dyn Revisions>),
-        sealer: Sealer::new(pepper.expose()).context("secrets cannot be sealed")?,
+        sealer: Sealer::new(Arc::clone(ring)),
         entropy: Arc::clone(entropy),
         clock: Arc::clone(clock),
     });
@@ -84,6 +79,7 @@ fn keeping(section: &SecretsSection) -> Keeping {
     Keeping {
         lasts: Duration::from_secs(section.cache_s.0),
         outage: outage.map(|(name, s)| (name.clone(), Duration::from_secs(s.0))).collect(),
+        watched: Duration::from_secs(section.watched_s.0),
     }
 }
 
@@ -92,7 +88,10 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))
 }
 
-fn vault_settings(section: &VaultSection, aws: Option<&AwsSection>) -> Result<VaultSettings, String> {
+pub(super) fn vault_settings(
+    section: &VaultSection,
+    aws: Option<&AwsSection>,
+) -> Result<VaultSettings, String> {
     let identity = match (&section.client_certificate, &section.client_key) {
         (Some(certificate), Some(key)) => {
             Some(ClientIdentity { cert_pem: read(certificate)?, key_pem: Secret::new(read(key)?) })
@@ -171,7 +170,7 @@ fn login(section: &VaultLogin, aws: Option<&AwsSection>) -> Result<Login, String
 }
 
 /// Who the gateway is at AWS; what is not declared is found as the SDKs do.
-fn identity(section: Option<&AwsSection>) -> Result<AwsIdentity, String> {
+pub(super) fn identity(section: Option<&AwsSection>) -> Result<AwsIdentity, String> {
     let role = section.and_then(|section| {
         Some(AssumeRole {
             arn: section.role_arn.clone()?,
@@ -209,6 +208,10 @@ struct Recorder {
 impl Recorder {
     async fn record(&self, mut entry: Entry<'_>, secret: &str) -> Result<(), Failure> {
         entry.data.insert("secret", json!(secret));
+        self.append(&entry).await
+    }
+
+    async fn append(&self, entry: &Entry<'_>) -> Result<(), Failure> {
         let appended = self.ledger.append(entry.to_jcs()).await;
         appended
             .map(drop)
@@ -239,6 +242,16 @@ impl Witness for Recorder {
         }
         self.record(entry, reference).await
     }
+
+    async fn leaked(&self, reference: &str, canary: bool, server: &str) -> Result<(), Failure> {
+        let event = if canary { Event::CanarySeen } else { Event::SecretLeaked };
+        let mut entry = Entry::new(event, self.clock.now(), &self.instance);
+        let target = Target { server: Arc::from(server), item: None, digest: None };
+        entry.target = Some(&target);
+        entry.data.insert("place", json!("standard error"));
+        entry.data.insert(if canary { "canary" } else { "secret" }, json!(reference));
+        self.append(&entry).await
+    }
 }
 
 /// For commands that have no ledger and forward nothing.
@@ -252,6 +265,10 @@ impl Witness for Unrecorded {
     }
 
     async fn rotated(&self, _reference: &str, _version: Option<&str>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn leaked(&self, _reference: &str, _canary: bool, _server: &str) -> Result<(), Failure> {
         Ok(())
     }
 }
@@ -275,9 +292,12 @@ impl Keeper for Own {
     async fn read(&self, name: &str) -> Result<Option<(Secret<String>, String)>, Failure> {
         let row = self.secrets.get(name).await.map_err(|error| Failure::Unavailable(error.to_string()))?;
         let Some(row) = row else { return Ok(None) };
-        let opened = self.sealer.open_within(PURPOSE, &[name], &row.sealed, SEALED_BYTES_MAX);
+        let opened = self.sealer.open_kept(LocalSecrets::PURPOSE, &[name], &row.sealed);
         let value = opened.and_then(|bytes| String::from_utf8(bytes).ok()).map(Secret::new);
-        let lost = || Failure::Forbidden(format!("`local:{name}` was sealed with another key; put it anew"));
+        let lost = || match self.sealer.is_open() {
+            true => Failure::Forbidden(format!("`local:{name}` was sealed with another key; put it anew")),
+            false => Failure::Unavailable(format!("`local:{name}`: the data keys of the store are not open")),
+        };
         Ok(Some((value.ok_or_else(lost)?, row.digest.to_string())))
     }
 }
@@ -299,7 +319,8 @@ impl SecretBook for OwnBook {
     fn put(&self, name: &str, value: Secret<String>, by: &str) -> Pending<Result<(), String>> {
         let (own, name, by) = (Arc::clone(&self.0), name.to_owned(), by.to_owned());
         Box::pin(async move {
-            let sealed = own.sealer.seal(PURPOSE, &[&name], value.expose().as_bytes(), &*own.entropy);
+            let sealed =
+                own.sealer.seal(LocalSecrets::PURPOSE, &[&name], value.expose().as_bytes(), &*own.entropy);
             let sealed = sealed.ok_or("the value cannot be sealed")?;
             let before = own.secrets.get(&name).await.map_err(|error| error.to_string())?;
             let before = before.map(|row| row.digest);

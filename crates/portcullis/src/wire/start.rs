@@ -23,22 +23,21 @@ use portcullis_proxy::{
     metrics::Metrics,
     rules::Rules,
     running::Running,
-    seal::Sealer,
     session::Sessions,
     tasks::Tasks,
     throttle::{Counts, Rates},
     trace::Tracer,
 };
+use portcullis_seal::{Keyring, SealedApprovals, Sealer};
 use portcullis_store::{
-    Approvals, CheckpointKeeper, Connections, DataDir, FileLedger, FileLedgerOptions, Keys, KillSwitch,
-    Ledger, NewKey, Recovery, Revisions, Sqlite, Subjects,
+    CheckpointKeeper, Connections, DataDir, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, NewKey,
+    Recovery, Revisions, Sqlite, Subjects,
 };
 use portcullis_usage::Usage;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::RunOptions;
-use super::secrets::{self, OwnBook};
 use super::{
     authorization::Book,
     compile::{self, World},
@@ -46,6 +45,10 @@ use super::{
     judge, own_tls, sandbox,
     telemetry::Telemetry,
     world::{SystemClock, SystemEntropy},
+};
+use super::{
+    keys,
+    secrets::{self, OwnBook},
 };
 
 /// What runs for as long as the process.
@@ -87,14 +90,14 @@ pub(crate) fn mistakes(mistakes: &[ConfigMistake]) -> anyhow::Error {
 pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result<Node> {
     let dir = DataDir::open(config.data_dir())?;
     own_tls::make(&dir, &config)?;
-    let base = Base::open(dir, &config)?;
+    let base = Base::open(dir, &config).await?;
     let (token, _) = base.dir.secret(&base.dir.admin_token(), || hex(&random(&*base.entropy)))?;
 
     let data = bind(config.settings.listen.address, "listen.address")?;
     let admin = bind(config.settings.admin.address, "admin.address")?;
     write_address(&base.dir, admin.local_addr())?;
     let tls = judge::tls(&config)?;
-    let (pepper, entropy) = (base.pepper.clone(), Arc::clone(&base.entropy));
+    let entropy = Arc::clone(&base.entropy);
     let (started, vkey) = (base.clock.now(), base.kept.verifier.to_string());
     let environment = Environment::minimal(std::env::vars_os());
     let core =
@@ -108,7 +111,7 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
         vkey,
         started_ms: started.0,
     };
-    let parts = admin_parts(&core, &token, pepper, entropy, info)?;
+    let parts = admin_parts(&core, &token, entropy, info)?;
     Ok(Node { core, data, admin, tls, parts })
 }
 
@@ -126,24 +129,22 @@ pub(crate) struct Place {
 pub(crate) struct Base {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    pepper: Secret<Vec<u8>>,
-    /// Whether the pepper was made now.
-    made: bool,
+    keyring: Arc<Keyring>,
     kept: Kept,
     dir: DataDir,
 }
 
 impl Base {
     /// Opens what a data directory holds.
-    pub(crate) fn open(dir: DataDir, config: &Config) -> anyhow::Result<Self> {
+    pub(crate) async fn open(dir: DataDir, config: &Config) -> anyhow::Result<Self> {
         // A flood of connections must not take the descriptors that the ledger needs.
         portcullis_net::descriptors::keep();
         portcullis_net::descriptors::raise_limit();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let (pepper, made) = dir.secret(&dir.pepper(), || random(&*entropy))?;
         let kept = Kept::open(&dir, config, &*entropy)?;
-        Ok(Self { clock, entropy, pepper, made, kept, dir })
+        let keyring = keys::open((&dir, config), &kept.store, (&clock, &entropy)).await?;
+        Ok(Self { clock, entropy, keyring, kept, dir })
     }
 
     /// Compiles the rules and makes the gateway.
@@ -153,10 +154,8 @@ impl Base {
         options: &RunOptions,
         place: Place,
     ) -> anyhow::Result<Arc<Core>> {
-        let Self { clock, entropy, pepper, made, kept, dir } = self;
-        if made {
-            kept.miss_the_pepper(&dir).await?;
-        }
+        let Self { clock, entropy, keyring, kept, dir } = self;
+        let sealer = Sealer::new(Arc::clone(keyring.ring()));
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
         let approval_counts = approve::Counts::registered(&mut registry);
@@ -165,9 +164,9 @@ impl Base {
         let instance: Arc<str> = Arc::from(kept.verifier.name());
         let recording = (Arc::clone(&kept.ledger), Arc::clone(&clock), Arc::clone(&entropy));
         let surroundings = sandbox::surroundings(&dir, &config, recording, Arc::clone(&instance));
-        let authorizer = authorizer(&kept, (&clock, &entropy, &instance), &pepper)?;
+        let authorizer = authorizer(&kept, (&clock, &entropy, &instance), sealer.clone());
         let (secrets, fixed) = (&config.settings.secrets, (&clock, &entropy, &instance));
-        let (own, broker) = secrets::open(secrets, (&kept.store, &kept.ledger), fixed, &pepper)?;
+        let (own, broker) = secrets::open(secrets, (&kept.store, &kept.ledger), fixed, keyring.ring())?;
         let world = World {
             authorizer,
             broker,
@@ -178,7 +177,7 @@ impl Base {
             keys: Arc::clone(&kept.store) as Arc<dyn Keys>,
             revisions: Arc::clone(&kept.store) as Arc<dyn Revisions>,
             ledger: Arc::clone(&kept.ledger),
-            pepper,
+            keyring,
             proofs: Arc::new(ProofMemory::new(&*entropy)),
             environment: place.environment,
             surroundings,
@@ -191,7 +190,7 @@ impl Base {
         let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
         let usage = Usage::open(Arc::clone(&kept.store), world.clock.now()).await?;
         let desk = approve::Parts {
-            store: Arc::clone(&kept.store) as Arc<dyn Approvals>,
+            store: Arc::new(SealedApprovals::new(Arc::clone(&kept.store) as _, sealer, Arc::clone(&entropy))),
             ledger: Arc::clone(&world.ledger),
             clock: Arc::clone(&world.clock),
             entropy: Arc::clone(&entropy),
@@ -228,19 +227,6 @@ struct Kept {
 }
 
 impl Kept {
-    /// Says what is lost with a pepper that was made anew, where anything was kept under the old one.
-    async fn miss_the_pepper(&self, dir: &DataDir) -> anyhow::Result<()> {
-        let secrets = portcullis_store::LocalSecrets::new(Arc::clone(&self.store) as Arc<dyn Revisions>);
-        if !Keys::list(&*self.store).await?.is_empty() || !secrets.list().await?.is_empty() {
-            tracing::warn!(
-                file = %dir.pepper().display(),
-                "the pepper was not there and was made anew: no API key, connection, approval link or kept secret from \
-                 before counts any more; stop, restore the file and start again, or make new keys"
-            );
-        }
-        Ok(())
-    }
-
     fn open(dir: &DataDir, config: &Config, entropy: &dyn Entropy) -> anyhow::Result<Self> {
         let key = signing_key(dir, config, entropy)?;
         let verifier = key.verifier();
@@ -263,11 +249,9 @@ fn gateway(
     tracer: Option<Arc<dyn Tracer>>,
     (usage, kills, approvals): (Usage, KillSwitch, Desk),
 ) -> anyhow::Result<Arc<Gateway>> {
-    // The pepper is what every gateway of a data directory shares.
-    let sealer = Sealer::new(world.pepper.expose()).context("ids of tasks cannot be sealed")?;
-    // By the same secret, which nodes with one store share, so that each of them can open what another sealed.
-    let states = Sealer::new(world.pepper.expose()).context("states of calls cannot be sealed")?;
-    let bridge = Bridge::new(states, Arc::clone(&world.clock), Arc::clone(&entropy));
+    // Gateways with one store have the same keys: each of them can open what another sealed.
+    let sealer = Sealer::new(Arc::clone(world.keyring.ring()));
+    let bridge = Bridge::new(sealer.clone(), Arc::clone(&world.clock), Arc::clone(&entropy));
     Ok(Arc::new(Gateway {
         rules: ArcSwap::from_pointee(rules),
         sessions: Sessions::new(Arc::clone(&world.clock), Arc::clone(&entropy)),
@@ -294,7 +278,7 @@ fn gateway(
 }
 
 /// 32 random bytes.
-fn random(entropy: &dyn Entropy) -> Secret<Vec<u8>> {
+pub(super) fn random(entropy: &dyn Entropy) -> Secret<Vec<u8>> {
     let mut bytes = vec![0; 32];
     entropy.fill(&mut bytes);
     Secret::new(bytes)
@@ -367,7 +351,8 @@ pub(crate) async fn first_key(core: &Core) -> anyhow::Result<Option<Secret<Strin
     if !settings.settings.identities.api_keys || !core.keys.list().await?.is_empty() {
         return Ok(None);
     }
-    let (text, id, hash) = new_api_key(&*core.gateway.entropy, &core.world.pepper);
+    let index = core.world.keyring.ring().index().context("the data keys of the store are not open")?;
+    let (text, id, hash) = new_api_key(&*core.gateway.entropy, &index);
     let roles = vec!["operator".to_owned()];
     record(
         core,
@@ -395,22 +380,21 @@ pub(crate) async fn first_key(core: &Core) -> anyhow::Result<Option<Secret<Strin
 fn authorizer(
     kept: &Kept,
     (clock, entropy, instance): (&Arc<dyn Clock>, &Arc<dyn Entropy>, &Arc<str>),
-    pepper: &Secret<Vec<u8>>,
-) -> anyhow::Result<Arc<Authorizer>> {
-    Ok(Arc::new(Authorizer::new(AuthorizerParts {
+    sealer: Sealer,
+) -> Arc<Authorizer> {
+    Arc::new(Authorizer::new(AuthorizerParts {
         store: Arc::clone(&kept.store) as Arc<dyn Connections>,
-        sealer: Sealer::new(pepper.expose()).context("tokens cannot be sealed")?,
+        sealer,
         ledger: Arc::clone(&kept.ledger),
         clock: Arc::clone(clock),
         entropy: Arc::clone(entropy),
         instance: Arc::clone(instance),
-    })))
+    }))
 }
 
 fn admin_parts(
     core: &Arc<Core>,
     token: &Secret<Vec<u8>>,
-    pepper: Secret<Vec<u8>>,
     entropy: Arc<dyn Entropy>,
     info: GatewayInfo,
 ) -> anyhow::Result<AdminParts> {
@@ -421,23 +405,28 @@ fn admin_parts(
         (Arc::clone(core), Arc::clone(core), Arc::clone(core), Arc::clone(core));
     let (base, counting, holding) = (Arc::clone(core), Arc::clone(core), Arc::clone(core));
     let (people, sessions) = (Arc::clone(core), Arc::clone(core));
+    let ring = Arc::clone(core.world.keyring.ring());
     Ok(AdminParts {
         ledger: Arc::clone(&core.ledger),
         keys: Arc::clone(&core.keys),
         grants: Arc::clone(&core.gateway.usage.grants),
         quotas: Arc::new(move || super::quotas::states(Arc::clone(&counting))),
         connections: Arc::new(Book(Arc::clone(core))),
+        keyring: Arc::clone(&core.world.keyring),
         secrets: Arc::new(OwnBook(Arc::clone(&core.world.own))),
         revisions: Arc::clone(&core.revisions),
         kills: Arc::clone(&core.gateway.kills),
         approvals: Arc::clone(&core.gateway.approvals),
         subjects: Arc::clone(&core.world.subjects),
-        subject_of: Arc::new(move |who| portcullis_inspect::subject_of(people.world.pepper.expose(), who)),
+        subject_of: Arc::new(move |who| {
+            let index = people.world.keyring.ring().index()?;
+            Some(portcullis_inspect::subject_of(index.expose(), who))
+        }),
         sessions: Arc::new(move |caller, end| super::health::sessions(&sessions, caller, end)),
         holder: Arc::new(move |key| super::health::holder(&holding, key)),
         fresh_key: Arc::new(move || {
-            let (text, id, hash) = new_api_key(&*entropy, &pepper);
-            FreshKey { text, id, hash }
+            let (text, id, hash) = new_api_key(&*entropy, &ring.index()?);
+            Some(FreshKey { text, id, hash })
         }),
         policies: Arc::new(move || Arc::clone(&policies.gateway.rules.load().policy)),
         roles: Arc::new(move || role_names(&roles.config.load())),

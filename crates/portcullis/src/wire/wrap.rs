@@ -17,7 +17,7 @@ use portcullis_store::DataDir;
 use tokio::sync::watch as channel;
 
 use super::{
-    Ends, RunOptions, end, settle,
+    Ends, RunOptions, end, keys, settle,
     start::{self, Base, Place},
     watch,
 };
@@ -44,7 +44,7 @@ pub(crate) struct Wrapped {
 pub(crate) async fn wrap(wrapped: Wrapped) -> anyhow::Result<()> {
     let Wrapped { config, dir, caller, server, environment } = wrapped;
     let mut ends = Ends::new().context("signals cannot be received")?;
-    let base = Base::open(dir, &config)?;
+    let base = Base::open(dir, &config).await?;
     let place = Place {
         data: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         environment,
@@ -60,6 +60,7 @@ pub(crate) async fn wrap(wrapped: Wrapped) -> anyhow::Result<()> {
     let pipes = (pipe(std::io::stdin())?, pipe(std::io::stdout())?);
     let grace = Duration::from_millis(limits.shutdown_grace_ms);
     let killing = tokio::spawn(watch::follow_kills(Arc::clone(&core), stopped.clone()));
+    let sealing = tokio::spawn(keys::follow(Arc::clone(&core), stopped.clone()));
     let serving = front::serve(Arc::clone(&core.gateway), server, pipes, grace, stopped);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
@@ -70,6 +71,7 @@ pub(crate) async fn wrap(wrapped: Wrapped) -> anyhow::Result<()> {
         }
     };
     killing.abort();
+    sealing.abort();
     tracing::info!(?ended, "stopping");
     core.gateway.stopping.store(true, Ordering::Relaxed);
     let cut = core.gateway.running.calls();

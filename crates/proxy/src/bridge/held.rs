@@ -10,7 +10,7 @@ use bytes::Bytes;
 use portcullis_core::{Clock, Code, Digest, Entropy, Limits, Refusal};
 
 use super::modern_client::Call;
-use crate::seal::Sealer;
+use portcullis_seal::Sealer;
 
 /// What states are sealed for.
 const PURPOSE: &str = "bridge";

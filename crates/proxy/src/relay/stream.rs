@@ -233,7 +233,7 @@ impl Stream {
                     return Ok(false);
                 }
                 let Some(message) = self.relay.exchange(message)? else { return Ok(false) };
-                let masked = self.relay.mask(&message, Some(&mut self.window))?;
+                let masked = self.mask(&message, true).await?;
                 if let Err(refusal) = self.relay.questions_inside(&masked) {
                     self.unheard(&message, refusal.code).await?;
                     return Ok(false);
@@ -244,8 +244,15 @@ impl Stream {
         }
     }
 
+    async fn mask(&mut self, message: &Message, windowed: bool) -> Result<redact::Masked, Refusal> {
+        let window = windowed.then_some(&mut self.window);
+        let masked = self.relay.mask(message, window);
+        self.relay.alarm().await;
+        masked
+    }
+
     async fn answer(&mut self, event: sse::Event, message: &Message) -> Result<bool, Refusal> {
-        let masked = self.relay.mask(message, None)?;
+        let masked = self.mask(message, false).await?;
         self.relay.questions_inside(&masked)?;
         let endless = self.relay.asked.id.is_none();
         if !endless {
@@ -278,7 +285,7 @@ impl Stream {
             self.decline(&message).await;
             return Ok(());
         };
-        let masked = self.relay.mask(&message, None)?;
+        let masked = self.mask(&message, false).await?;
         self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
         Ok(())
     }

@@ -12,7 +12,7 @@ use portcullis_mcp::{
     revision::META_APART,
 };
 
-use super::inspect::{self, Inspected};
+use super::inspect::{self, Inspected, Ways};
 use crate::{
     gateway::Gateway,
     refusal::{CONFIRM, CONFIRMED, CONNECT},
@@ -139,9 +139,16 @@ fn members(message: &Message) -> Vec<(Cow<'_, str>, &[u8])> {
 fn shown(inspected: &Inspected, message: &Message, rules: &Rules) -> Shown {
     let obligations = inspected.permitted.permit.obligations();
     let (inspector, mut findings) = (&rules.inspector, Vec::new());
-    let seen = inspect::look(inspector, Direction::Outward, message, obligations, None, &mut findings);
+    let seen = inspect::look(
+        inspector,
+        Direction::Outward,
+        message,
+        (obligations, Ways::PLAIN),
+        None,
+        &mut findings,
+    );
     let arguments = match (seen.verdict, seen.masked) {
-        (Verdict::Pass, _) => Some(text(message)),
+        (Verdict::Pass | Verdict::Warn, _) => Some(text(message)),
         (Verdict::Mask, Some(bytes)) => {
             Message::parse(bytes, &rules.request).ok().map(|message| text(&message))
         }

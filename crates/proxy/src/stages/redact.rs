@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use portcullis_catalog::{Judges, List};
-use portcullis_core::{Code, Direction, Finding, Labels, Obligations, Refusal};
+use portcullis_core::{Code, Direction, Entropy, Finding, Labels, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Verdict, Window};
 use portcullis_mcp::{
     facts::Facts,
@@ -11,7 +11,7 @@ use portcullis_mcp::{
     sse::Event,
 };
 
-use super::inspect::{look, refused};
+use super::inspect::{Ways, look, refused, unread};
 use crate::{tasks::reparsed, trail::Measured};
 
 /// A message of a server that a client may see.
@@ -73,7 +73,8 @@ pub fn framing(
     let mut passes = |id: &String| {
         let text = format!(r#"{{"jsonrpc":"2.0","method":"event","params":{{"event id":{}}}}}"#, quote(id));
         let Ok(message) = reparsed(Bytes::from(text)) else { return false };
-        look(inspector, Direction::Outward, &message, obligations, None, findings).verdict == Verdict::Pass
+        let ways = (obligations, Ways::PLAIN);
+        look(inspector, Direction::Outward, &message, ways, None, findings).verdict == Verdict::Pass
     };
     let id = event.id.filter(|id| id.len() <= EVENT_ID_BYTES_MAX && passes(id));
     let comment = event.comment.map(|_words| String::new());
@@ -98,25 +99,45 @@ pub fn remember(list: &List, masked: &Masked, judges: Judges<'_>) {
     }
 }
 
-/// Inspects a message of a server and masks what must not be seen; findings go to `findings` in any case.
+/// What answers are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct By<'a> {
+    /// The detectors.
+    pub inspector: &'a Inspector,
+    /// What the permit demands.
+    pub obligations: &'a Obligations,
+    /// What marks are numbered by.
+    pub entropy: &'a dyn Entropy,
+}
+
+/// Inspects a message of a server and masks what must not be seen; findings go to `findings` in any case. `fits` says
+/// whether the message may be like that without members that are to be left out: otherwise they are masked.
 ///
 /// # Errors
-/// `answer.refused`.
+/// `answer.refused`, `limit.inspection`.
 pub fn answer(
-    inspector: &Inspector,
+    By { inspector, obligations, entropy }: By<'_>,
     message: &Message,
-    obligations: &Obligations,
     window: Option<&mut Window>,
+    fits: impl Fn(&Message) -> bool,
     findings: &mut Vec<Finding>,
 ) -> Result<Masked, Refusal> {
     let facts = Facts::of(message);
     let private = for_one_caller(message, &facts);
     let message = private.as_ref().unwrap_or(message);
-    let seen = look(inspector, Direction::Outward, message, obligations, window, findings);
+    let (known, ways) = (findings.len(), Ways { entropy: Some(entropy), drops: true });
+    let mut seen = look(inspector, Direction::Outward, message, (obligations, ways), window, findings);
+    let unfit = |bytes: &Bytes| reparsed(bytes.clone()).is_ok_and(|message| !fits(&message));
+    if seen.dropped && seen.masked.as_ref().is_some_and(unfit) {
+        findings.truncate(known);
+        let ways = Ways { drops: false, ..ways };
+        seen = look(inspector, Direction::Outward, message, (obligations, ways), None, findings);
+    }
     let labels = seen.labels;
     match (seen.verdict, seen.masked) {
-        (Verdict::Pass, _) => Ok(Masked { bytes: message.bytes().clone(), facts, labels }),
-        (Verdict::Mask, Some(bytes)) => Ok(Masked { bytes, facts, labels }),
+        (Verdict::Warn | Verdict::Mask, Some(bytes)) => Ok(Masked { bytes, facts, labels }),
+        (Verdict::Pass | Verdict::Warn, _) => Ok(Masked { bytes: message.bytes().clone(), facts, labels }),
+        (Verdict::Refuse, _) if seen.unread => Err(unread()),
         (Verdict::Mask, None) | (Verdict::Refuse, _) => {
             let code = if seen.abroad { Code::ResidencyRefused } else { Code::AnswerRefused };
             Err(refused(code, findings))

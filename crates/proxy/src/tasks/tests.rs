@@ -6,6 +6,8 @@ use bytes::Bytes;
 use portcullis_core::Timestamp;
 use portcullis_mcp::jsonrpc::Message;
 
+use portcullis_seal::Ring;
+
 use super::*;
 
 #[derive(Debug, Default)]
@@ -28,7 +30,7 @@ impl Entropy for World {
 
 fn tasks(world: &Arc<World>) -> Tasks {
     let (clock, entropy) = (Arc::clone(world), Arc::clone(world));
-    Tasks::new(Sealer::new(b"secret").unwrap(), clock, entropy)
+    Tasks::new(Sealer::new(Ring::fixed(b"secret")), clock, entropy)
 }
 
 fn masks() -> Obligations {

@@ -98,7 +98,8 @@ async fn where_the_operator_says_so_a_value_outlives_an_outage_for_as_long_as_he
     let (version, away) = (Arc::new(AtomicUsize::new(1)), Arc::new(AtomicBool::new(false)));
     let server = vault(&version, &away).await;
     let outage = [("vault:secret/app".to_owned(), seconds(100))].into();
-    let rig = rig(settings(&[&server.url], token()), Keeping { lasts: seconds(30), outage });
+    let rig =
+        rig(settings(&[&server.url], token()), Keeping { lasts: seconds(30), outage, ..Keeping::default() });
     for name in ["app", "other"] {
         assert_eq!(rig.get(&format!("vault:secret/{name}#f")).await.unwrap(), "v1");
     }
@@ -122,7 +123,11 @@ async fn what_was_taken_away_is_not_used_any_more() {
         (200, json!({ "data": data }).to_string())
     })
     .await;
-    let keeping = Keeping { lasts: seconds(30), outage: [("*".to_owned(), seconds(1_000))].into() };
+    let keeping = Keeping {
+        lasts: seconds(30),
+        outage: [("*".to_owned(), seconds(1_000))].into(),
+        ..Keeping::default()
+    };
     let rig = rig(settings(&[&server.url], token()), keeping);
     assert_eq!(rig.get("vault:secret/app#f").await.unwrap(), "v");
     gone.store(true, Ordering::SeqCst);

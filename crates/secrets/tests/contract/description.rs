@@ -1,8 +1,9 @@
 //! Every request is one that HashiCorp's description of the API knows, with members that it knows.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use portcullis_secrets::{Keeping, Login};
+use portcullis_seal::{Kek as _, Key};
+use portcullis_secrets::{Keeping, Login, TransitKek, Vault};
 use serde_json::{Value, json};
 
 use super::server::{Asked, Server, reference, rig, settings};
@@ -69,6 +70,11 @@ fn answer(asked: &Asked) -> (u16, String) {
                 "data": { "username": "u", "password": "p" } })
     } else if path == "/v1/sys/leases/renew" {
         json!({ "lease_id": "database/creds/app/1", "lease_duration": 600, "renewable": true })
+    } else if path == "/v1/transit/encrypt/app" {
+        json!({ "data": { "ciphertext": format!("vault:v1:{}", asked.json()["plaintext"].as_str().unwrap()), "key_version": 1 } })
+    } else if path == "/v1/transit/decrypt/app" {
+        let sealed = asked.json()["ciphertext"].as_str().unwrap().to_owned();
+        json!({ "data": { "plaintext": sealed.strip_prefix("vault:v1:") } })
     } else if path == "/v1/kv-v2/data/app" {
         json!({ "data": { "data": { "token": "t" }, "metadata": { "version": 1 } } })
     } else {
@@ -114,6 +120,7 @@ async fn every_request_is_one_that_the_published_description_knows() {
         }
         assert!(renewed(), "{login:?}: {:?}", server.asked());
         rig.broker.close().await;
+        wraps(&server, login.clone(), &rig).await;
         assert_eq!(server.count("/v1/auth/token/revoke-self") > 0, own, "{login:?}");
         assert!(server.count("/v1/sys/leases/revoke") > 0, "{login:?}");
         for asked in server.asked() {
@@ -122,4 +129,19 @@ async fn every_request_is_one_that_the_published_description_knows() {
         }
     }
     assert!(seen > 30, "{seen}");
+}
+
+/// A data key goes to transit and comes back, and nobody stays logged in.
+async fn wraps(server: &Server, login: Login, rig: &super::server::Rig) {
+    let vault = Vault::new(settings(&[&server.url], login), Arc::clone(&rig.clock) as _).unwrap();
+    let kek = TransitKek::new(vault, "transit".into(), "app".into());
+    let key = Key::new([7; 32]);
+    let wrapped = kek.wrap(&key, "portcullis/data/1").await.unwrap();
+    assert!(wrapped.starts_with("vault:v1:") && kek.id() == "vault:transit/app", "{wrapped}");
+    assert_eq!(*kek.unwrap(&wrapped, "portcullis/data/1").await.unwrap(), *key);
+    kek.close().await;
+    let bound = json!("cG9ydGN1bGxpcy9kYXRhLzE=");
+    for asked in server.asked().iter().filter(|asked| asked.target.contains("/transit/")) {
+        assert_eq!(asked.json()["associated_data"], bound, "{asked:?}");
+    }
 }

@@ -130,6 +130,7 @@ impl Clock for Hands {
 pub(crate) struct Record {
     pub(crate) used: Mutex<Vec<(String, Option<String>)>>,
     pub(crate) rotated: Mutex<Vec<String>>,
+    pub(crate) leaked: Mutex<Vec<(String, String)>>,
     /// Nothing can be recorded.
     pub(crate) broken: std::sync::atomic::AtomicBool,
 }
@@ -146,6 +147,11 @@ impl Witness for Record {
 
     async fn rotated(&self, reference: &str, _version: Option<&str>) -> Result<(), Failure> {
         self.rotated.lock().unwrap().push(reference.to_owned());
+        Ok(())
+    }
+
+    async fn leaked(&self, reference: &str, _canary: bool, server: &str) -> Result<(), Failure> {
+        self.leaked.lock().unwrap().push((reference.to_owned(), server.to_owned()));
         Ok(())
     }
 }

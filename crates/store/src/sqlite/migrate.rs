@@ -16,6 +16,7 @@ const MIGRATIONS: &[(u32, &str, &str)] = &[
     (5, "renewals", include_str!("../migrations/0005_renewals.sql")),
     (6, "approvals", include_str!("../migrations/0006_approvals.sql")),
     (7, "subjects", include_str!("../migrations/0007_subjects.sql")),
+    (8, "data_keys", include_str!("../migrations/0008_data_keys.sql")),
 ];
 
 /// Refuses a database that another program made.

@@ -16,6 +16,7 @@ use portcullis_mcp::{
     sse,
 };
 use portcullis_net::stdio::{Child, ChildOptions, Command, SpawnError};
+use portcullis_secrets::Broker;
 use tokio::{
     sync::{OnceCell, mpsc},
     time::{Instant, timeout},
@@ -56,7 +57,14 @@ impl Link {
                 return Ok((Self::Sse(Box::new(link)), messages));
             }
         };
-        options.stderr_filter = Some(super::masking::without(command.env.values()));
+        let without = super::masking::without(command.env.values());
+        options.stderr_filter = Some(match start.guard {
+            Some(guard) => {
+                let censor = guard.censor(start.name, command.env.values());
+                Arc::new(move |line| without(censor(line)))
+            }
+            None => without,
+        });
         let (child, lines) = Child::spawn(command, &options).map_err(|error| {
             let code = match &error {
                 SpawnError::Sandbox(_) => Code::SandboxUnavailable,
@@ -75,6 +83,8 @@ pub(super) struct Start<'a> {
     pub(super) how: How<'a>,
     pub(super) shared: bool,
     pub(super) changed: &'a Arc<tokio::sync::Notify>,
+    /// What looks for the secrets that it is given.
+    pub(super) guard: Option<&'a Arc<Broker>>,
 }
 
 /// One child process, or one connection that is used like one.

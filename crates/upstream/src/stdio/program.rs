@@ -1,10 +1,10 @@
 //! What a server is run with, before its secrets are joined.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use portcullis_core::Refusal;
 use portcullis_net::stdio::Command;
-use portcullis_secrets::Value;
+use portcullis_secrets::{Broker, Value};
 
 /// What to run. Comes from the operator's configuration alone; nothing of it may depend on a client but the values of
 /// secrets that each caller has one of.
@@ -21,6 +21,11 @@ pub struct Program {
 }
 
 impl Program {
+    /// What looks for the values that it was given.
+    pub(super) fn guard(&self) -> Option<&Arc<Broker>> {
+        self.env.values().find_map(Value::broker)
+    }
+
     /// The command for a caller, or for whoever shares it.
     ///
     /// # Errors

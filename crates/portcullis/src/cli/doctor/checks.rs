@@ -97,7 +97,7 @@ pub(super) fn files(common: &Common) -> Vec<Finding> {
     }];
     let data = data_dir(common);
     for (name, mode) in
-        [("", 0o700), ("admin.token", 0o600), ("ledger.key", 0o600), ("pepper", 0o600), ("secrets", 0o700)]
+        [("", 0o700), ("admin.token", 0o600), ("ledger.key", 0o600), ("kek", 0o600), ("secrets", 0o700)]
     {
         let path = if name.is_empty() { data.clone() } else { data.join(name) };
         let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };

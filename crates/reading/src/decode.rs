@@ -11,8 +11,6 @@ use core::ops::Range;
 
 use memchr::{memchr_iter, memmem};
 
-use crate::Raw;
-
 /// Encodings inside encodings that are unwrapped.
 const DEPTH_MAX: usize = 3;
 
@@ -21,8 +19,9 @@ const BYTES_MAX: usize = 64 << 10;
 
 /// A text that another one hid.
 #[derive(Debug)]
-pub(crate) struct Layer {
-    pub(crate) text: String,
+pub struct Layer {
+    /// What it says.
+    pub text: String,
     /// Which layer hid it; none for the text itself.
     parent: Option<usize>,
     source: Source,
@@ -30,7 +29,7 @@ pub(crate) struct Layer {
 
 /// Where a layer comes from in the text that hid it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub enum Source {
     /// As a whole out of these bytes.
     Blob(Range<usize>),
     /// The text itself with some pieces written differently, in order.
@@ -39,23 +38,32 @@ pub(crate) enum Source {
 
 /// What was written differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub struct Piece {
     outer: Range<usize>,
     inner: Range<usize>,
 }
 
 /// Every text that `text` hides, in itself or in one another.
-pub(crate) fn unwrap(text: &str) -> Vec<Layer> {
-    let mut budget = text.len().saturating_mul(2).saturating_add(BYTES_MAX);
+pub fn unwrap(text: &str) -> Vec<Layer> {
+    unwrap_within(text, &mut bytes_max(text))
+}
+
+/// What unwrapping a text may produce.
+pub const fn bytes_max(text: &str) -> usize {
+    text.len().saturating_mul(2).saturating_add(BYTES_MAX)
+}
+
+/// As [`unwrap`], with no more bytes than the budget has, of which it takes away; nothing is left where it was not enough.
+pub fn unwrap_within(text: &str, budget: &mut usize) -> Vec<Layer> {
     let mut layers: Vec<Layer> = Vec::new();
-    open(text, None, &mut budget, &mut layers);
+    open(text, None, budget, &mut layers);
     let (mut from, mut to) = (0, layers.len());
     for _ in 1..DEPTH_MAX {
         for index in from..to {
             let Some(text) = layers.get_mut(index).map(|layer| core::mem::take(&mut layer.text)) else {
                 break;
             };
-            open(&text, Some(index), &mut budget, &mut layers);
+            open(&text, Some(index), budget, &mut layers);
             if let Some(layer) = layers.get_mut(index) {
                 layer.text = text;
             }
@@ -66,7 +74,7 @@ pub(crate) fn unwrap(text: &str) -> Vec<Layer> {
 }
 
 fn open(text: &str, parent: Option<usize>, budget: &mut usize, layers: &mut Vec<Layer>) {
-    let mut keep = |text: String, source| {
+    let mut keep = |budget: &mut usize, text: String, source| {
         if text.len() <= *budget {
             *budget -= text.len();
             layers.push(Layer { text, parent, source });
@@ -75,16 +83,19 @@ fn open(text: &str, parent: Option<usize>, budget: &mut usize, layers: &mut Vec<
         }
         *budget > 0
     };
+    if *budget == 0 {
+        return;
+    }
     for read in [escape::percent, escape::entities, escape::backslashes] {
         if let Some((text, pieces)) = read(text)
-            && !keep(text, Source::Pieces(pieces))
+            && !keep(budget, text, Source::Pieces(pieces))
         {
             return;
         }
     }
     for blob in blob::Blobs::of(text) {
-        if let Some(inner) = blob.open(text, BYTES_MAX)
-            && !keep(inner, Source::Blob(blob.range))
+        if let Some(inner) = blob.open(text, BYTES_MAX.min(*budget))
+            && !keep(budget, inner, Source::Blob(blob.range))
         {
             return;
         }
@@ -92,7 +103,7 @@ fn open(text: &str, parent: Option<usize>, budget: &mut usize, layers: &mut Vec<
 }
 
 /// Where `range` of the layer at `index` stands in the text itself. Of a blob no part can be cut out.
-pub(crate) fn origin(layers: &[Layer], index: usize, mut range: Range<usize>) -> Range<usize> {
+pub fn origin(layers: &[Layer], index: usize, mut range: Range<usize>) -> Range<usize> {
     let mut at = Some(index);
     while let Some(layer) = at.and_then(|index| layers.get(index)) {
         range = match &layer.source {
@@ -119,15 +130,14 @@ fn outer(pieces: &[Piece], inner: &Range<usize>) -> Range<usize> {
     start..end
 }
 
-/// Whether a string of the raw JSON text, decoded, may hide another. False is certain.
-pub(crate) fn may_hide(raw: &Raw<'_>) -> bool {
-    let bytes = raw.bytes();
+/// Whether a string of a raw JSON text, which has `\u` escapes or not, may hide another once it is decoded. False is
+/// certain, but for letters in disguise.
+pub fn may_hide(bytes: &[u8], escapes: bool) -> bool {
     let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
-    raw.is_disguised()
-        || memchr_iter(b'%', bytes).any(|at| hex(at + 1) && hex(at + 2))
+    memchr_iter(b'%', bytes).any(|at| hex(at + 1) && hex(at + 2))
         || memchr_iter(b'&', bytes)
             .any(|at| matches!(bytes.get(at + 1), Some(b'#' | b'a'..=b'z' | b'A'..=b'Z')))
-        || (raw.has_escapes() && memmem::find(bytes, b"\\u0026").is_some())
+        || (escapes && memmem::find(bytes, b"\\u0026").is_some())
         || memmem::find(bytes, b"\\/").is_some()
         || memmem::find_iter(bytes, b"\\\\").any(|at| matches!(bytes.get(at + 2), Some(b'u' | b'x' | b'\\')))
         || blob::may_occur(bytes)

@@ -1,7 +1,7 @@
 //! Characters that take no room.
 
 /// Characters that take no room, and bidi controls. Keep in step with [`unseen_bytes`].
-pub(crate) const fn is_invisible(unit: u32) -> bool {
+pub const fn is_invisible(unit: u32) -> bool {
     matches!(
         unit,
         0xad | 0x034f
@@ -21,7 +21,7 @@ pub(crate) const fn is_invisible(unit: u32) -> bool {
 }
 
 /// Whether the UTF-8 bytes may hold an unseen character that is not ASCII.
-pub(crate) fn unseen_bytes(bytes: &[u8]) -> bool {
+pub fn unseen_bytes(bytes: &[u8]) -> bool {
     let second = |at: usize| bytes.get(at + 1).copied().unwrap_or_default();
     let third = |at: usize| bytes.get(at + 2).copied().unwrap_or_default();
     // General Punctuation, soft hyphen and C1, planes 14.

@@ -12,30 +12,38 @@ use crate::unseen::{is_invisible, unseen_bytes};
 /// Bytes of an operating-system command (`ESC ]`) after which its end is no longer looked for.
 const COMMAND_BYTES_MAX: usize = 512;
 
+/// So many letters with accents in a row are a disguise.
+const ACCENTS_MIN: usize = 9;
+/// Each stands within so many bytes after the one before.
+pub const ACCENTS_REACH: usize = 9;
+
 /// Single letters in a row that are a word pulled apart.
 const SPACED_MIN: usize = 10;
 
 /// A text without its disguises.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Plain {
-    pub(crate) text: String,
+pub struct Plain {
+    /// The text as it reads.
+    pub text: String,
     /// Byte of the original for each byte, and for the end.
     origin: Vec<u32>,
 }
 
 impl Plain {
     /// None where the text has none, as nearly all have.
-    pub(crate) fn of(text: &str) -> Option<Self> {
+    pub fn of(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         let spaced = is_spaced(bytes);
-        let strange = memchr::memchr(0x1b, bytes).is_some()
+        let accented = !text.is_ascii() && is_accented(bytes, ACCENTS_REACH);
+        let strange = accented
+            || memchr::memchr(0x1b, bytes).is_some()
             || (!text.is_ascii() && (unseen_bytes(bytes) || is_twisted(bytes)));
         if !(strange || spaced) || u32::try_from(text.len()).is_err() {
             return None;
         }
         let mut plain =
             Self { text: String::with_capacity(text.len()), origin: Vec::with_capacity(text.len() + 1) };
-        plain.read(text);
+        plain.read(text, accented);
         plain.origin.push(text.len() as u32);
         if spaced {
             plain.close();
@@ -44,7 +52,7 @@ impl Plain {
     }
 
     /// Where a range of the plain text stands in the original.
-    pub(crate) fn range(&self, range: &Range<usize>) -> Range<usize> {
+    pub fn range(&self, range: &Range<usize>) -> Range<usize> {
         let at = |at: usize| self.origin.get(at).or_else(|| self.origin.last()).map_or(0, |at| *at as usize);
         let (one, other) = (at(range.start), at(range.end));
         one.min(other)..one.max(other)
@@ -55,7 +63,7 @@ impl Plain {
         self.origin.resize(self.text.len(), origin as u32);
     }
 
-    fn read(&mut self, text: &str) {
+    fn read(&mut self, text: &str, accented: bool) {
         let bytes = text.as_bytes();
         let mut at = 0;
         let mut special = next_special(bytes, 0);
@@ -93,6 +101,10 @@ impl Plain {
                 _ if is_invisible(u32::from(c)) => {}
                 _ => match latin_of(c).filter(|_| twisted && word.contains(&at)) {
                     Some(latin) => self.push(latin, at),
+                    None if accented && matches!(c, '\u{c0}'..='\u{17e}') => {
+                        let bare = fold(c).unwrap_or(c);
+                        self.push(if c.is_uppercase() { bare.to_ascii_uppercase() } else { bare }, at);
+                    }
                     None => decompose(c, |c| self.push(c, at)),
                 },
             }
@@ -157,7 +169,7 @@ fn is_joined(c: char) -> bool {
 }
 
 /// Whether compatibility forms of letters, or letters of two scripts side by side, may be in it.
-pub(crate) fn is_twisted(bytes: &[u8]) -> bool {
+pub fn is_twisted(bytes: &[u8]) -> bool {
     let at = |at: usize| bytes.get(at).copied().unwrap_or_default();
     let letter = |byte: u8| byte.is_ascii_alphabetic();
     let mut before = 0;
@@ -180,8 +192,51 @@ pub(crate) fn is_twisted(bytes: &[u8]) -> bool {
     false
 }
 
+/// Whether so many letters wear accents that nobody would write so: nine, each within reach of the one before.
+pub fn is_accented(bytes: &[u8], reach: usize) -> bool {
+    let (mut letters, mut last) = (0, 0);
+    for at in memchr::memchr3_iter(0xc3, 0xc4, 0xc5, bytes) {
+        letters = if at - last <= reach { letters + 1 } else { 1 };
+        if letters >= ACCENTS_MIN {
+            return true;
+        }
+        last = at;
+    }
+    false
+}
+
+/// A letter as it is compared: lower case without the accents of Latin letters; none for what is not compared.
+#[must_use]
+#[inline]
+pub fn fold(c: char) -> Option<char> {
+    if c.is_ascii() {
+        return Some(c.to_ascii_lowercase());
+    }
+    const FOLDED: &str = "aaaaaaaceeeeiiiidnooooo*ouuuuypsaaaaaaaceeeeiiiidnooooo*ouuuuypy";
+    match u32::from(c) {
+        0xc0..=0xff => FOLDED.as_bytes().get((u32::from(c) - 0xc0) as usize).map(|byte| char::from(*byte)),
+        0x2019 => Some('\''),
+        0x0300..=0x036f => None,
+        0x100..=0x105 => Some('a'),
+        0x106..=0x10d => Some('c'),
+        0x10e..=0x111 => Some('d'),
+        0x112..=0x11b => Some('e'),
+        0x11c..=0x123 => Some('g'),
+        0x128..=0x131 => Some('i'),
+        0x139..=0x142 => Some('l'),
+        0x143..=0x148 => Some('n'),
+        0x14c..=0x151 => Some('o'),
+        0x154..=0x159 => Some('r'),
+        0x15a..=0x161 => Some('s'),
+        0x162..=0x167 => Some('t'),
+        0x168..=0x173 => Some('u'),
+        0x179..=0x17e => Some('z'),
+        _ => c.to_lowercase().next(),
+    }
+}
+
 /// Whether letters stand in a row that are a word pulled apart.
-pub(crate) fn is_spaced(bytes: &[u8]) -> bool {
+pub fn is_spaced(bytes: &[u8]) -> bool {
     let (mut letters, mut last) = (0, 0);
     for at in memchr::memchr_iter(b' ', bytes) {
         let letter = at - last == 2 && bytes.get(last + 1).is_some_and(u8::is_ascii_alphanumeric);
@@ -210,14 +265,14 @@ const LATIN: &str = "\
     .gi.fo..";
 
 /// The Latin letter that a letter of another script looks like.
-pub(crate) fn latin_of(c: char) -> Option<char> {
+pub fn latin_of(c: char) -> Option<char> {
     let place = u32::from(c).checked_sub(0x370)?;
     let letter = LATIN.as_bytes().get(place as usize).filter(|letter| **letter != b'.')?;
     Some(char::from(*letter))
 }
 
 /// Whether a word mixes Latin letters with others that all look like Latin ones, of which one stands before a Latin one.
-pub(crate) fn is_look_alike(word: &str) -> bool {
+pub fn is_look_alike(word: &str) -> bool {
     let (mut other, mut before, mut latin) = (false, false, false);
     for c in word.chars().filter(|c| c.is_alphabetic()) {
         if c.is_ascii_alphabetic() {
@@ -233,7 +288,7 @@ pub(crate) fn is_look_alike(word: &str) -> bool {
 }
 
 /// Bytes of an escape sequence (ECMA-48) that follow its introducer `c`.
-pub(crate) fn sequence(c: char, after: &str) -> usize {
+pub fn sequence(c: char, after: &str) -> usize {
     match (c, after.as_bytes().first()) {
         ('\u{9b}', _) => parameters(after),
         ('\u{1b}', Some(b'[')) => after.get(1..).map_or(0, parameters).checked_add(1).unwrap_or_default(),

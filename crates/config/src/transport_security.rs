@@ -1,0 +1,85 @@
+//! Certificates: what a listener shows, and what is wanted of servers.
+
+use std::path::PathBuf;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::{
+    decode::{Setting, Shape, Walk, choice, section},
+    yaml::Node,
+};
+
+section! {
+    /// A further certificate of a listener, shown to clients that ask for one of its names (SNI).
+    CertificateSection {
+        /// PEM file with the certificate chain, leaf first.
+        certificate: PathBuf;
+        /// PEM file with the private key.
+        key: PathBuf;
+        /// File with the OCSP response of its authority (DER), which is shown beside it. Reloaded when it changes.
+        ocsp_response: Option<PathBuf>;
+    }
+}
+
+section! {
+    /// What is wanted of a server's certificate, and what is shown to it.
+    ServerTlsSection {
+        /// PEM files of the authorities that are trusted for this server, in the place of the platform's.
+        ca: Vec<PathBuf>;
+        /// Public keys of which the server's own certificate must have one, besides all else: `sha256/` and the SHA-256 of its
+        /// SubjectPublicKeyInfo in Base64 (as RFC 7469 writes it). `portcullis tls pin FILE` says it of a certificate.
+        pins: Vec<Pin>;
+        /// PEM file with the certificate that is shown to the server (mTLS), leaf first.
+        certificate: Option<PathBuf>;
+        /// PEM file with its private key.
+        key: Option<PathBuf>;
+        /// The oldest version that the server may speak.
+        min_version: TlsVersion = TlsVersion::V12;
+    }
+}
+
+choice! {
+    /// A version of TLS.
+    TlsVersion {
+        /// TLS 1.2 and 1.3.
+        V12 = "TLSv1.2",
+        /// TLS 1.3 alone.
+        V13 = "TLSv1.3",
+    }
+}
+
+/// SHA-256 of a public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin(pub [u8; 32]);
+
+impl Setting for Pin {
+    fn shape() -> Shape {
+        Shape::Text("pin")
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let text = String::read(node, walk)?;
+        let bytes = text.strip_prefix("sha256/").and_then(|rest| STANDARD.decode(rest).ok());
+        let pin = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok()).map(Self);
+        if pin.is_none() {
+            walk.report(
+                node,
+                "is no pin of a public key",
+                "write `sha256/` and 44 characters of Base64; `portcullis tls pin FILE` prints it",
+            );
+        }
+        pin
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!(self.text()))
+    }
+}
+
+impl Pin {
+    /// As it is written.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("sha256/{}", STANDARD.encode(self.0))
+    }
+}

@@ -1,0 +1,34 @@
+//! What is wanted of a server's certificate, from the files that the configuration names.
+
+use std::path::Path;
+
+use portcullis_config::{ServerTlsSection, TlsVersion};
+use portcullis_core::{Digest, Secret};
+use portcullis_net::tls::{ClientIdentity, ClientTls};
+
+/// With what stands in its files, so that a reload sees other ones.
+pub(super) fn read(section: Option<&ServerTlsSection>, parts: &mut Vec<String>) -> Result<ClientTls, String> {
+    let Some(section) = section else { return Ok(ClientTls::default()) };
+    let mut read = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(|error| format!("`{}`: {error}", path.display()))?;
+        parts.push(Digest::of(&bytes).to_string());
+        Ok::<_, String>(bytes)
+    };
+    let roots_pem = section.ca.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let identity = match (&section.certificate, &section.key) {
+        (Some(certificate), Some(key)) => {
+            Some(ClientIdentity { cert_pem: read(certificate)?, key_pem: Secret::new(read(key)?) })
+        }
+        _ => None,
+    };
+    parts.push(format!("{:?}{:?}", section.pins, section.min_version));
+    let tls = ClientTls {
+        only_these_roots: !roots_pem.is_empty(),
+        roots_pem,
+        pins: section.pins.iter().map(|pin| pin.0).collect(),
+        identity,
+        only_1_3: section.min_version == TlsVersion::V13,
+    };
+    tls.config(false).map_err(|error| format!("`tls`: {error}"))?;
+    Ok(tls)
+}

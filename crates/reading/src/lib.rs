@@ -1,0 +1,10 @@
+//! What a text says: codes are undone, look-alike letters read as what they look like, and what nobody sees is told.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod decode;
+pub mod plain;
+pub mod unseen;
