@@ -26,14 +26,23 @@ pub enum Need {
     PythonLegacy,
     /// AWS, as far as it can be had, with its client.
     PythonAws,
+    /// A scanner of TLS.
+    PythonTls,
     /// A Go toolchain with the reference implementation of transparency logs.
     Go,
 }
 
 impl Need {
     /// All, in the order of their size.
-    pub const ALL: [Self; 6] =
-        [Self::Npm, Self::NpmOauth, Self::Python, Self::PythonLegacy, Self::PythonAws, Self::Go];
+    pub const ALL: [Self; 7] = [
+        Self::Npm,
+        Self::NpmOauth,
+        Self::Python,
+        Self::PythonLegacy,
+        Self::PythonAws,
+        Self::PythonTls,
+        Self::Go,
+    ];
 
     /// Its folder in the cache.
     pub fn name(self) -> &'static str {
@@ -43,6 +52,7 @@ impl Need {
             Self::Python => "pypi",
             Self::PythonLegacy => "pypi-legacy",
             Self::PythonAws => "pypi-aws",
+            Self::PythonTls => "pypi-tls",
             Self::Go => "go",
         }
     }
@@ -103,7 +113,9 @@ impl Cache {
                 Self::node(&folder)?;
             }
             Need::NpmOauth => self.npm(&folder, need, &packages)?,
-            Need::Python | Need::PythonLegacy | Need::PythonAws => self.python(&folder, need, &packages)?,
+            Need::Python | Need::PythonLegacy | Need::PythonAws | Need::PythonTls => {
+                self.python(&folder, need, &packages)?;
+            }
             Need::Go => {
                 self.python(&folder, need, &packages)?;
                 self.go_modules(&folder)?;

@@ -132,6 +132,15 @@ pub const SUITES: &[Suite] = &[
         steps: seal,
     },
     Suite {
+        name: "tls",
+        doc: "scanners of TLS and a load of HTTP/2, and its key exchange with another library",
+        place: Where::Beside,
+        slow: true,
+        again: false,
+        needs: &[Need::Npm, Need::PythonTls],
+        steps: tls,
+    },
+    Suite {
         name: "verifier",
         doc: "the ledger judged by the Go project's own implementation of transparency logs",
         place: Where::Beside,
@@ -276,6 +285,13 @@ fn seal(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
     Ok(vec![
         packages("softhsm2-util pkcs11-tool", "softhsm2 opensc"),
         peers(root, cache, "seal/run.py", minutes(10)),
+    ])
+}
+
+fn tls(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
+    Ok(vec![
+        packages("testssl h2load", "testssl.sh nghttp2-client"),
+        peers(root, cache, "tls/run.py", minutes(10)),
     ])
 }
 

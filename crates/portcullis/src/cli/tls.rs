@@ -1,6 +1,9 @@
 //! `portcullis tls`: certificates for first runs, and pins of public keys.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use clap::Subcommand;
 use portcullis_config::Pin;
@@ -10,8 +13,12 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 use serde::Serialize;
+use time::{Duration, OffsetDateTime};
 
 use super::{Failure, output::Output};
+
+/// How long an authority of ours is good for.
+const AUTHORITY_DAYS: u16 = 3_650;
 
 /// Certificates.
 #[derive(Debug, Subcommand)]
@@ -30,6 +37,9 @@ For development and for networks of your own. The authority is made once and kep
         /// A certificate for a client of that name instead
         #[arg(long, value_name = "NAME", conflicts_with = "name")]
         client: Option<String>,
+        /// How long the certificate is good for; made anew before, the running gateway takes it over
+        #[arg(long, value_name = "DAYS", default_value_t = 397, value_parser = clap::value_parser!(u16).range(1..=825))]
+        days: u16,
         /// The folder
         #[arg(long, value_name = "DIR", default_value = "tls")]
         out: PathBuf,
@@ -65,8 +75,9 @@ pub(super) fn carry_out(command: Tls, output: &Output) -> Result<(), Failure> {
             let pin = Pin(pin.map_err(|error| Failure::refused(format!("`{}`: {error}", file.display())))?);
             output.show(&pin.text(), Clone::clone);
         }
-        Tls::DevCa { name, client, out } => {
-            let made = make(name, client, &out).map_err(|error| Failure::refused(format!("{error:#}")))?;
+        Tls::DevCa { name, client, days, out } => {
+            let made =
+                make(name, client, days, &out).map_err(|error| Failure::refused(format!("{error:#}")))?;
             output.show(&made, |made| {
                 let (new, place) = (if made.new_authority { "made" } else { "used" }, made.ca.display());
                 let (certificate, key) = (made.certificate.display(), made.key.display());
@@ -77,14 +88,16 @@ pub(super) fn carry_out(command: Tls, output: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn make(names: Vec<String>, client: Option<String>, out: &Path) -> anyhow::Result<Made> {
+fn make(names: Vec<String>, client: Option<String>, days: u16, out: &Path) -> anyhow::Result<Made> {
     std::fs::create_dir_all(out)?;
     let (ca, ca_key) = (out.join("ca.crt"), out.join("ca.key"));
     let new_authority = !ca.exists();
     if new_authority {
         let key = KeyPair::generate()?;
         secret(&ca_key, &key)?;
-        std::fs::write(&ca, authority()?.self_signed(&key)?.pem())?;
+        let mut own = authority()?;
+        (own.not_before, own.not_after) = valid_for(AUTHORITY_DAYS)?;
+        std::fs::write(&ca, own.self_signed(&key)?.pem())?;
     }
     let issuer = Issuer::new(authority()?, KeyPair::from_pem(&std::fs::read_to_string(&ca_key)?)?);
     let (file, mut leaf) = match &client {
@@ -107,6 +120,7 @@ fn make(names: Vec<String>, client: Option<String>, out: &Path) -> anyhow::Resul
     };
     leaf.extended_key_usages = vec![purpose];
     leaf.use_authority_key_identifier_extension = true;
+    (leaf.not_before, leaf.not_after) = valid_for(days)?;
     let key_pair = KeyPair::generate()?;
     let (certificate, key) = (out.join(format!("{file}.crt")), out.join(format!("{file}.key")));
     secret(&key, &key_pair)?;
@@ -121,6 +135,13 @@ fn authority() -> anyhow::Result<CertificateParams> {
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(authority)
+}
+
+/// From an hour ago, since clocks differ, to so many days from now.
+fn valid_for(days: u16) -> anyhow::Result<(OffsetDateTime, OffsetDateTime)> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let now = OffsetDateTime::from_unix_timestamp(i64::try_from(now)?)?;
+    Ok((now - Duration::hours(1), now + Duration::days(i64::from(days))))
 }
 
 fn params(names: &[String], common: &str) -> anyhow::Result<CertificateParams> {

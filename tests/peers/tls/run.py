@@ -1,0 +1,175 @@
+"""TLS as others see it: two scanners over the listener, every finding mended or explained here; a load of HTTP/2; and the
+hybrid key exchange X25519MLKEM768 in both directions with OpenSSL, as Node brings it."""
+
+import json
+import os
+import shutil
+import sys
+import urllib.error
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+import peers  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+SSLYZE = peers.CACHE / "pypi-tls/bin/sslyze"
+HYBRID = "X25519MLKEM768"
+# What `testssl` says above INFO, and why it stays.
+EXPLAINED = {
+    "engine_problem": "of the scanner's own OpenSSL",
+    "cipher_order": "Mozilla's profiles leave the order to clients, since all that is offered is strong",
+    "cert_revocation": "of the certificate: an authority of one's own names no list and no responder",
+    "DNS_CAArecord": "of the zone of the name",
+    "HSTS": "would turn every other server of `localhost` off; the listener has no page that could be reached without TLS",
+    "security_headers": "answers are JSON and events; pages set their own",
+}
+
+
+def held(name, good, reason=""):
+    if good:
+        peers.ok(f"tls {name}")
+    else:
+        peers.not_ok(f"tls {name}", reason)
+
+
+class Served(peers.Gateway):
+    """A gateway that serves TLS with a certificate of `tls dev-ca`."""
+
+    def __init__(self, authority, servers=None, more=None, **tls):
+        port = peers.free_port()
+        tls = {"certificate": str(authority / "server.crt"), "key": str(authority / "server.key"), **tls}
+        listen = {"address": f"127.0.0.1:{port}", "tls": tls}
+        limits = {"source_rate_per_s": 100_000, "source_burst_max": 100_000}
+        super().__init__(servers or {}, limits=limits, more={"listen": listen, **(more or {})}, port=port)
+
+    def url(self, server):
+        return f"https://localhost:{self.port}/mcp/{server}"
+
+
+def authority(work):
+    """An authority as an operator of a small network makes it, and the certificate of the gateway."""
+    binary = os.environ.get("PEERS_GATEWAY", "")
+    if not Path(binary).is_file():
+        raise peers.Missing(f"no gateway at `{binary}`; hint: `cargo build -p portcullis`")
+    code, output, errors = peers.run(
+        [binary, "tls", "dev-ca", "--name", "localhost", "--name", "127.0.0.1", "--days", "89"], 60, cwd=work
+    )
+    if code:
+        raise RuntimeError(f"tls dev-ca: {output}{errors}")
+    return work / "tls"
+
+
+def testssl(work, port, ca):
+    """Every check of testssl.sh."""
+    if not shutil.which("testssl"):
+        held("is scanned by testssl", False, "testssl is not there; hint: apt-get install testssl.sh")
+        return
+    found = work / "testssl.json"
+    command = ["testssl", "--quiet", "--color", "0", "--warnings", "batch", "--add-ca", ca, "--jsonfile", found]
+    code, output, errors = peers.run([*command, f"localhost:{port}"], 400, cwd=work)
+    lines = json.loads(found.read_text()) if found.is_file() else []
+    held("is scanned by testssl to the end", len(lines) > 80, f"{code} {output[-400:]}{errors}")
+    for one in lines:
+        name = one["id"].split(" ")[0]
+        if one["severity"] not in ("OK", "INFO") and name not in EXPLAINED:
+            held(f"is no worse for testssl: {name}", False, one)
+    offered = {one["id"]: one["finding"] for one in lines}
+    old = {name: offered.get(name) for name in ("SSLv2", "SSLv3", "TLS1", "TLS1_1")}
+    held("offers nothing below TLS 1.2", all(said == "not offered" for said in old.values()), old)
+    held("offers TLS 1.3", "offered with final" in offered.get("TLS1_3", ""), offered.get("TLS1_3"))
+    trust = {name: said for name, said in offered.items() if name.startswith("cert_chain_of_trust")}
+    held("shows a chain that a client of its authority trusts", "passed" in str(trust), trust)
+
+
+def sslyze(port, ca, profile):
+    """Compliance with one of Mozilla's profiles."""
+    command = [SSLYZE, f"--certinfo_ca_file={ca}", f"--mozilla_config={profile}", f"localhost:{port}"]
+    code, output, errors = peers.run(command, 180)
+    held(f"is compliant with Mozilla's profile `{profile}`", code == 0 and "OK - Compliant" in output, output[-900:] + errors)
+
+
+def load(gateway):
+    """Requests over HTTP/2 by nghttp2; and, where somebody has put it on the path, h2spec."""
+    if not shutil.which("h2load"):
+        held("serves HTTP/2 to nghttp2", False, "h2load is not there; hint: apt-get install nghttp2-client")
+        return
+    command = ["h2load", "-n", "4000", "-c", "8", "-m", "16", f"https://127.0.0.1:{gateway.port}/healthz"]
+    code, output, errors = peers.run(command, 120)
+    done = "4000 done" in output and "0 failed, 0 errored, 0 timeout" in output
+    held("serves HTTP/2 to nghttp2 without an error", code == 0 and done, output[-600:] + errors)
+    if shutil.which("h2spec"):
+        code, output, errors = peers.run(["h2spec", "-h", "127.0.0.1", "-p", gateway.port, "-t", "-k"], 300)
+        held("fails no test of h2spec", code == 0 and " 0 failed" in output, output[-900:] + errors)
+    else:
+        print("# h2spec is in no registry; where it is on the path, it is run", flush=True)
+
+
+def agreed(port, ca, *words):
+    code, output, errors = peers.run([peers.NODE, HERE / "client.mjs", port, ca, *words], 60)
+    try:
+        return json.loads(output)
+    except ValueError:
+        return {"error": f"{code} {output}{errors}"}
+
+
+def hybrid_to_us(port, ca):
+    """OpenSSL as a client of ours."""
+    got = agreed(port, ca, HYBRID)
+    held(f"agrees on {HYBRID} with OpenSSL", got == {"group": HYBRID, "version": "TLSv1.3", "alpn": "h2"}, got)
+    got = agreed(port, ca, f"X25519:P-256:{HYBRID}")
+    # OpenSSL sends a share of the first group alone, which costs no second round trip.
+    held("agrees with a client that offers it last", got.get("group") in (HYBRID, "X25519"), got)
+    got = agreed(port, ca, "P-256", "TLSv1.2")
+    held("agrees on a curve with one that knows no other", got.get("version") == "TLSv1.2", got)
+    got = agreed(port, ca, "P-521")
+    held("agrees on no group that it does not know", "error" in got, got)
+
+
+def hybrid_from_us(work, folder):
+    """OpenSSL as a server behind us: it knows one group alone."""
+    inner = peers.Gateway({}, more={"identities": {"anonymous": {"roles": ["operator"]}}})
+    inner.wait_ready(["sample"])
+    for groups in (HYBRID, "P-256"):
+        port = peers.free_port()
+        words = [port, inner.port, folder / "server.crt", folder / "server.key", groups]
+        log = work / f"front-{port}.log"
+        front = peers.spawn([peers.NODE, HERE / "front.mjs", *words], log)
+        peers.wait_port(port, front, log)
+        server = {"url": f"https://localhost:{port}/mcp/sample", "tls": {"ca": [str(folder / "ca.crt")]}}
+        outer = peers.Gateway({"behind": server})
+        try:
+            outer.wait_ready(["behind"], 60)
+            peers.ok(f"tls reaches a server that knows {groups} alone")
+        except (RuntimeError, urllib.error.URLError) as error:
+            held(f"reaches a server that knows {groups} alone", False, f"{error} {log.read_text()[-300:]}")
+        outer.stop()
+        peers.stop(front)
+    inner.stop()
+
+
+def main():
+    work = peers.folder()
+    try:
+        folder = authority(work)
+        both = Served(folder)
+    except peers.Missing as missing:
+        peers.skip("tls", missing)
+        peers.finish()
+    ca = folder / "ca.crt"
+    testssl(work, both.port, ca)
+    sslyze(both.port, ca, "intermediate")
+    hybrid_to_us(both.port, ca)
+    load(both)
+    both.stop()
+    only = Served(folder, min_version="TLSv1.3")
+    sslyze(only.port, ca, "modern")
+    got = agreed(only.port, ca, "X25519", "TLSv1.2")
+    held("with TLS 1.3 alone turns TLS 1.2 away", "error" in got, got)
+    only.stop()
+    hybrid_from_us(work, folder)
+    peers.finish()
+
+
+if __name__ == "__main__":
+    main()
