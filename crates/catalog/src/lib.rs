@@ -6,6 +6,7 @@ mod entries;
 mod fresh;
 mod imitation;
 mod lists;
+mod neighbours;
 mod refresh;
 mod shown;
 
@@ -28,8 +29,11 @@ use portcullis_policy::Audience;
 pub use portcullis_store::definitions::Standing;
 use portcullis_store::{Ledger, Revisions, StoreError, definitions};
 
-pub use self::lists::{Judges, List, Made};
-use self::{entries::Allowance, fresh::Fresh, lists::Lists, shown::Shown};
+use self::{entries::Allowance, fresh::Fresh, lists::Lists, neighbours::Seat, shown::Shown};
+pub use self::{
+    lists::{Judges, List, Made},
+    neighbours::Neighbours,
+};
 
 /// What happens to definitions nobody has approved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +201,8 @@ pub struct Parts {
     pub instance: Arc<str>,
     /// The detectors of the configuration in force.
     pub inspector: Arc<ArcSwap<Inspector>>,
+    /// What the servers of the gateway call their tools.
+    pub neighbours: Arc<Neighbours>,
 }
 
 /// What one server offers.
@@ -218,6 +224,7 @@ pub struct Catalog {
     offered: ArcSwap<Vec<String>>,
     capabilities: ArcSwap<Bytes>,
     fresh: Fresh,
+    seat: Seat,
     /// What was recorded of its changes.
     entries: std::sync::Mutex<Allowance>,
     /// What of its resources was read, where it says that this may be kept.
@@ -230,7 +237,9 @@ impl Catalog {
     /// An empty catalogue; [`Self::load`] fills it from the store.
     #[must_use]
     pub fn new(server: Arc<str>, trust: Trust, parts: Parts) -> Self {
+        let seat = parts.neighbours.seat(&server);
         Self {
+            seat,
             server,
             trust,
             parts,
@@ -349,6 +358,7 @@ impl Catalog {
                 }
             }
         }
+        self.seat.set(state.list(TargetKind::Tool).map(|item| Arc::clone(&item.name)).collect());
         // What was decided about a state lasts as long as it does.
         if !state.is_like(&old) {
             self.state.store(Arc::new(state));

@@ -11,7 +11,7 @@ use portcullis_mcp::{answer, json::View, revision::ParamHeader};
 use portcullis_proof::manifest::{self, ManifestError};
 use portcullis_store::{Batch, Move, NewRevision, definitions};
 
-use super::{Catalog, Trust, entries::Change, lock};
+use super::{Catalog, Trust, entries::Change, lock, neighbours::Others};
 use portcullis_upstream::{Behalf, Upstream, own::Offer};
 
 /// Who moves heads when a server shows something new.
@@ -253,6 +253,8 @@ impl Catalog {
         let mut held = self.heads(kind).await?;
         let first = self.trust == Trust::TrustOnFirstUse && !self.state().known(kind);
         let before = lock(&self.held).get(&kind).cloned().unwrap_or_default();
+        let own: BTreeSet<&str> = listing.observed.iter().map(|item| &*item.name).collect();
+        let others = self.seat.others(&own);
         for (name, why) in &listing.held {
             // It did not vanish either: what is pinned under its name stays, and cannot be called.
             held.remove(&**name);
@@ -269,7 +271,7 @@ impl Catalog {
             self.put(plan, kind, item, heads.observed);
             self.move_head(plan, kind, &item.name, definitions::OBSERVED, heads.observed, Some(item.digest));
             match heads.pinned {
-                None if first && self.is_harmless(kind, item) => {
+                None if first && self.is_harmless(kind, item, &others) => {
                     self.move_head(plan, kind, &item.name, definitions::PINNED, None, Some(item.digest));
                     plan.change(Event::DefinitionPinned, kind, &item.name, item.digest);
                 }
@@ -288,15 +290,18 @@ impl Catalog {
     }
 
     /// Whether nothing is seen in a definition that a person should look at before anybody uses it.
-    fn is_harmless(&self, kind: TargetKind, item: &Observed) -> bool {
+    fn is_harmless(&self, kind: TargetKind, item: &Observed, others: &Others) -> bool {
         let inspector = self.parts.inspector.load();
         let mut found = Vec::new();
         answer::leaves(View::of(&item.raw), "", |place, _, leaf| {
             if let Some(text) = leaf.as_str() {
                 found.extend(inspector.holds(place, &text));
+                if others.are_named_in(&text) {
+                    found.push("tool_of_another_server");
+                }
             }
         });
-        if crate::imitation::imitates(&item.name) {
+        if crate::imitation::imitates(&item.name) || others.are_imitated_by(&item.name) {
             found.push("look_alike_name");
         }
         found.sort_unstable();

@@ -17,7 +17,7 @@ pub fn labels_of(detector: &str) -> Labels {
         "address" | "biometric" | "date_of_birth" | "device_id" | "driver_licence" | "geo_location"
         | "name" | "national_id" | "passport" | "person_name" | "street_address" | "tax_id" | "uk_nino"
         | "us_ssn" => &[Personal, ReadsPrivate],
-        "injection" | "tag_characters" => &[SeesUntrusted],
+        "injection" | "overreach" | "tag_characters" => &[SeesUntrusted],
         _ => &[],
     };
     labels.iter().copied().collect()
@@ -36,6 +36,7 @@ mod tests {
         "crlf_injection",
         "csv_formula",
         "deserialization",
+        "embedded_file",
         "homoglyphs",
         "ldap_injection",
         "nosql_injection",
@@ -44,6 +45,7 @@ mod tests {
         "sql_injection",
         "ssrf_target",
         "template_injection",
+        "token_flood",
         "xxe",
     ];
 

@@ -9,7 +9,6 @@ extern crate alloc;
 mod anchors;
 mod attacks;
 mod budget;
-mod chance;
 mod detectors;
 mod form;
 #[cfg(test)]
@@ -19,7 +18,6 @@ mod identifiers;
 mod inspector;
 mod labels;
 pub mod learned;
-mod needles;
 mod preset;
 mod raw;
 mod settings;
@@ -30,7 +28,7 @@ mod verdict;
 mod watch;
 mod window;
 
-use portcullis_reading::{decode, plain, unseen};
+use portcullis_reading::{chance, decode, needles, plain, unseen};
 
 pub use attacks::Attack;
 pub use budget::Budget;

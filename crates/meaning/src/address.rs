@@ -36,6 +36,10 @@ const INWARD: &[&str] = &[
     "vcap.me",
     "lacolhost.com",
     "1u.ms",
+    "rebind.it",
+    "rebind.network",
+    "ip6.name",
+    "traefik.me",
     "rbndr.us",
 ];
 

@@ -5,6 +5,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod chance;
 pub mod decode;
+pub mod needles;
 pub mod plain;
 pub mod unseen;

@@ -53,6 +53,11 @@ const MIRRORS: &[&str] = &[
     ".lvh.me",
     ".localhost",
     ".1u.ms",
+    ".rbndr.us",
+    ".rebind.it",
+    ".rebind.network",
+    ".ip6.name",
+    ".traefik.me",
     ".burpcollaborator.net",
     ".svc.cluster.local",
 ];

@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use portcullis_admin::{SERVER_KIND, SERVER_SLOT};
 use portcullis_authorize::{Authorizer, Outgoing};
-use portcullis_catalog::{Catalog, Parts as CatalogParts, Trust};
+use portcullis_catalog::{Catalog, Neighbours, Parts as CatalogParts, Trust};
 use portcullis_config::{self as config, Config, Reference, Settings};
 use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
 use portcullis_core::{Caller, Clock, Digest, Entropy, Limits, Secret};
@@ -65,6 +65,8 @@ pub(crate) struct World {
     pub(crate) instance: Arc<str>,
     /// The detectors in force, for catalogues.
     pub(crate) inspector: Arc<ArcSwap<Inspector>>,
+    /// What servers call their tools.
+    pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) data: SocketAddr,
     /// The only caller, where there is no listener.
     pub(crate) local: Option<Arc<Caller>>,
@@ -419,6 +421,7 @@ pub(super) fn catalog_parts(world: &World) -> CatalogParts {
         clock: Arc::clone(&world.clock),
         instance: Arc::clone(&world.instance),
         inspector: Arc::clone(&world.inspector),
+        neighbours: Arc::clone(&world.neighbours),
     }
 }
 

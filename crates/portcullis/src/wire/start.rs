@@ -183,6 +183,7 @@ impl Base {
             surroundings,
             instance,
             inspector: Arc::new(ArcSwap::from_pointee(Inspector::new(&InspectSettings::default())?)),
+            neighbours: Arc::default(),
             data: place.data,
             local: place.local,
         };

@@ -46,19 +46,25 @@ fn log2(number: u32) -> u32 {
 
 /// What a text is made of.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Made {
-    pub(crate) lower: usize,
-    pub(crate) upper: usize,
-    pub(crate) digits: usize,
-    pub(crate) other: usize,
+pub struct Made {
+    /// Small letters.
+    pub lower: usize,
+    /// Capital letters.
+    pub upper: usize,
+    /// Digits.
+    pub digits: usize,
+    /// Everything else.
+    pub other: usize,
     /// Places where a letter follows a digit or the other way round.
-    pub(crate) changes: usize,
+    pub changes: usize,
     /// Places where the next byte follows in the alphabet or repeats: `abc`, `123`, `xxx`.
-    pub(crate) steps: usize,
+    pub steps: usize,
 }
 
 impl Made {
-    pub(crate) fn of(text: &[u8]) -> Self {
+    /// What this one is.
+    #[must_use]
+    pub fn of(text: &[u8]) -> Self {
         let mut made = Self::default();
         let mut last = 0_u8;
         for byte in text {
@@ -81,7 +87,7 @@ impl Made {
 }
 
 /// Whether a text of letters, digits and few signs looks drawn by chance.
-pub(crate) fn is_random(text: &[u8]) -> bool {
+pub fn is_random(text: &[u8]) -> bool {
     let made = Made::of(text);
     let letters = made.lower + made.upper;
     if text.len() < 8 || made.steps * 3 > text.len() || made.other * 3 > text.len() {

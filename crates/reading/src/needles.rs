@@ -24,7 +24,7 @@ struct Needle {
 }
 
 /// Words, each known by its place in the list.
-pub(crate) struct Needles {
+pub struct Needles {
     words: Vec<Needle>,
     /// Whether a word of two or three bytes may begin with these three, and a longer one with these four.
     tables: Box<[Table; 2]>,
@@ -40,19 +40,21 @@ impl core::fmt::Debug for Needles {
 
 /// One word at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hit {
-    pub(crate) start: usize,
-    pub(crate) end: usize,
+pub struct Hit {
+    /// Its first byte.
+    pub start: usize,
+    /// The byte behind it.
+    pub end: usize,
     /// Which word.
-    pub(crate) word: usize,
+    pub word: usize,
 }
 
 impl Needles {
     /// The most words that are told apart.
-    pub(crate) const WORDS_MAX: usize = u16::MAX as usize - 1;
+    pub const WORDS_MAX: usize = u16::MAX as usize - 1;
 
     /// Words of two bytes and more; shorter ones, and what is beyond [`Self::WORDS_MAX`], make it none.
-    pub(crate) fn new<'a>(words: impl Iterator<Item = &'a str>) -> Option<Self> {
+    pub fn new<'a>(words: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut all = Self { words: Vec::new(), tables: Box::new([[0; BITS / 64]; 2]), first: vec![0; BITS] };
         for word in words {
             if word.len() < 2 || all.words.len() >= Self::WORDS_MAX {
@@ -142,12 +144,12 @@ impl Needles {
     }
 
     /// Every word, wherever it stands, in order of their beginnings; `tell` says whether to go on.
-    pub(crate) fn each(&self, text: &[u8], mut tell: impl FnMut(Hit) -> bool) {
+    pub fn each(&self, text: &[u8], mut tell: impl FnMut(Hit) -> bool) {
         self.candidates(text, 0, |start, bytes| self.at(text, start, bytes, &mut tell));
     }
 
     /// The longest word at the first place, the longest behind it, and so on.
-    pub(crate) fn longest(&self, text: &[u8]) -> impl Iterator<Item = Hit> {
+    pub fn longest(&self, text: &[u8]) -> impl Iterator<Item = Hit> {
         let mut from = 0;
         core::iter::from_fn(move || {
             let mut found: Option<Hit> = None;
