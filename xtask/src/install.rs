@@ -28,19 +28,22 @@ pub enum Need {
     PythonAws,
     /// A scanner of TLS.
     PythonTls,
+    /// Servers that read what strangers write: pages, mail, rows.
+    PythonReads,
     /// A Go toolchain with the reference implementation of transparency logs.
     Go,
 }
 
 impl Need {
     /// All, in the order of their size.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Npm,
         Self::NpmOauth,
         Self::Python,
         Self::PythonLegacy,
         Self::PythonAws,
         Self::PythonTls,
+        Self::PythonReads,
         Self::Go,
     ];
 
@@ -53,6 +56,7 @@ impl Need {
             Self::PythonLegacy => "pypi-legacy",
             Self::PythonAws => "pypi-aws",
             Self::PythonTls => "pypi-tls",
+            Self::PythonReads => "pypi-reads",
             Self::Go => "go",
         }
     }
@@ -113,7 +117,7 @@ impl Cache {
                 Self::node(&folder)?;
             }
             Need::NpmOauth => self.npm(&folder, need, &packages)?,
-            Need::Python | Need::PythonLegacy | Need::PythonAws | Need::PythonTls => {
+            Need::Python | Need::PythonLegacy | Need::PythonAws | Need::PythonTls | Need::PythonReads => {
                 self.python(&folder, need, &packages)?;
             }
             Need::Go => {

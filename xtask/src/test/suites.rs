@@ -141,6 +141,15 @@ pub const SUITES: &[Suite] = &[
         steps: tls,
     },
     Suite {
+        name: "reads",
+        doc: "hidden instructions and personal data in a page, a letter and a row, as real servers read them for a model",
+        place: Where::Beside,
+        slow: true,
+        again: false,
+        needs: &[Need::PythonReads],
+        steps: reads,
+    },
+    Suite {
         name: "verifier",
         doc: "the ledger judged by the Go project's own implementation of transparency logs",
         place: Where::Beside,
@@ -293,6 +302,10 @@ fn tls(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
         packages("testssl h2load", "testssl.sh nghttp2-client"),
         peers(root, cache, "tls/run.py", minutes(10)),
     ])
+}
+
+fn reads(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
+    Ok(vec![peers(root, cache, "reads/run.py", minutes(10))])
 }
 
 fn verifier(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
