@@ -350,6 +350,277 @@ async fn where_there_is_no_room_for_the_key_of_another_person_a_placeholder_stan
     Ok(())
 }
 
+/// A call under a trace, with one argument; what the caller sees of the answer.
+async fn under(
+    pair: &Pair,
+    client: &mut McpClient,
+    trace: &str,
+    (tool, text): (&str, &str),
+) -> Outcome<(String, String)> {
+    pair.server.forget();
+    pair.server.on("tools/call", says(if tool == "read" { text } else { "fine" }));
+    let meta = json!({"traceparent": format!("00-{trace}-00f067aa0ba902b7-01")});
+    let params = json!({"name": tool, "arguments": {"to": text}, "_meta": meta});
+    let answer = client.request("tools/call", params).await?;
+    let shown = answer.result()["content"][0]["text"].as_str().unwrap_or_default().to_owned();
+    let received = pair.server.received().iter().map(portcullis_testkit::Received::json).collect::<Vec<_>>();
+    let call = received.iter().find(|one| one["method"] == "tools/call").ok_or("nothing was sent")?;
+    Ok((shown, call["params"]["arguments"]["to"].as_str().unwrap_or_default().to_owned()))
+}
+
+const BY_SESSION: &str = "privacy:\n  token_scope: session\n";
+
+#[tokio::test]
+async fn a_token_of_one_session_is_worth_nothing_in_another_nor_once_the_session_is_over() -> Outcome {
+    let (mut pair, mut one) = tokens(BY_SESSION, &[]).await?;
+    let (url, key) = (pair.gateway.url("s"), new_key(&pair.gateway, "again", "agent")?);
+    let mut two = McpClient::connect(&url, Some(&key), Era::Legacy).await?;
+    let mut three = McpClient::connect(&url, Some(&key), Era::Legacy).await?;
+    let mine = read(&pair, &mut one, "me@example.com").await?;
+    let theirs = read(&pair, &mut two, "me@example.com").await?;
+    assert!(
+        mine.starts_with("<EMAIL_") && theirs.starts_with("<EMAIL_") && mine != theirs,
+        "{mine} {theirs}"
+    );
+    assert_eq!(read(&pair, &mut two, "me@example.com").await?, theirs, "within a session it is one");
+    assert_eq!(sent(&pair, &mut one, &mine).await?, "me@example.com");
+    assert_eq!(sent(&pair, &mut two, &theirs).await?, "me@example.com");
+    assert_eq!(sent(&pair, &mut two, &mine).await?, mine, "of another caller's session");
+    assert_eq!(sent(&pair, &mut three, &theirs).await?, theirs, "of another session of the same caller");
+
+    let find = ["privacy", "find", "--subject", "me@example.com", "--json"];
+    let keys = |found: Value| found["held"]["token_keys"].as_array().map_or(0, Vec::len);
+    assert_eq!(keys(run(&pair.gateway, &find, 0)?), 2);
+    two.end().await?;
+    let due = std::time::Instant::now() + SOON;
+    while keys(run(&pair.gateway, &find, 0)?) > 1 {
+        assert!(std::time::Instant::now() < due, "the key of an ended session is kept");
+    }
+    assert_eq!(sent(&pair, &mut one, &mine).await?, "me@example.com", "others go on");
+
+    // The newer revision has no sessions: what one trace says belongs together.
+    let mut modern = McpClient::new(&url, Some(&key), Era::Modern);
+    let (first, _) = under(&pair, &mut modern, ONE, ("read", "me@example.com")).await?;
+    let (second, _) = under(&pair, &mut modern, TWO, ("read", "me@example.com")).await?;
+    assert!(first.starts_with("<EMAIL_") && second.starts_with("<EMAIL_") && first != second);
+    assert_eq!(under(&pair, &mut modern, ONE, ("send", &first)).await?.1, "me@example.com");
+    assert_eq!(under(&pair, &mut modern, TWO, ("send", &first)).await?.1, first);
+    let mut stranger = McpClient::new(&url, Some(&new_key(&pair.gateway, "x", "agent")?), Era::Modern);
+    assert_eq!(under(&pair, &mut stranger, ONE, ("send", &first)).await?.1, first, "who guesses the trace");
+
+    // A trace outlives a restart, and a person who is erased is in no session's tokens any more.
+    pair.gateway.stop().await?;
+    pair.gateway.start_again().await?;
+    known(&pair.gateway, SOON).await?;
+    let mut modern = McpClient::new(&pair.gateway.url("s"), Some(&key), Era::Modern);
+    assert_eq!(under(&pair, &mut modern, ONE, ("send", &first)).await?.1, "me@example.com");
+    let erase = ["privacy", "erase", "--subject", "me@example.com", "--reason", "request 119", "--json"];
+    assert_eq!(run(&pair.gateway, &erase, 0)?["token_keys"], 3);
+    assert_eq!(under(&pair, &mut modern, ONE, ("send", &first)).await?.1, first);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_ends_by_the_clock_and_that_of_a_session_when_it_is_not_used() -> Outcome {
+    for (more, limits) in [
+        ("privacy:\n  token_lifetime_s: 2\n", vec![]),
+        (BY_SESSION, vec![("session_idle_ms", 2_000)]),
+        (BY_SESSION, vec![("session_total_ms", 2_000)]),
+    ] {
+        let (pair, _) = tokens(more, &limits).await?;
+        let key = new_key(&pair.gateway, "again", "agent")?;
+        let mut client = McpClient::new(&pair.gateway.url("s"), Some(&key), Era::Modern);
+        let (token, _) = under(&pair, &mut client, ONE, ("read", "me@example.com")).await?;
+        assert!(token.starts_with("<EMAIL_"), "{token}");
+        assert_eq!(under(&pair, &mut client, ONE, ("send", &token)).await?.1, "me@example.com", "{more}");
+        tokio::time::sleep(std::time::Duration::from_millis(2_300)).await;
+        assert_eq!(under(&pair, &mut client, ONE, ("send", &token)).await?.1, token, "{more}{limits:?}");
+        let (anew, _) = under(&pair, &mut client, ONE, ("read", "me@example.com")).await?;
+        assert!(anew.starts_with("<EMAIL_") && anew != token, "{anew}");
+    }
+    Ok(())
+}
+
+/// Another gateway on the store and the data keys of this one, before the same server.
+async fn beside(pair: &Pair, more: &str) -> Outcome<Gateway> {
+    let data = pair.gateway.data();
+    let yaml = format!(
+        "servers:\n  s:\n    url: {}\n{more}store:\n  sqlite: {}\nencryption:\n  key: \"file:{}\"\nledger:\n  origin: other.example/ledger\n",
+        pair.server.url(),
+        data.join("portcullis.db").display(),
+        data.join("kek").display(),
+    );
+    let gateway = Gateway::start(&yaml).await?;
+    known(&gateway, SOON).await?;
+    Ok(gateway)
+}
+
+#[tokio::test]
+async fn gateways_on_one_store_open_each_others_tokens_and_forget_a_person_together() -> Outcome {
+    for more in ["", BY_SESSION] {
+        let (pair, _) = tokens(more, &[]).await?;
+        let key = new_key(&pair.gateway, "again", "agent")?;
+        let other = beside(&pair, &format!("{TOKENS}{more}")).await?;
+        let mut here = McpClient::new(&pair.gateway.url("s"), Some(&key), Era::Modern);
+        let mut there = McpClient::new(&other.url("s"), Some(&key), Era::Modern);
+        let (token, _) = under(&pair, &mut here, ONE, ("read", "me@example.com")).await?;
+        assert!(token.starts_with("<EMAIL_"), "{token}");
+        let due = std::time::Instant::now() + SOON;
+        while under(&pair, &mut there, ONE, ("send", &token)).await?.1 != "me@example.com" {
+            assert!(std::time::Instant::now() < due, "the other gateway does not know the key");
+        }
+        assert_eq!(
+            under(&pair, &mut there, ONE, ("read", "me@example.com")).await?.0,
+            token,
+            "one key for both"
+        );
+        let erase = ["privacy", "erase", "--subject", "me@example.com", "--reason", "request 120", "--json"];
+        assert_eq!(run(&other, &erase, 0)?["token_keys"], 1);
+        assert_eq!(under(&pair, &mut there, ONE, ("send", &token)).await?.1, token);
+        while under(&pair, &mut here, ONE, ("send", &token)).await?.1 != token {
+            assert!(std::time::Instant::now() < due, "this gateway still opens it");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_session_saw_at_one_gateway_counts_at_the_next_and_after_a_restart() -> Outcome {
+    let labels = "    labels: {send: [writes_external]}\ninspect:\n  payment_card: {answers: pass}\n";
+    let server = HostileServer::start().await?;
+    server.set_tools(tools(&["read", "send"]));
+    let mut pair = Pair::with(server, labels, &[]).await?;
+    let key = new_key(&pair.gateway, "k", "operator")?;
+    let other = beside(&pair, labels).await?;
+    let mut here = McpClient::new(&pair.gateway.url("s"), Some(&key), Era::Modern);
+    let mut there = McpClient::new(&other.url("s"), Some(&key), Era::Modern);
+    pair.server.on("tools/call", says("fine"));
+    assert_eq!(call(&mut there, "send", ONE, json!({})).await?, "", "nothing was read yet");
+    // One half of it here, the other there, and at once.
+    pair.server.on("tools/call", says(CARD));
+    assert_eq!(call(&mut here, "read", ONE, json!({})).await?, "");
+    pair.server.on("tools/call", says(POISON));
+    assert_eq!(call(&mut there, "read", ONE, json!({})).await?, "");
+    pair.server.on("tools/call", says("fine"));
+    for (name, client) in [("here", &mut here), ("there", &mut there)] {
+        assert_eq!(call(client, "send", ONE, json!({})).await?, "policy.flow", "{name}");
+        assert_eq!(call(client, "send", TWO, json!({})).await?, "", "{name}: another trace");
+    }
+    pair.gateway.stop().await?;
+    pair.gateway.start_again().await?;
+    known(&pair.gateway, SOON).await?;
+    let mut here = McpClient::new(&pair.gateway.url("s"), Some(&key), Era::Modern);
+    assert_eq!(call(&mut here, "send", ONE, json!({})).await?, "policy.flow", "after a restart");
+    assert_eq!(call(&mut here, "send", TWO, json!({})).await?, "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_session_with_several_servers_saw_at_one_of_them_counts_at_the_others() -> Outcome {
+    let (mail, web) = (HostileServer::start().await?, HostileServer::start().await?);
+    mail.set_tools(tools(&["read"]));
+    web.set_tools(tools(&["read", "send"]));
+    let yaml = format!(
+        "servers:\n  mail:\n    url: {}\n  web:\n    url: {}\n    labels: {{send: [writes_external]}}\n\
+         inspect:\n  payment_card: {{answers: pass}}\naggregate:\n  enabled: true\n",
+        mail.url(),
+        web.url()
+    );
+    let gateway = Gateway::start(&yaml).await?;
+    known(&gateway, SOON).await?;
+    for era in Era::ALL {
+        let key = new_key(&gateway, "k", "operator")?;
+        let mut client = McpClient::connect(&format!("{}/mcp", gateway.base()), Some(&key), era).await?;
+        web.on("tools/call", says("fine"));
+        assert_eq!(call(&mut client, "web__send", ONE, json!({})).await?, "", "{era:?}");
+        mail.on("tools/call", says(CARD));
+        assert_eq!(call(&mut client, "mail__read", ONE, json!({})).await?, "");
+        web.on("tools/call", says(POISON));
+        assert_eq!(call(&mut client, "web__read", ONE, json!({})).await?, "");
+        web.on("tools/call", says("fine"));
+        assert_eq!(call(&mut client, "web__send", ONE, json!({})).await?, "policy.flow", "{era:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_question_about_somebody_elses_call_that_names_the_person_goes_with_the_person() -> Outcome {
+    let yaml = "roles:\n  lead:\n    description: asked\n  asks:\n    allow:\n      - actions: [connect]\n      - actions: [call_tool]\n        \
+        approval: {roles: [lead]}\n";
+    let server = HostileServer::start().await?;
+    server.set_tools(tools(&["send"]));
+    let mut pair = Pair::with(server, yaml, &[]).await?;
+    let key = new_key(&pair.gateway, "asks", "asks")?;
+    let mut client = McpClient::connect(&pair.gateway.url("s"), Some(&key), Era::Legacy).await?;
+    for arguments in [
+        json!({"to": "Me@Example.com", "text": "hello"}),
+        json!({"rows": [{"me@example.com": 1}]}),
+        json!({"body": "{\"cc\":\"me\\u0040example.com\"}"}),
+        json!({"to": "you@example.org", "phone": "+49 30 901 820"}),
+        json!({"to": "nobody@example.net"}),
+    ] {
+        assert_eq!(call(&mut client, "send", ONE, arguments).await?, "approval.required");
+    }
+    let left = |gateway: &Gateway| -> Outcome<String> {
+        Ok(run(gateway, &["approval", "list", "--json"], 0)?.to_string())
+    };
+    let before = left(&pair.gateway)?;
+    assert!(before.contains("nobody@example.net") && before.contains("Me@Example.com"), "{before}");
+    for (subject, count) in [("me@example.com", 3), ("0049 30 901820", 0), ("+4930901820", 1)] {
+        let found = run(&pair.gateway, &["privacy", "find", "--subject", subject, "--json"], 0)?;
+        assert_eq!(found["held"]["approvals"].as_array().map(Vec::len), Some(count), "{subject}: {found}");
+        let erase = ["privacy", "erase", "--subject", subject, "--reason", "request 121", "--json"];
+        assert_eq!(run(&pair.gateway, &erase, 0)?["approvals"], count, "{subject}");
+    }
+    let after = left(&pair.gateway)?;
+    assert!(after.contains("nobody@example.net"), "others are not touched: {after}");
+    for gone in ["xample.com", "901 820", "you@example.org"] {
+        assert!(!after.contains(gone), "{gone}: {after}");
+    }
+    // Whoever asks again is asked about anew.
+    let again = json!({"to": "Me@Example.com", "text": "hello"});
+    assert_eq!(call(&mut client, "send", ONE, again).await?, "approval.required");
+    pair.gateway.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_a_caller_is_can_be_said_by_a_claim_of_its_token() -> Outcome {
+    const ISSUER: &str = "https://login.example";
+    let (server, issuer) = (HostileServer::start().await?, portcullis_tests::issuer::Issuer::new("k1")?);
+    server.set_tools(tools(&["read"]));
+    let yaml = format!(
+        "identities:\n  jwt:\n    - issuer: {ISSUER}\n      algorithms: [EdDSA]\n      jwks_file: keys.json\n      \
+         roles_claim: groups\n      role_map:\n        dev: [operator]\n      claims: [region]\n\
+         servers:\n  s:\n    url: {}\n    region: eu\nprivacy:\n  region_claim: region\n  residency:\n    personal: {{regions: [eu]}}\n",
+        server.url()
+    );
+    let gateway = Gateway::builder().config(&yaml).file("keys.json", issuer.jwks()).start().await?;
+    known(&gateway, SOON).await?;
+    for era in Era::ALL {
+        for (region, expected) in [
+            (json!("eu"), ""),
+            (json!(["eu"]), ""),
+            (json!(["us", "eu"]), "residency.refused"),
+            (json!("us"), "residency.refused"),
+            (json!(["us"]), "residency.refused"),
+            (json!("EU"), "residency.refused"),
+            (json!({"eu": true}), "residency.refused"),
+            (json!(null), "residency.refused"),
+        ] {
+            let mut claims = issuer.claims(ISSUER, &gateway.url("s"));
+            claims["region"] = region.clone();
+            let token = issuer.token(&claims)?;
+            let mut client = McpClient::connect(&gateway.url("s"), Some(&token), era).await?;
+            server.on("tools/call", says("from me@example.com"));
+            let answer = client.call("read", json!({})).await?;
+            assert_eq!(code_of(&answer), expected, "{region} {era:?}");
+            assert_eq!(answer.reply.text().contains("me@example.com"), expected.is_empty(), "{region}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn records_of_processing_say_what_data_went_where_for_what_as_it_happened() -> Outcome {
     let (gateway, server) = regions("").await?;

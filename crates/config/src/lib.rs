@@ -47,6 +47,7 @@ pub use self::{
     },
     insert::{fragment, with_servers},
     mistake::{ConfigMistake, Place},
+    privacy::TokenScope,
     reference::{markdown, schema},
     secrets::{AwsSection, Leaks, SecretsSection, VaultLogin, VaultMethod, VaultSection},
     sections::{ClientCertificates, Log, LogFormat, Otlp, Rule, Settings, Tls},

@@ -227,8 +227,14 @@ impl Settings {
 
     /// Where data may go, as policy takes it.
     pub(super) fn compiled_residency(&self) -> policy::Residency {
-        let privacy::Privacy { preset: _, caller_regions, region_claim, residency, token_lifetime_s: _ } =
-            &self.privacy;
+        let privacy::Privacy {
+            preset: _,
+            caller_regions,
+            region_claim,
+            residency,
+            token_lifetime_s: _,
+            token_scope: _,
+        } = &self.privacy;
         let allowed = |section: &privacy::ResidencySection| policy::Allowed {
             regions: section.regions.iter().cloned().collect(),
             answers: match section.answers {

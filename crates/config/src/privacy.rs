@@ -22,7 +22,10 @@ section! {
         /// Where data may go, by its kind. What is not here may go everywhere.
         residency: ResidencyRules;
         /// So long after a person was first met his tokens can be restored; then he gets a new key.
-        token_lifetime_s: Bounded<60, 315_360_000> = Bounded(2_592_000);
+        token_lifetime_s: Bounded<1, 315_360_000> = Bounded(2_592_000);
+        /// Within what a token is the same for the same value, and is restored. Those of a session end with it, at the latest
+        /// `limits.session_idle_ms` after its last call and `limits.session_total_ms` after they were made.
+        token_scope: TokenScope = TokenScope::Gateway;
     }
 }
 
@@ -86,5 +89,17 @@ choice! {
         Mask = "mask",
         /// The answer is refused; what is labelled so is not called at all.
         Refuse = "refuse",
+    }
+}
+
+choice! {
+    /// Within what a token is the same for the same value, and is restored.
+    TokenScope {
+        /// One caller: its tokens mean nothing to others, and nothing in the hands of others.
+        Caller = "caller",
+        /// Everybody who uses the gateway.
+        Gateway = "gateway",
+        /// One session of one caller: the MCP session, or the calls with one trace id; all of its calls where there is neither.
+        Session = "session",
     }
 }

@@ -39,13 +39,37 @@ const TOKEN_VALUE_MAX: usize = 256;
 /// Bytes of the longest mark.
 const MARK_MAX: usize = 512;
 
-/// Keys of people: what becomes a token is sealed with the key of whom it is about. Without that key it opens never again.
-pub trait TokenKeys: core::fmt::Debug + Send + Sync {
-    /// The name and the key of a person, made where there is none; nothing where there is no room.
-    fn seal(&self, subject: Digest) -> Option<(u64, [u8; 32])>;
+/// Within what a token is the same for the same value, and is restored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenScope {
+    /// One caller, in all its sessions.
+    Caller,
+    /// The gateway, and every other on the same store.
+    #[default]
+    Gateway,
+    /// One session of one caller.
+    Session,
+}
 
-    /// The key of that name, if it is still there.
-    fn open(&self, name: u64) -> Option<[u8; 32]>;
+/// Keys of people: what becomes a token is sealed with the key of whom it is about. Without that key it opens never again.
+/// Where keys are kept by caller or session, `scope` says which one it is.
+pub trait TokenKeys: core::fmt::Debug + Send + Sync {
+    /// By what keys are kept.
+    fn scope(&self) -> TokenScope {
+        TokenScope::Gateway
+    }
+
+    /// The name and the key of a person, made where there is none; nothing where there is no room, or no scope is known.
+    fn seal(&self, scope: Option<Digest>, subject: Digest) -> Option<(u64, [u8; 32])>;
+
+    /// The key of that name, if it is still there and is one of this scope.
+    fn open(&self, scope: Option<Digest>, name: u64) -> Option<[u8; 32]>;
+
+    /// The scope is in use now.
+    fn in_use(&self, _scope: Digest) {}
+
+    /// The scope is over.
+    fn over(&self, _scope: Digest) {}
 }
 
 /// Who somebody is, as the gateway remembers it: by a keyed digest of what identifies a person, which tells nothing to
@@ -96,6 +120,11 @@ impl Keys {
         Self { year: Some(year), ..self }
     }
 
+    /// The keys of people, where each has one.
+    pub(crate) const fn people(&self) -> Option<&Arc<dyn TokenKeys>> {
+        self.people.as_ref()
+    }
+
     /// With a key for each person.
     pub(crate) fn of_people(self, people: Arc<dyn TokenKeys>) -> Self {
         Self { people: Some(people), ..self }
@@ -112,12 +141,12 @@ impl Keys {
         format!("[{detector}:{digits:016x}]")
     }
 
-    fn token(&self, detector: &str, seen: &str) -> Option<String> {
+    fn token(&self, scope: Option<Digest>, detector: &str, seen: &str) -> Option<String> {
         let mut sealed = seen.as_bytes().to_vec();
         let key = self.tokens.as_ref().filter(|_| sealed.len() <= TOKEN_VALUE_MAX)?;
         let mut whole = Vec::new();
         if let Some(people) = &self.people {
-            let (name, key) = people.seal(subject(&self.subjects, seen))?;
+            let (name, key) = people.seal(scope, subject(&self.subjects, seen))?;
             own(&key)?.seal_in_place_append_tag(nonce(), Aad::from(detector), &mut sealed).ok()?;
             whole.extend(name.to_be_bytes());
         } else {
@@ -128,7 +157,7 @@ impl Keys {
     }
 
     /// The detector and the value of a token that this gateway made, and where it ends.
-    fn open(&self, text: &str, start: usize) -> Option<(&'static str, String, usize)> {
+    fn open(&self, scope: Option<Digest>, text: &str, start: usize) -> Option<(&'static str, String, usize)> {
         let rest = text.get(start..)?.strip_prefix('<')?;
         // Not beyond the next one, so that a text full of them is read once.
         let len = rest.bytes().take(MARK_MAX).position(|byte| matches!(byte, b'<' | b'>'))?;
@@ -144,7 +173,7 @@ impl Keys {
             None => self.tokens.as_ref()?.open_in_place(nonce(), Aad::from(name), &mut bytes).ok()?,
             Some(people) => {
                 let (key, sealed) = bytes.split_first_chunk_mut::<8>()?;
-                own(&people.open(u64::from_be_bytes(*key))?)?
+                own(&people.open(scope, u64::from_be_bytes(*key))?)?
                     .open_in_place(nonce(), Aad::from(name), sealed)
                     .ok()?
             }
@@ -156,12 +185,13 @@ impl Keys {
     /// is.
     pub(crate) fn restore(
         &self,
+        scope: Option<Digest>,
         text: &str,
         may: impl Fn(&str) -> bool,
     ) -> Option<(String, Vec<(&'static str, String)>)> {
         let (mut out, mut done, mut restored) = (String::new(), 0, Vec::new());
         for start in memchr::memchr_iter(b'<', text.as_bytes()) {
-            if let Some((name, value, end)) = self.open(text, start).filter(|(name, ..)| may(name)) {
+            if let Some((name, value, end)) = self.open(scope, text, start).filter(|(name, ..)| may(name)) {
                 out.push_str(text.get(done..start)?);
                 out.push_str(&value);
                 restored.push((name, value));
@@ -173,12 +203,12 @@ impl Keys {
     }
 
     /// Whether a range lies in something that masking wrote: who masks a text again must not find his own marks.
-    pub(crate) fn is_mark(&self, text: &str, range: &Range<usize>) -> bool {
+    pub(crate) fn is_mark(&self, scope: Option<Digest>, text: &str, range: &Range<usize>) -> bool {
         let from = (range.start + 1).saturating_sub(MARK_MAX);
         let before = text.as_bytes().get(from..=range.start).unwrap_or_default();
         let Some(start) = memchr::memrchr2(b'[', b'<', before).map(|open| from + open) else { return false };
         let end = match text.as_bytes().get(start) {
-            Some(b'<') => self.open(text, start).map(|(_, _, end)| end),
+            Some(b'<') => self.open(scope, text, start).map(|(_, _, end)| end),
             _ => end_of_brackets(text, start),
         };
         end.is_some_and(|end| range.end <= end)
@@ -221,12 +251,12 @@ impl Form {
         }
     }
 
-    pub(crate) fn of(self, detector: &str, seen: &str, keys: &Keys) -> String {
+    pub(crate) fn of(self, scope: Option<Digest>, detector: &str, seen: &str, keys: &Keys) -> String {
         match self {
             Self::Placeholder => placeholder(detector),
             Self::Stars => stars(seen),
             Self::Pseudonym => keys.pseudonym(detector, seen),
-            Self::Token => keys.token(detector, seen).unwrap_or_else(|| placeholder(detector)),
+            Self::Token => keys.token(scope, detector, seen).unwrap_or_else(|| placeholder(detector)),
             Self::Generalise => {
                 generalised(detector, seen, keys.year).unwrap_or_else(|| placeholder(detector))
             }
@@ -273,7 +303,7 @@ mod tests {
             (67..91, false),
             (0..1, false),
         ] {
-            assert_eq!(Keys::new(b"one").is_mark(text, &range), expected, "{range:?}");
+            assert_eq!(Keys::new(b"one").is_mark(None, text, &range), expected, "{range:?}");
         }
     }
 
@@ -287,15 +317,15 @@ mod tests {
             ("DE89370400440532013000", "******************3000"),
             ("", ""),
         ] {
-            assert_eq!(Form::Stars.of("x", seen, &one), expected);
+            assert_eq!(Form::Stars.of(None, "x", seen, &one), expected);
         }
-        let hashed = Form::Pseudonym.of("email", "me@example.com", &one);
-        assert_eq!(hashed, Form::Pseudonym.of("email", "me@example.com", &one));
+        let hashed = Form::Pseudonym.of(None, "email", "me@example.com", &one);
+        assert_eq!(hashed, Form::Pseudonym.of(None, "email", "me@example.com", &one));
         assert_eq!(hashed.len(), "[email:]".len() + 16);
         for different in [
-            Form::Pseudonym.of("email", "me@example.com", &other),
-            Form::Pseudonym.of("email", "me@example.org", &one),
-            Form::Pseudonym.of("phone", "me@example.com", &one).replace("phone", "email"),
+            Form::Pseudonym.of(None, "email", "me@example.com", &other),
+            Form::Pseudonym.of(None, "email", "me@example.org", &one),
+            Form::Pseudonym.of(None, "phone", "me@example.com", &one).replace("phone", "email"),
         ] {
             assert_ne!(hashed, different);
         }
@@ -305,7 +335,7 @@ mod tests {
     struct Book(std::sync::Mutex<Vec<Option<Digest>>>);
 
     impl TokenKeys for Book {
-        fn seal(&self, subject: Digest) -> Option<(u64, [u8; 32])> {
+        fn seal(&self, _: Option<Digest>, subject: Digest) -> Option<(u64, [u8; 32])> {
             let mut book = self.0.lock().unwrap();
             let known = book.iter().position(|one| *one == Some(subject));
             let name = known.unwrap_or_else(|| {
@@ -315,7 +345,7 @@ mod tests {
             (name < 2).then_some((name as u64, subject.0))
         }
 
-        fn open(&self, name: u64) -> Option<[u8; 32]> {
+        fn open(&self, _: Option<Digest>, name: u64) -> Option<[u8; 32]> {
             Some(self.0.lock().unwrap().get(name as usize)?.as_ref()?.0)
         }
     }
@@ -325,15 +355,15 @@ mod tests {
         let book = Arc::new(Book::default());
         let keys = Keys::new(b"one").of_people(Arc::clone(&book) as Arc<dyn TokenKeys>);
         let [me, again, you] = ["me@example.com", "ME@example.com", "you@example.com"]
-            .map(|value| Form::Token.of("email", value, &keys));
-        let restored = |text: &str| keys.restore(text, |_| true).map(|(text, _)| text);
+            .map(|value| Form::Token.of(None, "email", value, &keys));
+        let restored = |text: &str| keys.restore(None, text, |_| true).map(|(text, _)| text);
         assert_eq!(
             restored(&again).as_deref(),
             Some("ME@example.com"),
             "a token gives back what was written"
         );
         assert_eq!(
-            Form::Token.of("email", "third@example.com", &keys),
+            Form::Token.of(None, "email", "third@example.com", &keys),
             "[masked:email]",
             "no room for a key"
         );
@@ -348,12 +378,12 @@ mod tests {
     #[test]
     fn a_token_is_restored_by_who_made_it_where_that_is_allowed_and_by_nobody_else() {
         let (one, other) = (Keys::new(b"one"), Keys::new(b"other"));
-        let token = Form::Token.of("email", "me@example.com", &one);
+        let token = Form::Token.of(None, "email", "me@example.com", &one);
         assert!(token.starts_with("<EMAIL_") && !token.contains("example"), "{token}");
-        assert_eq!(token, Form::Token.of("email", "me@example.com", &one));
-        assert_ne!(token, Form::Token.of("email", "me@example.org", &one));
+        assert_eq!(token, Form::Token.of(None, "email", "me@example.com", &one));
+        assert_ne!(token, Form::Token.of(None, "email", "me@example.org", &one));
         let text = format!("write <b>to</b> {token}, {token}");
-        let restored = |keys: &Keys, text: &str, may: &str| keys.restore(text, |name| name == may);
+        let restored = |keys: &Keys, text: &str, may: &str| keys.restore(None, text, |name| name == may);
         let (plain, what) = restored(&one, &text, "email").unwrap_or_default();
         assert_eq!(plain, "write <b>to</b> me@example.com, me@example.com");
         assert_eq!(what, [("email", "me@example.com".into()), ("email", "me@example.com".into())]);
@@ -363,8 +393,8 @@ mod tests {
         {
             assert_eq!(restored(keys, text, may), None, "{text}");
         }
-        assert!(one.is_mark(&token, &(3..20)) && !other.is_mark(&token, &(3..20)));
+        assert!(one.is_mark(None, &token, &(3..20)) && !other.is_mark(None, &token, &(3..20)));
         let long = "x".repeat(TOKEN_VALUE_MAX + 1);
-        assert_eq!(Form::Token.of("credentials", &long, &one), "[masked:credentials]");
+        assert_eq!(Form::Token.of(None, "credentials", &long, &one), "[masked:credentials]");
     }
 }

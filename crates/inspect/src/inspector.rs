@@ -1,15 +1,9 @@
 //! Runs every detector that is switched on.
 
+mod tokens;
 mod watched;
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, BTreeSet},
-    format,
-    string::String,
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::BTreeMap, format, string::String, sync::Arc, vec::Vec};
 use core::ops::Range;
 
 use portcullis_core::{Digest, Direction, Finding, Label, Labels, Obligations, Severity, Treatment};
@@ -242,12 +236,13 @@ impl Inspector {
             return;
         }
         let before = out.len();
-        self.look(subject, |found| out.push(found));
+        let scope = budget.scope();
+        self.look(subject, scope, |found| out.push(found));
         let most = decode::bytes_max(subject.text);
         let hidden = budget.lend(most, |bytes| decode::unwrap_within(subject.text, bytes));
         for (index, layer) in hidden.iter().enumerate() {
             let inside = Subject { text: &layer.text, ..*subject };
-            self.look(&inside, |mut found| {
+            self.look(&inside, scope, |mut found| {
                 found.range = decode::origin(&hidden, index, found.range);
                 // What nobody would see can be seen as long as it is written like this.
                 let visible = !found.replacement.is_empty();
@@ -257,24 +252,6 @@ impl Inspector {
                 }
             });
         }
-    }
-
-    /// The text with the tokens of those detectors restored, and what was, if anything.
-    #[must_use]
-    pub fn restored(
-        &self,
-        subject: &Subject<'_>,
-        detectors: &BTreeSet<String>,
-    ) -> Option<(String, Vec<Finding>)> {
-        let (text, values) = self.keys.restore(subject.text, |name| detectors.contains(name))?;
-        let finding = |(kind, value): (&'static str, String)| Finding {
-            kind,
-            severity: Severity::Info,
-            place: start_of(subject.place).into(),
-            evidence: Digest::of(value.as_bytes()),
-            treatment: Treatment::Pass,
-        };
-        Some((text, values.into_iter().map(finding).collect()))
     }
 
     /// The text with `matches` masked, and again as long as what was taken away lets something else be seen, which is
@@ -305,15 +282,15 @@ impl Inspector {
         None
     }
 
-    fn look(&self, subject: &Subject<'_>, mut tell: impl FnMut(Match)) {
+    fn look(&self, subject: &Subject<'_>, scope: Option<Digest>, mut tell: impl FnMut(Match)) {
         let mut found = Vec::new();
         self.sight(subject, |one, threshold, sightings| {
             found.clear();
-            let counts =
-                |one: &&Sighting| one.confidence >= threshold && !self.keys.is_mark(subject.text, &one.range);
+            let marked = |one: &Sighting| self.keys.is_mark(scope, subject.text, &one.range);
+            let counts = |one: &&Sighting| one.confidence >= threshold && !marked(one);
             found.extend(sightings.iter().filter(counts).cloned());
             bound(&mut found);
-            found.iter().for_each(|sighting| tell(one.report(subject, sighting, &self.keys)));
+            found.iter().for_each(|sighting| tell(one.report(subject, scope, sighting, &self.keys)));
         });
         self.watched(subject, tell);
     }
@@ -444,7 +421,13 @@ impl Active {
             .any(|role| role.direction() == direction && self.detector.threshold(role).is_some())
     }
 
-    fn report(&self, subject: &Subject<'_>, sighting: &Sighting, keys: &Keys) -> Match {
+    fn report(
+        &self,
+        subject: &Subject<'_>,
+        scope: Option<Digest>,
+        sighting: &Sighting,
+        keys: &Keys,
+    ) -> Match {
         let seen = subject.text.get(sighting.range.clone()).unwrap_or_default();
         Match {
             finding: Finding {
@@ -458,7 +441,11 @@ impl Active {
             range: sighting.range.clone(),
             // What describes a tool is nobody's data.
             labels: if subject.role == Role::Definition { words_only(self.labels) } else { self.labels },
-            replacement: if sighting.vanishes { String::new() } else { self.form.of(self.name, seen, keys) },
+            replacement: if sighting.vanishes {
+                String::new()
+            } else {
+                self.form.of(scope, self.name, seen, keys)
+            },
         }
     }
 }

@@ -33,7 +33,7 @@ use portcullis_reading::{chance, decode, needles, plain, unseen};
 pub use attacks::Attack;
 pub use budget::Budget;
 pub use detectors::{CATALOG, Detector, Sighting};
-pub use form::{Form, TokenKeys, subject_of};
+pub use form::{Form, TokenKeys, TokenScope, subject_of};
 pub use identifiers::Schemes;
 pub use inspector::{Inspector, Match};
 pub use labels::labels_of;

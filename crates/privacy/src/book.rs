@@ -3,8 +3,8 @@
 
 use std::{fmt, sync::Arc};
 
-use portcullis_core::{Clock, Digest, Entropy};
-use portcullis_inspect::TokenKeys;
+use portcullis_core::{Clock, Digest, Entropy, Timestamp};
+use portcullis_inspect::{TokenKeys, TokenScope};
 use portcullis_seal::Sealer;
 use portcullis_store::{SealedTable, SubjectRow, Subjects};
 use zeroize::Zeroizing;
@@ -18,8 +18,30 @@ pub struct Book {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     sealer: Sealer,
-    lifetime_ms: u64,
+    life: Life,
     keys_max: u64,
+}
+
+/// By what keys of tokens are kept, and when they end.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// Within what a token is restored.
+    pub scope: TokenScope,
+    /// So long after it was made a key ends in any case.
+    pub total_ms: u64,
+    /// So long after its session was used last a key ends, where it is a session's.
+    pub idle_ms: u64,
+}
+
+impl Life {
+    /// When a key ends that is made, or whose scope is used, at `now`.
+    const fn end(self, now: Timestamp) -> Timestamp {
+        let ms = match self.scope {
+            TokenScope::Session if self.idle_ms < self.total_ms => self.idle_ms,
+            TokenScope::Caller | TokenScope::Gateway | TokenScope::Session => self.total_ms,
+        };
+        now.plus_ms(ms)
+    }
 }
 
 impl fmt::Debug for Book {
@@ -29,18 +51,26 @@ impl fmt::Debug for Book {
 }
 
 impl Book {
-    /// Keys that end after `lifetime_ms`, `keys_max` of them at most.
+    /// Keys that end as `life` says, `keys_max` of them at most.
     #[must_use]
     pub fn new(
         sealer: Sealer,
         (store, clock, entropy): (Arc<dyn Subjects>, Arc<dyn Clock>, Arc<dyn Entropy>),
-        lifetime_ms: u64,
+        life: Life,
         keys_max: u64,
     ) -> Self {
-        Self { store, clock, entropy, sealer, lifetime_ms, keys_max }
+        Self { store, clock, entropy, sealer, life, keys_max }
     }
 
-    fn make(&self, subject: Digest) -> Option<(u64, [u8; 32])> {
+    /// The scope that counts; nothing where one must be known and is not.
+    fn counted(&self, scope: Option<Digest>) -> Option<Option<Digest>> {
+        match self.life.scope {
+            TokenScope::Gateway => Some(None),
+            TokenScope::Caller | TokenScope::Session => scope.map(Some),
+        }
+    }
+
+    fn make(&self, scope: Option<Digest>, subject: Digest) -> Option<(u64, [u8; 32])> {
         let (mut id, mut key) = ([0; 8], [0; 32]);
         self.entropy.fill(&mut id);
         self.entropy.fill(&mut key);
@@ -48,9 +78,9 @@ impl Book {
         let [name, whose] = SealedTable::person(id, subject);
         let sealed = self.sealer.seal(PURPOSE, &[&name, &whose], &key, &*self.entropy)?;
         let created = self.clock.now();
-        let row = SubjectRow { id, subject, sealed, created, expires: created.plus_ms(self.lifetime_ms) };
+        let row = SubjectRow { id, subject, scope, sealed, created, expires: self.life.end(created) };
         if self.store.make_key(row, self.keys_max) {
-            return Some((id.cast_unsigned(), key));
+            return Some((id.cast_unsigned(), within(scope, key)));
         }
         tracing::warn!("no room for the key of another person: placeholders stand where tokens would");
         None
@@ -60,19 +90,42 @@ impl Book {
     fn open_row(&self, row: &SubjectRow) -> Option<[u8; 32]> {
         let [name, whose] = SealedTable::person(row.id, row.subject);
         let plain = self.sealer.open(PURPOSE, &[&name, &whose], &row.sealed).map(Zeroizing::new)?;
-        plain.first_chunk::<32>().copied()
+        Some(within(row.scope, *plain.first_chunk::<32>()?))
     }
 }
 
+/// What a key is within its scope: in a row that was given another one it opens nothing.
+fn within(scope: Option<Digest>, key: [u8; 32]) -> [u8; 32] {
+    scope.map_or(key, |scope| Digest::of_parts(&[b"token key within", &scope.0, &key]).0)
+}
+
 impl TokenKeys for Book {
-    fn seal(&self, subject: Digest) -> Option<(u64, [u8; 32])> {
-        let known = self.store.newest_key(subject, self.clock.now());
-        let known = known.and_then(|row| Some((row.id.cast_unsigned(), self.open_row(&row)?)));
-        known.or_else(|| self.make(subject))
+    fn scope(&self) -> TokenScope {
+        self.life.scope
     }
 
-    fn open(&self, name: u64) -> Option<[u8; 32]> {
-        self.open_row(&*self.store.subject_key(name.cast_signed(), self.clock.now())?)
+    fn seal(&self, scope: Option<Digest>, subject: Digest) -> Option<(u64, [u8; 32])> {
+        let scope = self.counted(scope)?;
+        let known = self.store.newest_key(scope, subject, self.clock.now());
+        let known = known.and_then(|row| Some((row.id.cast_unsigned(), self.open_row(&row)?)));
+        known.or_else(|| self.make(scope, subject))
+    }
+
+    fn open(&self, scope: Option<Digest>, name: u64) -> Option<[u8; 32]> {
+        let scope = self.counted(scope)?;
+        let row = self.store.subject_key(name.cast_signed(), self.clock.now())?;
+        if row.scope == scope { self.open_row(&row) } else { None }
+    }
+
+    fn in_use(&self, scope: Digest) {
+        if self.life.scope == TokenScope::Session {
+            let now = self.clock.now();
+            self.store.prolong_keys(scope, now, self.life.end(now), self.life.total_ms);
+        }
+    }
+
+    fn over(&self, scope: Digest) {
+        self.store.end_keys(scope);
     }
 }
 
@@ -80,7 +133,6 @@ impl TokenKeys for Book {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use portcullis_core::Timestamp;
     use portcullis_seal::Ring;
     use portcullis_store::Sqlite;
 
@@ -106,9 +158,57 @@ mod tests {
     }
 
     fn book(secret: &[u8], store: &Arc<Sqlite>, world: &Arc<World>, keys_max: u64) -> Book {
+        scoped(TokenScope::Gateway, secret, store, world, keys_max)
+    }
+
+    fn scoped(
+        scope: TokenScope,
+        secret: &[u8],
+        store: &Arc<Sqlite>,
+        world: &Arc<World>,
+        keys_max: u64,
+    ) -> Book {
         let parts: (Arc<dyn Subjects>, Arc<dyn Clock>, Arc<dyn Entropy>) =
             (Arc::clone(store) as _, Arc::clone(world) as _, Arc::clone(world) as _);
-        Book::new(Sealer::new(Ring::fixed(secret)), parts, 1_000, keys_max)
+        let life = Life { scope, total_ms: 1_000, idle_ms: 100 };
+        Book::new(Sealer::new(Ring::fixed(secret)), parts, life, keys_max)
+    }
+
+    #[tokio::test]
+    async fn a_key_of_a_session_is_another_in_the_next_and_ends_with_it_at_the_latest_by_the_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let world = Arc::new(World::default());
+        let store = Arc::new(Sqlite::open(&path).unwrap());
+        let book = scoped(TokenScope::Session, b"secret", &store, &world, 9);
+        let (me, [one, two]) = (Digest::of(b"me"), [b"one", b"two"].map(|s| Some(Digest::of(s))));
+        let (name, key) = book.seal(one, me).unwrap();
+        let (other, different) = book.seal(two, me).unwrap();
+        assert!(name != other && key != different, "the same person in another session is another");
+        assert_eq!(book.seal(one, me), Some((name, key)));
+        assert_eq!(
+            (book.open(one, name), book.open(two, name), book.open(None, name)),
+            (Some(key), None, None)
+        );
+        assert_eq!(book.seal(None, me), None, "whose it would be is not known");
+        let wide = scoped(TokenScope::Gateway, b"secret", &store, &world, 9);
+        assert_eq!(wide.open(one, name), None, "made for a session, it does not become everybody's");
+
+        // Used, it lasts; not used, it ends; and in any case it ends.
+        for at in (50..1_000).step_by(50) {
+            world.0.store(at, Ordering::Relaxed);
+            book.in_use(one.unwrap());
+            assert_eq!(book.open(one, name), Some(key), "{at}");
+            assert_eq!(book.open(two, other).is_some(), at < 100, "{at}");
+        }
+        world.0.store(1_000, Ordering::Relaxed);
+        book.in_use(one.unwrap());
+        assert_eq!(book.open(one, name), None);
+
+        let (name, _) = book.seal(one, me).unwrap();
+        book.over(one.unwrap());
+        assert_eq!(book.open(one, name), None, "at once");
+        assert!(store.subject_keys(me).await.unwrap().iter().all(|row| row.scope != one), "and in the file");
     }
 
     #[tokio::test]
@@ -119,28 +219,33 @@ mod tests {
         let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
         let store = Arc::new(Sqlite::open(&path).unwrap());
         let first = book(b"secret", &store, &world, 3);
-        let (name, key) = first.seal(one).unwrap();
-        assert_eq!(first.seal(one), Some((name, key)), "the same person, the same key");
-        let (other, different) = first.seal(two).unwrap();
+        let (name, key) = first.seal(None, one).unwrap();
+        assert_eq!(first.seal(None, one), Some((name, key)), "the same person, the same key");
+        let (other, different) = first.seal(None, two).unwrap();
         assert!(name != other && key != different);
-        assert_eq!((first.open(name), first.open(12345)), (Some(key), None));
-        assert_eq!(book(b"another", &store, &world, 3).open(name), None, "sealed for this data directory");
+        assert_eq!((first.open(None, name), first.open(None, 12345)), (Some(key), None));
+        assert_eq!(
+            book(b"another", &store, &world, 3).open(None, name),
+            None,
+            "sealed for this data directory"
+        );
         drop((first, store));
 
         let store = Arc::new(Sqlite::open(&path).unwrap());
         let again = book(b"secret", &store, &world, 3);
-        assert_eq!(again.open(name), Some(key), "a restart changes nothing");
-        assert_eq!(store.erase(one, "").await.unwrap().keys, 1);
-        assert_eq!((again.open(name), again.open(other)), (None, Some(different)));
-        let (anew, fresh) = again.seal(one).unwrap();
+        assert_eq!(again.open(None, name), Some(key), "a restart changes nothing");
+        assert_eq!(store.erase(one, "", Vec::new()).await.unwrap().keys, 1);
+        assert_eq!((again.open(None, name), again.open(None, other)), (None, Some(different)));
+        let (anew, fresh) = again.seal(None, one).unwrap();
         assert!(anew != name && fresh != key, "who was erased and comes again is somebody else");
         assert!(
-            again.seal(Digest::of(b"three")).is_some() && again.seal(Digest::of(b"four")).is_none(),
+            again.seal(None, Digest::of(b"three")).is_some()
+                && again.seal(None, Digest::of(b"four")).is_none(),
             "full"
         );
         world.0.store(1_000, Ordering::Relaxed);
-        assert_eq!(again.open(other), None, "its time is over");
-        assert!(again.seal(Digest::of(b"four")).is_some(), "and there is room again");
+        assert_eq!(again.open(None, other), None, "its time is over");
+        assert!(again.seal(None, Digest::of(b"four")).is_some(), "and there is room again");
         drop((again, store));
         for file in std::fs::read_dir(folder.path()).unwrap() {
             let bytes = std::fs::read(file.unwrap().path()).unwrap();

@@ -3,5 +3,5 @@
 mod book;
 mod records;
 
-pub use book::Book;
+pub use book::{Book, Life};
 pub use records::{Flow, Processing, Records};

@@ -137,8 +137,11 @@ impl Gateway {
             held.0.extend(trail.keep(Stage::Throttle, throttle::stream(self, &caller, server, rules))?);
         }
         let valid = trail.keep(Stage::Validate, validate::arguments(aimed, rules))?;
+        trail.keep(Stage::Authorize, authorize::learn(self, &caller, &valid, rules).await)?;
         let permitted = authorize::call(self, &caller, valid, rules, trail);
         let permitted = trail.keep(Stage::Authorize, permitted)?;
+        let news = trail.news.take();
+        trail.keep(Stage::Authorize, authorize::tell(self, news, rules).await)?;
         trail.policies = permitted.policies().to_vec();
         let alive = trail.keep(Stage::Authorize, alive::call(self, permitted))?;
         held.1 = trail.keep(Stage::Throttle, throttle::quota(self, &caller, trail, rules).await)?;

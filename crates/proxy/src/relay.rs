@@ -150,6 +150,7 @@ impl Relay {
         let ends = self.armed.message().is_none();
         if let Some(session) = self.armed.session().filter(|_| ends) {
             self.gateway.sessions.end(&session.id);
+            authorize::ended(&self.gateway, &self.armed, &self.rules);
         }
         let status = if ends { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED };
         let done = self.pending.done(status.as_u16(), None, None).await;
@@ -181,8 +182,8 @@ impl Relay {
             return self.refuse(refusal).await;
         }
         let judged = match list {
-            Some(list) => self.judge_list(&list, bytes),
-            None => self.judge(bytes),
+            Some(list) => self.judge_list(&list, bytes).await,
+            None => self.judge(bytes).await,
         };
         self.alarm().await;
         let judged = self.pending.trail().keep(Stage::InspectAnswer, judged);
@@ -232,13 +233,13 @@ impl Relay {
     }
 
     /// Judges a list as any answer, once for everybody who gets the same by the same rules.
-    fn judge_list(&mut self, list: &List, bytes: Bytes) -> Result<redact::Masked, Refusal> {
+    async fn judge_list(&mut self, list: &List, bytes: Bytes) -> Result<redact::Masked, Refusal> {
         let watched = self.rules.inspector.watch().map_or(0, |watch| watch.changes());
         if let Some(masked) = redact::list(list, &bytes, self.judges(watched)) {
             return Ok(masked);
         }
         let found = self.pending.trail().findings.len();
-        let masked = self.judge(bytes)?;
+        let masked = self.judge(bytes).await?;
         if self.pending.trail().findings.len() == found {
             redact::remember(list, &masked, self.judges(watched));
         }
@@ -251,7 +252,7 @@ impl Relay {
     }
 
     /// Judges the one answer of a request.
-    fn judge(&mut self, bytes: Bytes) -> Result<redact::Masked, Refusal> {
+    async fn judge(&mut self, bytes: Bytes) -> Result<redact::Masked, Refusal> {
         let message = self.parse(bytes)?;
         if !matches!(message.shape(), Shape::Response | Shape::Error) || !self.answers(&message) {
             return Err(Refusal::new(Code::AnswerInvalid, "a message that does not answer the request"));
@@ -261,7 +262,7 @@ impl Relay {
         let message = self.exchange(message)?.ok_or_else(|| {
             Refusal::new(Code::AnswerInvalid, "the answer is about a task that is not the caller's")
         })?;
-        let masked = self.mask(&message, None)?;
+        let masked = self.mask(&message, None).await?;
         self.questions_inside(&masked)?;
         Ok(masked)
     }
@@ -299,17 +300,22 @@ impl Relay {
         message.map(|message| extensions::outward(&self.armed.server().settings, message)).transpose()
     }
 
-    fn mask(&mut self, message: &Message, window: Option<&mut Window>) -> Result<redact::Masked, Refusal> {
+    async fn mask(
+        &mut self,
+        message: &Message,
+        window: Option<&mut Window>,
+    ) -> Result<redact::Masked, Refusal> {
         let session = self.armed.own_session().filter(|_| self.armed.endless());
         let of_session = session.map(|session| session.demanded());
         let obligations = of_session.as_ref().unwrap_or_else(|| self.armed.obligations());
         let trail = self.pending.trail();
-        let by =
-            redact::By { inspector: &self.rules.inspector, obligations, entropy: &*self.gateway.entropy };
+        let (inspector, entropy) = (&self.rules.inspector, &*self.gateway.entropy);
+        let scope = authorize::scope(&self.armed, &self.rules);
+        let by = redact::By { inspector, obligations, entropy, scope };
         let fits = |message: &Message| fit::answer(&self.armed, message, &self.rules.limits).is_ok();
         let masked = redact::answer(by, message, window, fits, &mut trail.findings)?;
         trail.labels = trail.labels.with(masked.labels());
-        authorize::brought(&self.gateway, &self.armed, masked.labels(), &self.rules);
+        authorize::brought(&self.gateway, &self.armed, masked.labels(), &self.rules).await?;
         Ok(masked)
     }
 

@@ -104,6 +104,8 @@ pub struct Trail {
     pub approval: Option<Used>,
     /// Labels of what the session had seen before.
     pub seen: Labels,
+    /// What other gateways must know of it before the call goes on.
+    pub news: Option<portcullis_usage::News>,
     /// Labels of what the call brings, as far as it is known.
     pub labels: Labels,
     /// Where the two ends are, as far as it is known.
@@ -164,6 +166,7 @@ impl Trail {
             grants: Vec::new(),
             approval: None,
             seen: Labels::NONE,
+            news: None,
             labels: Labels::NONE,
             places: Places::default(),
             rules: None,

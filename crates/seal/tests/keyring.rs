@@ -177,7 +177,14 @@ async fn a_new_key_seals_once_everybody_knows_it_and_what_was_sealed_follows_a_b
         let subject = Digest::of(&id.to_be_bytes());
         let [name, whose] = SealedTable::person(id, subject);
         let sealed = sealer(&ring).seal(purpose, &[&name, &whose], &id.to_be_bytes(), &*place.world).unwrap();
-        let row = SubjectRow { id, subject, sealed, created: Timestamp(0), expires: Timestamp(1_000_000) };
+        let row = SubjectRow {
+            id,
+            subject,
+            scope: None,
+            sealed,
+            created: Timestamp(0),
+            expires: Timestamp(1_000_000),
+        };
         assert!(store.make_key(row, 1_000));
     }
     let sealed = sealer(&ring).seal("secret", &["s"], b"value", &*place.world).unwrap();
@@ -224,6 +231,7 @@ async fn what_no_key_opens_is_counted_and_left_and_nothing_hangs() {
     let row = SubjectRow {
         id: 1,
         subject: Digest::of(b"x"),
+        scope: None,
         sealed: "1.1.AAAA".into(),
         created: Timestamp(0),
         expires: Timestamp(9),

@@ -131,11 +131,11 @@ pub struct KeeperError(pub String);
 /// Keeps the last signed checkpoint outside the ledger's directory, so that an older copy of it is noticed.
 /// Blocks; called from the ledger's own threads.
 pub trait CheckpointKeeper: Send + Sync + fmt::Debug {
-    /// Keeps `note`, durably, in place of the one before.
+    /// Keeps `note`, durably, in place of the one before of the same origin, which its first line says.
     fn save(&self, note: &str) -> Result<(), KeeperError>;
 
-    /// The note kept last.
-    fn load(&self) -> Result<Option<String>, KeeperError>;
+    /// The note kept last of the log of this origin.
+    fn load(&self, origin: &str) -> Result<Option<String>, KeeperError>;
 }
 
 #[cfg(test)]

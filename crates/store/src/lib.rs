@@ -14,6 +14,7 @@ mod kills;
 mod ledger;
 mod local_secrets;
 mod revisions;
+mod seen;
 mod sqlite;
 mod subjects;
 
@@ -31,5 +32,6 @@ pub use ledger::{
 };
 pub use local_secrets::{LocalSecret, LocalSecrets};
 pub use revisions::{BODY_BYTES_MAX, Batch, Head, Move, NewRevision, Revision, RevisionMeta, Revisions};
+pub use seen::{SeenLabels, SeenRoom, SeenRow};
 pub use sqlite::Sqlite;
 pub use subjects::{Erased, SubjectRow, Subjects};

@@ -10,6 +10,7 @@ mod keeper;
 mod keys;
 mod migrate;
 mod revisions;
+mod seen;
 mod subjects;
 
 use std::{
@@ -67,6 +68,8 @@ struct Worker {
     changed: watch::Sender<u64>,
     /// SQLite's counter of commits by others.
     data_version: i64,
+    /// How often the keys of people had changed when they were read.
+    subjects_changed: i64,
 }
 
 impl Sqlite {
@@ -89,6 +92,7 @@ impl Sqlite {
             subjects: Arc::clone(&subjects),
             changed: changed.clone(),
             data_version: 0,
+            subjects_changed: -1,
         };
         worker.data_version = worker.read_data_version()?;
         worker.reload_keys()?;
@@ -156,12 +160,20 @@ impl Worker {
         if version != self.data_version {
             self.reload_keys()?;
             self.reload_grants()?;
-            self.reload_subjects()?;
+            // They are many: what else changed must not cost reading them all.
+            if self.count_changes("subject_keys")? != self.subjects_changed {
+                self.reload_subjects()?;
+            }
             // After the reload: a reload that failed is tried again.
             self.data_version = version;
             self.bump();
         }
         Ok(())
+    }
+
+    fn count_changes(&self, what: &str) -> Result<i64, StoreError> {
+        let sql = "SELECT count FROM changes WHERE what = ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([what], |row| row.get(0))?)
     }
 
     fn read_data_version(&self) -> Result<i64, StoreError> {

@@ -14,6 +14,8 @@ pub struct SubjectRow {
     pub id: i64,
     /// Whose it is: a keyed digest of who it is.
     pub subject: Digest,
+    /// Within what it means something: a digest of a caller, or of a session; everywhere without one.
+    pub scope: Option<Digest>,
     /// The key, sealed for its name.
     pub sealed: String,
     /// When it was made.
@@ -41,12 +43,19 @@ pub trait Subjects: Send + Sync + fmt::Debug {
     /// The key of that name that has not ended, from memory: this is on the path of calls.
     fn subject_key(&self, id: i64, now: Timestamp) -> Option<Arc<SubjectRow>>;
 
-    /// The newest key of a person that has not ended, from memory.
-    fn newest_key(&self, subject: Digest, now: Timestamp) -> Option<Arc<SubjectRow>>;
+    /// The newest key of a person within that scope that has not ended, from memory.
+    fn newest_key(&self, scope: Option<Digest>, subject: Digest, now: Timestamp) -> Option<Arc<SubjectRow>>;
 
     /// Remembers a key at once and keeps it soon; false where there are `max` that have not ended, or the store is too
     /// busy.
     fn make_key(&self, row: SubjectRow, max: u64) -> bool;
+
+    /// The keys of a scope that have not ended at `now` are in use and end at `expires`, or `total_ms` after they were made
+    /// where that is earlier. Kept soon, and not each time.
+    fn prolong_keys(&self, scope: Digest, now: Timestamp, expires: Timestamp, total_ms: u64);
+
+    /// Destroys the keys of a scope: at once in memory, soon in the file, not to be read again from it.
+    fn end_keys(&self, scope: Digest);
 
     /// Every key of a person, ended ones as well.
     ///
@@ -54,10 +63,15 @@ pub trait Subjects: Send + Sync + fmt::Debug {
     /// What the store reports.
     async fn subject_keys(&self, subject: Digest) -> Result<Vec<SubjectRow>, StoreError>;
 
-    /// Destroys the keys of a person, and removes what is kept under the id of a caller, all at once and not to be read
-    /// again from the file. Questions that are open are withdrawn.
+    /// Destroys the keys of a person, and removes what is kept under the id of a caller and the questions for approval of
+    /// these names, all at once and not to be read again from the file. Questions that are open are withdrawn.
     ///
     /// # Errors
     /// What the store reports.
-    async fn erase(&self, subject: Digest, caller: &str) -> Result<Erased, StoreError>;
+    async fn erase(
+        &self,
+        subject: Digest,
+        caller: &str,
+        approvals: Vec<String>,
+    ) -> Result<Erased, StoreError>;
 }

@@ -104,12 +104,16 @@ async fn what_was_stored_is_there_after_opening_again() {
 fn the_last_checkpoint_is_kept_and_replaced() {
     let (_directory, path) = file();
     let store = Sqlite::open(&path).unwrap();
-    assert_eq!(store.load(), Ok(None));
-    store.save("one\n").unwrap();
-    store.save("two\n\n— sig\n").unwrap();
-    assert_eq!(store.load(), Ok(Some("two\n\n— sig\n".into())));
+    assert_eq!(store.load("a"), Ok(None));
+    store.save("a\none\n").unwrap();
+    store.save("a\ntwo\n\n— sig\n").unwrap();
+    store.save("b\n3\n").unwrap();
+    assert_eq!(store.load("a"), Ok(Some("a\ntwo\n\n— sig\n".into())));
     drop(store);
-    assert_eq!(Sqlite::open(&path).unwrap().load(), Ok(Some("two\n\n— sig\n".into())));
+    let store = Sqlite::open(&path).unwrap();
+    assert_eq!(store.load("a"), Ok(Some("a\ntwo\n\n— sig\n".into())));
+    assert_eq!(store.load("b"), Ok(Some("b\n3\n".into())), "of another gateway on the same store");
+    assert_eq!(store.load("c"), Ok(None));
 }
 
 #[tokio::test]
@@ -210,7 +214,7 @@ fn a_database_of_a_later_version_is_refused_and_left_alone() {
     tamper(&path, "INSERT INTO migrations VALUES (999, 'from the future')");
     let before = fs::read(&path).unwrap();
     let error = Sqlite::open(&path).unwrap_err();
-    assert_eq!(error, StoreError::Newer { found: 999, known: 8 });
+    assert_eq!(error, StoreError::Newer { found: 999, known: 11 });
     assert!(error.to_string().contains("hint: run the version that wrote it"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }

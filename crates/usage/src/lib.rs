@@ -9,12 +9,12 @@ mod seen;
 use std::sync::Arc;
 
 use portcullis_core::Timestamp;
-use portcullis_store::{Grants, Quotas, StoreError};
+use portcullis_store::{Grants, Quotas, SeenLabels, StoreError};
 
 pub use grants::granted;
 pub use meter::{Amount, Charged, Exceeded, Meter, Quota, Refused, Share, Use};
 pub use pace::Pace;
-pub use seen::{Seen, Thread};
+pub use seen::{News, Seen, Thread};
 
 /// Everything that is remembered of what callers use.
 #[derive(Debug)]
@@ -34,12 +34,13 @@ impl Usage {
     ///
     /// # Errors
     /// What the store reports.
-    pub async fn open<S: Grants + Quotas + 'static>(
+    pub async fn open<S: Grants + Quotas + SeenLabels + 'static>(
         store: Arc<S>,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let quotas: Arc<dyn Quotas> = Arc::clone(&store) as Arc<dyn Quotas>;
         let meter = Meter::open(quotas, now).await?;
-        Ok(Self { seen: Seen::default(), pace: Pace::default(), meter, grants: store })
+        let seen = Seen::new(Arc::clone(&store) as Arc<dyn SeenLabels>);
+        Ok(Self { seen, pace: Pace::default(), meter, grants: store })
     }
 }

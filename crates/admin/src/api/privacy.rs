@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use portcullis_core::{Event, Timestamp};
 use portcullis_store::{ApprovalRow, SubjectRow};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Connection, Control, Grant, Key,
@@ -46,7 +46,7 @@ wire! { answer
 }
 
 wire! { answer
-    /// A call of a person that waited for people.
+    /// A call that waited for people: one of the person, or one that names the person.
     AskedApproval {
         /// Its name.
         id: String,
@@ -70,7 +70,8 @@ wire! { answer
         connections: Vec<Connection>,
         /// Roles for a time.
         grants: Vec<Grant>,
-        /// Calls that waited for people.
+        /// Calls that waited for people: those of the person, and those of others that name the person in what people were
+        /// shown.
         approvals: Vec<AskedApproval>,
         /// The API key, where the person is one.
         api_key: Option<Key>,
@@ -90,7 +91,7 @@ wire! { answer
         connections: u64,
         /// Roles for a time.
         grants: u64,
-        /// Calls that waited for people.
+        /// Calls that waited for people, those of others that name the person as well: who asks again is asked about anew.
         approvals: u64,
         /// Counts of quotas.
         quota_counts: u64,
@@ -114,6 +115,43 @@ fn asked(row: &ApprovalRow, now: Timestamp) -> AskedApproval {
     }
 }
 
+/// Letters and digits of an identifier from which on it is found in whatever way it is written.
+const TELLING: usize = 6;
+/// JSON in texts in JSON that is looked into.
+const DEPTH_MAX: usize = 4;
+
+/// Whether a question is a person's, or names that person in what people are shown or have said.
+fn is_about(row: &ApprovalRow, subject: &str) -> bool {
+    let own = row.asked.caller == subject;
+    let said = || row.answers.iter().any(|answer| names(&answer.reason, subject, DEPTH_MAX));
+    own || names(&row.asked.question, subject, DEPTH_MAX) || said()
+}
+
+/// Whether a text names somebody, in capitals or not, and numbers with or without what stands between the digits.
+fn names(text: &str, subject: &str, depth: usize) -> bool {
+    if let Some(json) = serde_json::from_str::<Value>(text).ok().filter(|json| depth > 0 && !json.is_number())
+    {
+        return holds(&json, subject, depth - 1);
+    }
+    let (text, subject) = (text.to_lowercase(), subject.trim().to_lowercase());
+    let plain = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+    let number = plain(&subject);
+    text.contains(&subject)
+        || (!subject.contains('@') && number.chars().count() >= TELLING && plain(&text).contains(&number))
+}
+
+fn holds(json: &Value, subject: &str, depth: usize) -> bool {
+    match json {
+        Value::Null | Value::Bool(_) => false,
+        Value::Number(number) => names(&number.to_string(), subject, 0),
+        Value::String(text) => names(text, subject, depth),
+        Value::Array(items) => items.iter().any(|item| holds(item, subject, depth)),
+        Value::Object(members) => {
+            members.iter().any(|(name, value)| names(name, subject, 0) || holds(value, subject, depth))
+        }
+    }
+}
+
 impl Control {
     pub(super) async fn held_about(&self, subject: &str) -> Result<HeldAbout, Problem> {
         checked_name("what identifies a person", subject)?;
@@ -124,7 +162,7 @@ impl Control {
         let connections = self.all_connections().await?.connections;
         let grants = self.grants().await?.grants;
         let approvals = self.parts.approvals.list(None).await?;
-        let approvals = approvals.iter().filter(|row| row.asked.caller == subject);
+        let approvals = approvals.iter().filter(|row| is_about(row, subject));
         let api_keys = self.keys().await?.keys;
         Ok(HeldAbout {
             subject: digest.to_string(),
@@ -163,7 +201,9 @@ impl Control {
             }
         }
         let sessions = (self.parts.sessions)(&subject, true);
-        let erased = self.parts.subjects.erase(digest, &subject).await?;
+        let asked = self.parts.approvals.list(None).await?;
+        let named = asked.iter().filter(|row| is_about(row, &subject)).map(|row| row.asked.id.clone());
+        let erased = self.parts.subjects.erase(digest, &subject, named.collect()).await?;
         let named = self.keys().await?.keys;
         if named.iter().any(|one| subject.strip_prefix("key:") == Some(&one.id)) {
             kept.push("the API key with its name: `portcullis key revoke` ends it".into());

@@ -15,7 +15,7 @@ use portcullis_catalog::{Catalog, Neighbours, Parts as CatalogParts, Trust};
 use portcullis_config::{self as config, Config, Reference, Settings};
 use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
 use portcullis_core::{Caller, Clock, Digest, Entropy, Limits, Secret};
-use portcullis_inspect::Inspector;
+use portcullis_inspect::{Inspector, TokenScope};
 use portcullis_mcp::json::JsonLimits;
 use portcullis_meaning::Meanings;
 use portcullis_net::{
@@ -26,7 +26,7 @@ use portcullis_net::{
     tls::ClientTls,
 };
 use portcullis_policy::Policies;
-use portcullis_privacy::Book;
+use portcullis_privacy::{Book, Life};
 use portcullis_proxy::{
     rules::{Rules, Server},
     settings::{OutputSchema, ServerSettings, Transport},
@@ -202,9 +202,16 @@ fn meanings(declared: &BTreeMap<String, config::Server>) -> BTreeMap<String, Mea
 fn with_people(inspector: Inspector, settings: &Settings, world: &World) -> Inspector {
     let parts = (Arc::clone(&world.subjects), Arc::clone(&world.clock), Arc::clone(&world.entropy));
     let lifetime_ms = settings.privacy.token_lifetime_s.0.saturating_mul(1_000);
+    let (limits, scope) = (&settings.limits, settings.privacy.token_scope);
+    let life = match scope {
+        config::TokenScope::Caller => (TokenScope::Caller, lifetime_ms),
+        config::TokenScope::Gateway => (TokenScope::Gateway, lifetime_ms),
+        config::TokenScope::Session => (TokenScope::Session, lifetime_ms.min(limits.session_total_ms)),
+    };
+    let life = Life { scope: life.0, total_ms: life.1, idle_ms: limits.session_idle_ms };
     let inspector = inspector.in_year(world.clock.now().year());
     let sealer = Sealer::new(Arc::clone(world.keyring.ring()));
-    let book = Book::new(sealer, parts, lifetime_ms, settings.limits.token_people_max);
+    let book = Book::new(sealer, parts, life, settings.limits.token_people_max);
     super::guard::guarded(inspector.with_people(Arc::new(book)), &settings.secrets, &world.broker)
 }
 

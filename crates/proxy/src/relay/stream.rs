@@ -246,7 +246,7 @@ impl Stream {
 
     async fn mask(&mut self, message: &Message, windowed: bool) -> Result<redact::Masked, Refusal> {
         let window = windowed.then_some(&mut self.window);
-        let masked = self.relay.mask(message, window);
+        let masked = self.relay.mask(message, window).await;
         self.relay.alarm().await;
         masked
     }

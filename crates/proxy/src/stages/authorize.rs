@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use portcullis_catalog::State;
-use portcullis_core::{Action, Caller, Labels, Refusal, Target, TargetKind};
+use portcullis_core::{Action, Caller, Code, Digest, Labels, Refusal, Target, TargetKind};
+use portcullis_inspect::TokenScope;
 use portcullis_policy::{Denial, Permit, Policies, RequestContext};
-use portcullis_usage::Thread;
+use portcullis_store::StoreError;
+use portcullis_usage::{News, Thread};
 
 use super::{arm::Armed, parse::Call, resolve, validate::Valid};
 use crate::{
@@ -28,6 +30,37 @@ impl Permitted {
     pub fn policies(&self) -> &[String] {
         self.permit.policies()
     }
+}
+
+/// Learns what the session of a call has seen at other gateways on the same store, where a policy asks for it.
+///
+/// # Errors
+/// `policy.error`: what it has seen cannot be known.
+pub async fn learn(gateway: &Gateway, caller: &Caller, valid: &Valid, rules: &Rules) -> Result<(), Refusal> {
+    if !asks_seen(rules) {
+        return Ok(());
+    }
+    let (thread, now) = (thread(&valid.aimed.call), gateway.clock.now());
+    gateway.usage.seen.learn(&caller.id, thread, now, &rules.limits).await.map_err(unknown)
+}
+
+fn asks_seen(rules: &Rules) -> bool {
+    let asks = |policy: &Policies| policy.reads_seen();
+    asks(&rules.policy) || rules.shadow.as_deref().is_some_and(asks)
+}
+
+/// Has the store know what a session sees, before the session does.
+///
+/// # Errors
+/// `policy.error`: other gateways would not know it.
+pub async fn tell(gateway: &Gateway, news: Option<News>, rules: &Rules) -> Result<(), Refusal> {
+    let Some(news) = news.filter(|_| asks_seen(rules)) else { return Ok(()) };
+    gateway.usage.seen.tell(news, &rules.limits).await.map_err(unknown)
+}
+
+fn unknown(error: StoreError) -> Refusal {
+    Refusal::new(Code::PolicyError, format!("what the session has seen cannot be looked up: {error}"))
+        .retry_after_s(1)
 }
 
 /// Decides about a call; the policies that denied it and what a candidate would have decided go to the trail.
@@ -62,7 +95,7 @@ pub fn call(
             let (seen, labels) = (&gateway.usage.seen, rules.policy.labels(target));
             trail.labels = labels;
             if !labels.is_empty() || !seen.is_empty() {
-                seen.note(&caller.id, thread(call), labels, context.now, &rules.limits);
+                trail.news = seen.note(&caller.id, thread(call), labels, context.now, &rules.limits);
             }
             Ok(Permitted { caller: Arc::clone(caller), permit, valid })
         }
@@ -77,19 +110,49 @@ pub fn call(
 }
 
 /// Notes what was found in what a server says, before anybody gets it.
-pub fn brought(gateway: &Gateway, armed: &Armed, labels: Labels, rules: &Rules) {
-    let asked = |policy: &Policies| policy.reads_seen();
-    if labels.is_empty() || !(asked(&rules.policy) || rules.shadow.as_deref().is_some_and(asked)) {
-        return;
+///
+/// # Errors
+/// `policy.error`: other gateways would not know it.
+pub async fn brought(gateway: &Gateway, armed: &Armed, labels: Labels, rules: &Rules) -> Result<(), Refusal> {
+    if labels.is_empty() || !asks_seen(rules) {
+        return Ok(());
     }
     let permitted = &armed.recorded.inspected.permitted;
     let (thread, now) = (thread(&permitted.valid.aimed.call), gateway.clock.now());
-    gateway.usage.seen.note(&permitted.caller.id, thread, labels, now, &rules.limits);
+    let news = gateway.usage.seen.note(&permitted.caller.id, thread, labels, now, &rules.limits);
+    tell(gateway, news, rules).await
 }
 
-/// What belongs together with a call, for the labels of what was used before.
+/// What belongs together with a call, for the labels of what was used before. On a route over several servers that is
+/// the client's session with the route: what one of them said counts at the others.
 fn thread(call: &Call) -> Thread {
-    Thread::of(call.session().map(|session| session.digest()), call.trace_parent().as_deref())
+    Thread::of(call.own_session().map(|session| session.digest()), call.trace_parent().as_deref())
+}
+
+/// Within what tokens of a call mean something, where that is not everywhere.
+pub(super) fn token_scope(permitted: &Permitted, rules: &Rules) -> Option<Digest> {
+    let caller = &permitted.caller.id;
+    match rules.inspector.token_keys()?.0 {
+        TokenScope::Gateway => None,
+        TokenScope::Caller => Some(Digest::of_parts(&[b"caller", caller.as_bytes()])),
+        TokenScope::Session => Some(thread(&permitted.valid.aimed.call).of_caller(caller)),
+    }
+}
+
+/// The same of a call on its way back.
+pub fn scope(armed: &Armed, rules: &Rules) -> Option<Digest> {
+    token_scope(&armed.recorded.inspected.permitted, rules)
+}
+
+/// The session of the call was ended by its client: what it has seen is forgotten, and its tokens are worth nothing.
+pub fn ended(gateway: &Gateway, armed: &Armed, rules: &Rules) {
+    let permitted = &armed.recorded.inspected.permitted;
+    gateway.usage.seen.end(&permitted.caller.id, thread(&permitted.valid.aimed.call));
+    if let Some((TokenScope::Session, keys)) = rules.inspector.token_keys()
+        && let Some(scope) = scope(armed, rules)
+    {
+        keys.over(scope);
+    }
 }
 
 /// What policy is told of a call beside caller, action, target and arguments.

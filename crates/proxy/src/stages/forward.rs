@@ -114,7 +114,7 @@ impl Armed {
     /// The session that the client knows.
     #[must_use]
     pub fn own_session(&self) -> Option<&Arc<Session>> {
-        self.via().map_or_else(|| self.session(), |via| via.session.as_ref())
+        self.recorded.inspected.permitted.valid.aimed.call.own_session()
     }
 
     /// Its era.

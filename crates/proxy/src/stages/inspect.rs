@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::Range};
 
 use bytes::Bytes;
 use portcullis_core::{
-    Code, Direction, Entropy, Finding, Labels, Limits, Obligations, Refusal, Severity, Treatment,
+    Code, Digest, Direction, Entropy, Finding, Labels, Limits, Obligations, Refusal, Severity, Treatment,
 };
 use portcullis_inspect::{Budget, Inspector, Match, Role, Subject, Verdict, Window, verdict};
 use portcullis_mcp::{
@@ -15,7 +15,11 @@ use portcullis_mcp::{
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::{alive::Alive, authorize::Permitted, meaning};
+use super::{
+    alive::Alive,
+    authorize::{Permitted, token_scope},
+    meaning,
+};
 use crate::rules::Rules;
 
 /// Bytes of a message from which on looking at it takes so long that nothing else may wait for it.
@@ -57,11 +61,13 @@ pub(super) struct Ways<'a> {
     pub(super) entropy: Option<&'a dyn Entropy>,
     /// Whether members may be left out; they are masked otherwise.
     pub(super) drops: bool,
+    /// Within what its tokens mean something.
+    pub(super) scope: Option<Digest>,
 }
 
 impl Ways<'_> {
     /// Neither marks nor gaps.
-    pub(super) const PLAIN: Ways<'static> = Ways { entropy: None, drops: false };
+    pub(super) const PLAIN: Ways<'static> = Ways { entropy: None, drops: false, scope: None };
 }
 
 /// Inspects what the caller sends; findings go to `findings` whatever the verdict.
@@ -73,7 +79,12 @@ pub fn call(alive: Alive, rules: &Rules, findings: &mut Vec<Finding>) -> Result<
     let call = &permitted.valid.aimed.call;
     let Some(message) = call.message() else { return Ok(Inspected { permitted, message: None }) };
     let obligations = permitted.permit.obligations();
-    let seen = look(&rules.inspector, Direction::Inward, message, (obligations, Ways::PLAIN), None, findings);
+    let scope = token_scope(&permitted, rules);
+    if let Some(((_, keys), scope)) = rules.inspector.token_keys().zip(scope) {
+        keys.in_use(scope);
+    }
+    let ways = Ways { scope, ..Ways::PLAIN };
+    let seen = look(&rules.inspector, Direction::Inward, message, (obligations, ways), None, findings);
     // A mirrored header would still carry the text, and contradict the body.
     let mirrored = permitted.valid.aimed.item.as_ref().is_some_and(|item| !item.headers().is_empty());
     let again = |bytes| {
@@ -94,7 +105,7 @@ pub fn call(alive: Alive, rules: &Rules, findings: &mut Vec<Finding>) -> Result<
     let restored = if tokens.is_empty() || mirrored {
         None
     } else {
-        restored(&rules.inspector, &passed, tokens, findings)
+        restored(&rules.inspector, &passed, (tokens, scope), findings)
     };
     if restored.is_some() {
         // They leave as what they stand for, whatever was recorded of them.
@@ -126,7 +137,7 @@ fn stays(permitted: &Permitted, labels: Labels, rules: &Rules) -> Result<(), Ref
 fn restored(
     inspector: &Inspector,
     message: &Message,
-    detectors: &BTreeSet<String>,
+    (detectors, scope): (&BTreeSet<String>, Option<Digest>),
     findings: &mut Vec<Finding>,
 ) -> Option<Bytes> {
     let arguments = message.params()?.get("arguments")?;
@@ -134,7 +145,7 @@ fn restored(
     answer::leaves(arguments, "/params/arguments", |place, kind, leaf| {
         let Some(text) = leaf.as_str().filter(|_| kind == Place::Value) else { return };
         let subject = Subject { role: Role::Argument, place, text: &text };
-        if let Some((text, mut found)) = inspector.restored(&subject, detectors) {
+        if let Some((text, mut found)) = inspector.restored(scope, &subject, detectors) {
             edits.replace(leaf.span(), quote(&text).into_bytes());
             edited = true;
             found.truncate(FINDINGS_MAX.saturating_sub(findings.len()));
@@ -212,7 +223,7 @@ fn search(
         edited: false,
         labels: Labels::NONE,
         abroad: false,
-        budget: inspector.budget(),
+        budget: inspector.budget().within(ways.scope),
         findings,
     };
     // Members that the protocol does not know as well: they are relayed like the others.

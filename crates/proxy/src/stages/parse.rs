@@ -122,6 +122,12 @@ impl Call {
         self.via.as_ref().and_then(|via| via.alias.as_deref()).unwrap_or(name)
     }
 
+    /// The session that the client knows.
+    #[must_use]
+    pub fn own_session(&self) -> Option<&Arc<Session>> {
+        self.via.as_ref().map_or(self.session.as_ref(), |via| via.session.as_ref())
+    }
+
     /// Its session; on a route over several servers that with the one it goes to, once there is one.
     #[must_use]
     pub const fn session(&self) -> Option<&Arc<Session>> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use portcullis_catalog::{Judges, List};
-use portcullis_core::{Code, Direction, Entropy, Finding, Labels, Obligations, Refusal};
+use portcullis_core::{Code, Digest, Direction, Entropy, Finding, Labels, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Verdict, Window};
 use portcullis_mcp::{
     facts::Facts,
@@ -108,6 +108,8 @@ pub struct By<'a> {
     pub obligations: &'a Obligations,
     /// What marks are numbered by.
     pub entropy: &'a dyn Entropy,
+    /// Within what tokens mean something.
+    pub scope: Option<Digest>,
 }
 
 /// Inspects a message of a server and masks what must not be seen; findings go to `findings` in any case. `fits` says
@@ -116,7 +118,7 @@ pub struct By<'a> {
 /// # Errors
 /// `answer.refused`, `limit.inspection`.
 pub fn answer(
-    By { inspector, obligations, entropy }: By<'_>,
+    By { inspector, obligations, entropy, scope }: By<'_>,
     message: &Message,
     window: Option<&mut Window>,
     fits: impl Fn(&Message) -> bool,
@@ -125,7 +127,7 @@ pub fn answer(
     let facts = Facts::of(message);
     let private = for_one_caller(message, &facts);
     let message = private.as_ref().unwrap_or(message);
-    let (known, ways) = (findings.len(), Ways { entropy: Some(entropy), drops: true });
+    let (known, ways) = (findings.len(), Ways { entropy: Some(entropy), drops: true, scope });
     let mut seen = look(inspector, Direction::Outward, message, (obligations, ways), window, findings);
     let unfit = |bytes: &Bytes| reparsed(bytes.clone()).is_ok_and(|message| !fits(&message));
     if seen.dropped && seen.masked.as_ref().is_some_and(unfit) {

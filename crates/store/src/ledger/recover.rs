@@ -60,11 +60,11 @@ pub(super) fn open(
     keeper: &dyn CheckpointKeeper,
 ) -> Result<Opened, LedgerError> {
     let verifier = key.verifier();
-    let kept = keeper.load().map_err(|error| LedgerError::Unavailable(error.to_string()))?;
+    let kept = keeper.load(key.name()).map_err(|error| LedgerError::Unavailable(error.to_string()))?;
     let kept = kept.map(|note| Checkpoint::open(&note, &verifier)).transpose();
     let kept = kept.map_err(|error| {
         LedgerError::Damaged(format!(
-            "the checkpoint kept in the store does not fit the ledger's key: {error}; hint: restore the key file, or the store that belongs to it"
+            "the checkpoint kept in the store does not fit the ledger's key: {error}; hint: restore the key file, or the store that belongs to it; of several gateways on one store each has its own `ledger.origin`"
         ))
     })?;
     let note = match dir.read(CHECKPOINT) {

@@ -30,7 +30,7 @@ impl CheckpointKeeper for Kept {
         Ok(())
     }
 
-    fn load(&self) -> Result<Option<String>, KeeperError> {
+    fn load(&self, _origin: &str) -> Result<Option<String>, KeeperError> {
         Ok(self.0.lock().unwrap().clone())
     }
 }
@@ -194,7 +194,7 @@ async fn a_checkpoint_covers_everything_acknowledged_and_is_kept_and_published()
     assert_eq!((status.durable, status.signed, status.lag, status.healthy), (5, 0, 5, true));
     let note = ledger.checkpoint().await.unwrap();
     assert_eq!(Checkpoint::open(&note, ledger.verifier()).unwrap().size, 5);
-    assert_eq!(keeper.load().unwrap().as_deref(), Some(note.as_str()));
+    assert_eq!(keeper.load("test/audit").unwrap().as_deref(), Some(note.as_str()));
     assert_eq!(fs::read_to_string(dir.path().join("checkpoint")).unwrap(), note);
     append(&ledger, 5..6).await;
     assert!(changed.has_changed().unwrap());

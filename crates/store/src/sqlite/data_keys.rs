@@ -44,7 +44,7 @@ impl Worker {
     }
 
     /// What is replaced or removed is overwritten, in the file and in what was written ahead of it.
-    fn overwriting<T>(
+    pub(super) fn overwriting<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {

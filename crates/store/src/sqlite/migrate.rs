@@ -17,6 +17,9 @@ const MIGRATIONS: &[(u32, &str, &str)] = &[
     (6, "approvals", include_str!("../migrations/0006_approvals.sql")),
     (7, "subjects", include_str!("../migrations/0007_subjects.sql")),
     (8, "data_keys", include_str!("../migrations/0008_data_keys.sql")),
+    (9, "token_scopes", include_str!("../migrations/0009_token_scopes.sql")),
+    (10, "seen_labels", include_str!("../migrations/0010_seen_labels.sql")),
+    (11, "checkpoints", include_str!("../migrations/0011_checkpoints.sql")),
 ];
 
 /// Refuses a database that another program made.
@@ -81,6 +84,29 @@ mod tests {
         for (index, (version, ..)) in MIGRATIONS.iter().enumerate() {
             assert_eq!(usize::try_from(*version).ok(), Some(index + 1));
         }
+    }
+
+    #[test]
+    fn the_checkpoint_of_an_older_database_is_that_of_its_origin() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let old = MIGRATIONS.iter().take(10).map(|(.., sql)| *sql).collect::<String>();
+        connection.execute_batch(&old).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE migrations (version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL) STRICT;
+                 INSERT INTO migrations VALUES (10, 'seen_labels');
+                 INSERT INTO checkpoint VALUES (1, 'a.example/log
+7
+root
+');",
+            )
+            .unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        migrate(&mut connection).unwrap();
+        let kept: String = connection
+            .query_row("SELECT note FROM checkpoints WHERE origin = 'a.example/log'", [], |row| row.get(0))
+            .unwrap();
+        assert!(kept.starts_with("a.example/log\n7"), "{kept}");
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn stored(database: &Path, key: &VerifierKey) -> (Option<Kept>, Option<String>) 
     }
     let note = match Sqlite::open(database)
         .map_err(|error| error.to_string())
-        .and_then(|sqlite| sqlite.load().map_err(|error| error.to_string()))
+        .and_then(|sqlite| sqlite.load(key.name()).map_err(|error| error.to_string()))
     {
         Ok(Some(note)) => note,
         Ok(None) => return why(String::from("no checkpoint is kept yet")),

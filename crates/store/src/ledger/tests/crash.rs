@@ -233,7 +233,7 @@ async fn a_crash_between_keeping_and_publishing_a_checkpoint_is_no_damage() {
     holds(&again, 10).await;
     // The same entries lead to the same checkpoint.
     assert_eq!(again.checkpoint().await.unwrap(), note);
-    assert_eq!(keeper.load().unwrap(), Some(note));
+    assert_eq!(keeper.load("test/audit").unwrap(), Some(note));
     assert_eq!(verify(again.dir(), &key().verifier(), None).unwrap().size, 10);
 }
 
