@@ -52,7 +52,9 @@ pub use self::{
     secrets::{AwsSection, Leaks, SecretsSection, VaultLogin, VaultMethod, VaultSection},
     sections::{ClientCertificates, Log, LogFormat, Otlp, Rule, Settings, Tls},
     server::{Isolation, OutputSchema, Server, ServerRequest, Transport, Trust, Upstream},
-    transport_security::{CertificateSection, Pin, ServerTlsSection, TlsVersion},
+    transport_security::{
+        AcmeChallenge, AcmeSection, CertificateSection, ExternalAccount, Pin, ServerTlsSection, TlsVersion,
+    },
     values::{Form, PatternText, Reference, RoleName, is_local, is_name, looks_secret, names_a_secret},
 };
 use self::{

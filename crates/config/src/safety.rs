@@ -1,6 +1,7 @@
 //! What is refused although it is well-formed: settings that would expose the gateway. `check` and `run` share it.
 
 mod aggregate;
+mod certificates;
 mod governance;
 mod identities;
 mod privacy;
@@ -64,6 +65,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     out.extend(
         [
             aggregate::mistakes(settings, root),
+            certificates::mistakes(settings, root),
             governance::mistakes(settings, root),
             privacy::mistakes(settings, root),
             secrets::mistakes(settings, root),

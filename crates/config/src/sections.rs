@@ -17,7 +17,7 @@ use super::{
     privacy::Privacy,
     secrets::SecretsSection,
     server::Server,
-    transport_security::{CertificateSection, TlsVersion},
+    transport_security::{AcmeSection, CertificateSection, TlsVersion},
     values::{DetectorName, Form, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
 };
 
@@ -105,9 +105,11 @@ section! {
     /// Certificate and key of a listener.
     Tls {
         /// PEM file with the certificate chain, leaf first.
-        certificate: PathBuf;
+        certificate: Option<PathBuf>;
         /// PEM file with the private key.
-        key: PathBuf;
+        key: Option<PathBuf>;
+        /// Get the certificate from an ACME server, and renew it, in the place of `certificate` and `key`.
+        acme: Option<AcmeSection>;
         /// File with the OCSP response of its authority (DER), which is shown beside it (RFC 6066). Reloaded when it changes.
         ocsp_response: Option<PathBuf>;
         /// Further certificates, each shown to clients that ask for one of its names (SNI).
@@ -129,8 +131,9 @@ impl Tls {
     pub const fn of(certificate: PathBuf, key: PathBuf) -> Self {
         let client_certificates = ClientCertificates::Optional;
         Self {
-            certificate,
-            key,
+            certificate: Some(certificate),
+            key: Some(key),
+            acme: None,
             ocsp_response: None,
             certificates: Vec::new(),
             min_version: TlsVersion::V12,

@@ -25,7 +25,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("listen: [a]", &["1:9 listen: expected a mapping, found a list"]),
     ("listen: {address: here}", &["1:19 listen.address: `here` is not an address"]),
     ("listen: {address: {}}", &["1:19 listen.address: expected an address, found a mapping"]),
-    ("listen: {tls: {certificate: a}}", &["1:15 listen.tls.key: missing"]),
+    ("listen: {tls: {certificate: a}}", &["1:10 listen.tls.key: missing"]),
     ("listen: {origins: ['*']}", &["1:20 listen.origins[0]: `*` is not an origin"]),
     ("listen: {origins: ['null']}", &["1:20 listen.origins[0]: `null` is not an origin"]),
     ("listen: {hosts: ['a/b']}", &["1:18 listen.hosts[0]: `a/b` is not a host name"]),
@@ -107,6 +107,28 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &[
             "1:40 listen.tls.client_crls: clients are not asked for certificates",
             "1:58 listen.tls.client_certificates: there is no authority to check them with",
+        ],
+    ),
+    (
+        "listen: {tls: {acme: {directory: 'http://a.example/d', domains: [a.example], agree_to_terms: true}}}",
+        &["1:23 listen.tls.acme.directory: is no `https` URL"],
+    ),
+    (
+        "listen: {tls: {certificate: a, key: b, acme: {directory: 'https://a.example/d', domains: ['*.a.example'], contact: [ops]}}}",
+        &[
+            "1:40 listen.tls.acme: the certificate cannot come from files as well",
+            "1:40 listen.tls.acme.agree_to_terms: the terms of service are not agreed to",
+            "1:81 listen.tls.acme.domains: `*.a.example` is no host name",
+            "1:107 listen.tls.acme.contact: is no list of `mailto:` addresses",
+        ],
+    ),
+    (
+        "listen: {tls: {acme: {directory: 'https://a.example/d', domains: [], agree_to_terms: true, challenge: http-01, \
+         external_account: {id: a, key: abcdefgh}}}}",
+        &[
+            "1:16 listen.tls.acme.http: missing",
+            "1:57 listen.tls.acme.domains: names nothing, or more than a hundred hosts",
+            "1:138 listen.tls.acme.external_account.key: a configuration file is no place for a key",
         ],
     ),
     (
@@ -313,7 +335,7 @@ fn the_schema_refuses_what_the_loader_refuses_for_keys_and_types() {
         "limits: {body_bytes_max: 1}",
         "log: {format: xml}",
         "inspect: {emial: {}}",
-        "listen: {tls: {key: a}}",
+        "listen: {tls: {acme: {domains: [a]}}}",
     ] {
         assert!(!validator.is_valid(&json_of(&yaml::parse(text).unwrap())), "{text}");
     }

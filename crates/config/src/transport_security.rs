@@ -1,11 +1,13 @@
 //! Certificates: what a listener shows, and what is wanted of servers.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use url::Url;
 
 use super::{
     decode::{Setting, Shape, Walk, choice, section},
+    values::Reference,
     yaml::Node,
 };
 
@@ -18,6 +20,50 @@ section! {
         key: PathBuf;
         /// File with the OCSP response of its authority (DER), which is shown beside it. Reloaded when it changes.
         ocsp_response: Option<PathBuf>;
+    }
+}
+
+section! {
+    /// A certificate of an ACME server (RFC 8555), such as Let's Encrypt.
+    AcmeSection {
+        /// The server's directory, for example `https://acme-v02.api.letsencrypt.org/directory`. All requests go to its host.
+        directory: Url;
+        /// The names of the certificate.
+        domains: Vec<String>;
+        /// Whether you agree to the terms of service that the directory names. Without it there is no account.
+        agree_to_terms: bool = false;
+        /// Whom the server tells of trouble: `mailto:` addresses.
+        contact: Vec<String>;
+        /// How the server finds out whose the names are.
+        challenge: AcmeChallenge = AcmeChallenge::TlsAlpn01;
+        /// For `http-01`: the address where its request arrives, which is port 80 of each name.
+        http: Option<SocketAddr>;
+        /// An account elsewhere to which the one at the server is bound, where the server wants that.
+        external_account: Option<ExternalAccount>;
+        /// PEM file with authorities that are trusted for the directory, beside the platform's.
+        ca: Option<PathBuf>;
+        /// Whether the name of the directory may resolve to private addresses.
+        allow_private: bool = false;
+    }
+}
+
+section! {
+    /// An account to which the one at the ACME server is bound (RFC 8555 section 7.3.4).
+    ExternalAccount {
+        /// Its key identifier.
+        id: String;
+        /// Its MAC key in Base64url, as a reference.
+        key: Reference;
+    }
+}
+
+choice! {
+    /// How an ACME server finds out whose a name is.
+    AcmeChallenge {
+        /// By a handshake with the listener, which must be reachable at port 443 of each name (RFC 8737).
+        TlsAlpn01 = "tls-alpn-01",
+        /// By a request to port 80 of each name.
+        Http01 = "http-01",
     }
 }
 

@@ -77,6 +77,10 @@ events! {
     CanarySeen = "canary.seen",
     /// A caller uses a secret for the first time since the gateway started; `secret` in `data` is its reference.
     SecretUsed = "secret.used",
+    /// A certificate for the listener was obtained and is shown from now on; `until` in `data` is when it ends.
+    CertificateObtained = "certificate.obtained",
+    /// No certificate could be obtained; what was shown stays, and it is tried again. `detail` in `data` says why.
+    CertificateFailed = "certificate.failed",
     /// The data keys of the store could be opened, after a start without them.
     SealOpened = "seal.opened",
     /// The keys of the store were wrapped anew, got a new version, or lost old ones; `what` says which.

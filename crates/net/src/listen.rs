@@ -27,7 +27,6 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 
 pub use self::lasting::Lasting;
 use self::lasting::{Answer, Handover};
@@ -267,8 +266,7 @@ impl Connection {
         let outcome = match self.options.tls.clone() {
             None => self.http1(stream, service, waiting).await,
             Some(tls) => {
-                let handshake =
-                    timeout(self.options.header_timeout, TlsAcceptor::from(tls.config()).accept(stream));
+                let handshake = timeout(self.options.header_timeout, tls.accept(stream));
                 let handshake = tokio::select! {
                     () = stopped(&mut self.stop) => return None,
                     handshake = handshake => handshake,

@@ -1,6 +1,7 @@
 //! TLS for both directions: rustls with one crypto provider, TLS 1.2 and 1.3, nothing older; X25519MLKEM768 is offered and
 //! preferred on both sides. A server's certificates can be replaced while it runs, and so can what it takes for a client's.
 
+mod challenges;
 mod clients;
 mod identities;
 mod upstream;
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 use self::identities::Identities;
 pub use self::{
+    challenges::Challenges,
     clients::{ClientAuth, ClientVerifier, PeerCertificate},
     identities::ServerIdentity,
     upstream::{ClientIdentity, ClientTls},
@@ -64,6 +66,7 @@ pub struct ServerTls {
     config: Arc<ServerConfig>,
     identities: Arc<Identities>,
     clients: Option<ClientVerifier>,
+    challenges: Option<Arc<dyn Challenges>>,
 }
 
 impl ServerTls {
@@ -87,7 +90,7 @@ impl ServerTls {
         let mut config = builder.with_cert_resolver(Arc::clone(&identities) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = library::Ticketer::new().map_err(TlsError::Setup)?;
-        Ok(Self { config: Arc::new(config), identities, clients })
+        Ok(Self { config: Arc::new(config), identities, clients, challenges: None })
     }
 
     /// Takes other authorities and revocation lists into use: for handshakes, and for the next request on every connection

@@ -3,6 +3,7 @@
 
 mod authorization;
 mod banner;
+mod certificates;
 mod compile;
 mod convert;
 mod groups;
@@ -92,6 +93,10 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     let admin = tokio::spawn(portcullis_admin::serve(node.admin, node.parts, stopped.clone()));
     let killing = tokio::spawn(watch::follow_kills(Arc::clone(&core), stopped.clone()));
     let sealing = tokio::spawn(keys::follow(Arc::clone(&core), stopped.clone()));
+    let certifying = node
+        .source
+        .zip(node.tls.clone())
+        .map(|(source, tls)| tokio::spawn(source.follow(Arc::clone(&core), tls, stopped.clone())));
     let following = tokio::spawn(watch::follow(Arc::clone(&core), stopped.clone()));
     let reloading = tokio::spawn(reload::on_signals_and_changes(Arc::clone(&core), node.tls, signs, stopped));
 
@@ -114,6 +119,9 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     sealing.abort();
     following.abort();
     reloading.abort();
+    if let Some(certifying) = certifying {
+        certifying.abort();
+    }
     end(&core, cut).await?;
     Ok(ExitCode::SUCCESS)
 }

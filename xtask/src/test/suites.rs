@@ -133,7 +133,7 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "tls",
-        doc: "scanners of TLS and a load of HTTP/2, and its key exchange with another library",
+        doc: "scanners of TLS and a load of HTTP/2, its key exchange with another library, and certificates of an ACME server",
         place: Where::Beside,
         slow: true,
         again: false,
@@ -299,8 +299,9 @@ fn seal(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
 
 fn tls(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
     Ok(vec![
-        packages("testssl h2load", "testssl.sh nghttp2-client"),
+        packages("testssl h2load pebble", "testssl.sh nghttp2-client pebble"),
         peers(root, cache, "tls/run.py", minutes(10)),
+        peers(root, cache, "tls/acme.py", minutes(10)),
     ])
 }
 

@@ -38,6 +38,7 @@ const ORDER: &[(&str, &[&str])] = &[
             "core",
         ],
     ),
+    ("certs", &["seal", "store", "net", "proof", "core"]),
     ("upstream", &["secrets", "net", "mcp", "core"]),
     ("store", &["proof", "core"]),
     ("connect", &["net", "store", "proof", "core"]),
@@ -70,6 +71,7 @@ const ORDER: &[(&str, &[&str])] = &[
     (
         "portcullis",
         &[
+            "certs",
             "config",
             "catalog",
             "yaml",

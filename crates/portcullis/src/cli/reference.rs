@@ -132,6 +132,7 @@ fn metrics() -> String {
     let metrics = Metrics::new(&mut registry);
     metrics.call("", Some(Action::CallTool), None);
     metrics.finding("email", "mask");
+    portcullis_certs::Counts::registered(&mut registry).failed();
     let _ = encode(&mut text, &registry);
     let lines: Vec<&str> = text.lines().collect();
     for (name, help) in lines.iter().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')) {

@@ -24,8 +24,13 @@ pub(crate) fn print(node: &Node, first_key: Option<&Secret<String>>, output: Out
     let client = json!({ "mcpServers": { &server: {
         "type": "http", "url": endpoint, "headers": { "Authorization": format!("Bearer {key}") } } } });
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
-    let root =
-        config.settings.listen.tls.as_ref().map(|tls| format!(" --cacert {}", tls.certificate.display()));
+    let root = config
+        .settings
+        .listen
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.certificate.as_ref())
+        .map(|file| format!(" --cacert {}", file.display()));
     let root = root.unwrap_or_default();
     let curl = format!(
         "curl -s{root} {endpoint} \\\n  -H 'Authorization: Bearer {key}' \\\n  -H 'Content-Type: application/json' \\\n  \
@@ -46,8 +51,12 @@ pub(crate) fn print(node: &Node, first_key: Option<&Secret<String>>, output: Out
     }
     text += &format!("  admin API  http://{}\n", node.admin.local_addr());
     text += &format!("  data       {}\n  log        {log}\n", node.parts.info.data);
-    if let Some(tls) = &config.settings.listen.tls {
-        text += &format!("  certificate {} (clients must trust it)\n", tls.certificate.display());
+    let tls = config.settings.listen.tls.as_ref();
+    if let Some(acme) = tls.and_then(|tls| tls.acme.as_ref()) {
+        text += &format!("  certificate by {} for {}\n", acme.directory, acme.domains.join(", "));
+    }
+    if let Some(certificate) = tls.and_then(|tls| tls.certificate.as_ref()) {
+        text += &format!("  certificate {} (clients must trust it)\n", certificate.display());
     }
     text += &match first_key {
         Some(key) => format!(

@@ -135,12 +135,21 @@ fn policies(source: &PolicySource, limits: &Limits) -> Result<Arc<Policies>, Fou
 
 /// TLS of the data plane, if it is configured.
 pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
+    tls_with(config, None)
+}
+
+/// The same with the certificate that was obtained, where it does not come from files.
+pub(super) fn tls_with(
+    config: &Config,
+    obtained: Option<ServerIdentity>,
+) -> anyhow::Result<Option<ServerTls>> {
     let Some(tls) = &config.settings.listen.tls else { return Ok(None) };
     if own_tls::is_unmade(tls) {
         return Ok(None);
     }
     let only_1_3 = tls.min_version == config::TlsVersion::V13;
-    let options = ServerTlsOptions { identities: identities(tls)?, clients: clients(tls)?, only_1_3 };
+    let options =
+        ServerTlsOptions { identities: identities(tls, obtained)?, clients: clients(tls)?, only_1_3 };
     Ok(Some(ServerTls::of(&options)?))
 }
 
@@ -149,8 +158,12 @@ fn file(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The certificates of the listener, the one without further ado first.
-pub(super) fn identities(tls: &config::Tls) -> anyhow::Result<Vec<ServerIdentity>> {
-    let first = (&tls.certificate, &tls.key, tls.ocsp_response.as_ref());
+pub(super) fn identities(
+    tls: &config::Tls,
+    obtained: Option<ServerIdentity>,
+) -> anyhow::Result<Vec<ServerIdentity>> {
+    let files = tls.certificate.as_ref().zip(tls.key.as_ref());
+    let first = files.map(|(certificate, key)| (certificate, key, tls.ocsp_response.as_ref()));
     let more = tls.certificates.iter().map(|one| (&one.certificate, &one.key, one.ocsp_response.as_ref()));
     let read = |(certificate, key, ocsp): (
         &std::path::PathBuf,
@@ -163,7 +176,11 @@ pub(super) fn identities(tls: &config::Tls) -> anyhow::Result<Vec<ServerIdentity
             ocsp: ocsp.map(|path| file(path)).transpose()?,
         })
     };
-    std::iter::once(first).chain(more).map(read).collect()
+    let obtained = match (obtained, &tls.acme) {
+        (None, Some(acme)) => Some(portcullis_certs::placeholder(&acme.domains).map_err(anyhow::Error::msg)?),
+        (obtained, _) => obtained,
+    };
+    obtained.map(Ok).into_iter().chain(first.into_iter().chain(more).map(read)).collect()
 }
 
 /// What is taken for a client's certificate, where clients are asked for one.

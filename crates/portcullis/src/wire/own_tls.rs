@@ -9,24 +9,24 @@ use portcullis_store::DataDir;
 
 /// Whether this is our own certificate, and `run` has yet to make it.
 pub(super) fn is_unmade(tls: &Tls) -> bool {
-    is_own(tls) && !(tls.certificate.exists() && tls.key.exists())
+    own(tls).is_some_and(|(certificate, key)| !(certificate.exists() && key.exists()))
 }
 
-fn is_own(tls: &Tls) -> bool {
-    tls.certificate.file_name().is_some_and(|name| name == OWN_CERTIFICATE)
+/// Certificate and key, where they are our own.
+fn own(tls: &Tls) -> Option<(&Path, &Path)> {
+    let (certificate, key) = (tls.certificate.as_deref()?, tls.key.as_deref()?);
+    certificate.file_name().is_some_and(|name| name == OWN_CERTIFICATE).then_some((certificate, key))
 }
 
 /// Makes certificate and key where `--tls` asks for them and they are not there yet.
 pub(super) fn make(dir: &DataDir, config: &Config) -> anyhow::Result<()> {
     let Some(tls) = &config.settings.listen.tls else { return Ok(()) };
-    if !is_unmade(tls) {
-        return Ok(());
-    }
+    let Some((certificate, key)) = own(tls).filter(|_| is_unmade(tls)) else { return Ok(()) };
     let made = rcgen::generate_simple_self_signed(names(config)).context("a certificate cannot be made")?;
     // A key without its certificate would be no use, so an old half is replaced.
-    let _ = std::fs::remove_file(&tls.key);
-    dir.secret(&tls.key, || Secret::new(made.signing_key.serialize_pem().into_bytes()))?;
-    write(&tls.certificate, &made.cert.pem())
+    let _ = std::fs::remove_file(key);
+    dir.secret(key, || Secret::new(made.signing_key.serialize_pem().into_bytes()))?;
+    write(certificate, &made.cert.pem())
 }
 
 fn write(path: &Path, pem: &str) -> anyhow::Result<()> {

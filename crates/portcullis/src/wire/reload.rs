@@ -91,6 +91,11 @@ fn asks(settings: &Settings) -> Option<ClientCertificates> {
     tls.client_ca.as_ref().map(|_| tls.client_certificates)
 }
 
+/// Where the certificate comes from, if not from files.
+fn acme(settings: &Settings) -> Option<&portcullis_config::AcmeSection> {
+    settings.listen.tls.as_ref()?.acme.as_ref()
+}
+
 /// The oldest version of TLS that clients may speak.
 fn oldest(settings: &Settings) -> Option<portcullis_config::TlsVersion> {
     settings.listen.tls.as_ref().map(|tls| tls.min_version)
@@ -103,6 +108,7 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
     let fixed = [
         ("listen.address", old_settings.listen.address == new_settings.listen.address),
         ("listen.tls", old_settings.listen.tls.is_some() == new_settings.listen.tls.is_some()),
+        ("listen.tls.acme", acme(old_settings) == acme(new_settings)),
         ("listen.tls.client_ca", asks(old_settings) == asks(new_settings)),
         ("listen.tls.min_version", oldest(old_settings) == oldest(new_settings)),
         ("admin.address", old_settings.admin.address == new_settings.admin.address),
@@ -175,10 +181,11 @@ pub(crate) async fn on_signals_and_changes(
     }
 }
 
-fn renew(core: &Core, tls: Option<&ServerTls>) {
+pub(super) fn renew(core: &Core, tls: Option<&ServerTls>) {
     let config = core.config.load();
     let (Some(tls), Some(files)) = (tls, &config.settings.listen.tls) else { return };
-    let read = judge::identities(files).map_err(|error| format!("{error:#}"));
+    let read = judge::identities(files, core.obtained.load().as_deref().cloned())
+        .map_err(|error| format!("{error:#}"));
     if let Err(error) = read.and_then(|all| tls.reload(&all).map_err(|error| error.to_string())) {
         tracing::error!(error, "the certificate cannot be renewed; the old one stays");
     }
@@ -202,7 +209,7 @@ fn watch_files(core: &Core, changed: mpsc::Sender<()>) -> Option<notify::Recomme
     let mut files: Vec<PathBuf> =
         config.path.iter().chain(&config.settings.shadow).chain(&config.settings.policies).cloned().collect();
     if let Some(tls) = &config.settings.listen.tls {
-        files.extend([tls.certificate.clone(), tls.key.clone()]);
+        files.extend(tls.certificate.iter().chain(&tls.key).cloned());
         files.extend(tls.ocsp_response.iter().cloned());
         for one in &tls.certificates {
             files.extend([one.certificate.clone(), one.key.clone()]);

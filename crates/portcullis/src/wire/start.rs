@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use portcullis_admin::{AdminParts, FreshKey, GatewayInfo};
 use portcullis_approve::{self as approve, Desk};
 use portcullis_authorize::{Authorizer, Parts as AuthorizerParts};
@@ -15,7 +15,11 @@ use portcullis_config::{Config, ConfigMistake};
 use portcullis_connect::auth::{ProofMemory, new_api_key};
 use portcullis_core::{Caller, CallerKind, Clock, Entropy, Event, Scope, Secret};
 use portcullis_inspect::{InspectSettings, Inspector};
-use portcullis_net::{listen::Bound, stdio::Environment, tls::ServerTls};
+use portcullis_net::{
+    listen::Bound,
+    stdio::Environment,
+    tls::{ServerIdentity, ServerTls},
+};
 use portcullis_proof::{SigningKey, VerifierKey, entry::Entry};
 use portcullis_proxy::{
     Gateway,
@@ -40,6 +44,7 @@ use serde_json::{Value, json};
 use super::RunOptions;
 use super::{
     authorization::Book,
+    certificates::{self, Source},
     compile::{self, World},
     health::Facts,
     judge, own_tls, sandbox,
@@ -67,6 +72,10 @@ pub(crate) struct Core {
     pub(crate) reloading: tokio::sync::Mutex<()>,
     /// The run-time servers in force, as one text; whoever follows the store holds it.
     pub(crate) active: tokio::sync::Mutex<Option<String>>,
+    /// The certificate that was obtained, where it does not come from files.
+    pub(crate) obtained: ArcSwapOption<ServerIdentity>,
+    /// What counts how it is obtained.
+    pub(crate) certificates: portcullis_certs::Counts,
     /// A second instance is kept out for as long as this lives.
     pub(crate) dir: DataDir,
 }
@@ -77,6 +86,8 @@ pub(crate) struct Node {
     pub(crate) data: Bound,
     pub(crate) admin: Bound,
     pub(crate) tls: Option<ServerTls>,
+    /// What gets the certificate, where it does not come from files.
+    pub(crate) source: Option<Source>,
     pub(crate) parts: AdminParts,
 }
 
@@ -96,12 +107,15 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
     let data = bind(config.settings.listen.address, "listen.address")?;
     let admin = bind(config.settings.admin.address, "admin.address")?;
     write_address(&base.dir, admin.local_addr())?;
-    let tls = judge::tls(&config)?;
     let entropy = Arc::clone(&base.entropy);
+    let registrations = Arc::clone(&base.kept.store) as Arc<dyn Connections>;
     let (started, vkey) = (base.clock.now(), base.kept.verifier.to_string());
     let environment = Environment::minimal(std::env::vars_os());
     let core =
         base.core(config, options, Place { data: data.local_addr(), environment, local: None }).await?;
+    let source = certificates::source(&core, registrations).await?;
+    let tls = judge::tls_with(&core.config.load(), core.obtained.load().as_deref().cloned())?;
+    let tls = tls.map(|tls| source.iter().fold(tls, |tls, source| source.answering(tls)));
     let info = GatewayInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance: core.instance.to_string(),
@@ -112,7 +126,7 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
         started_ms: started.0,
     };
     let parts = admin_parts(&core, &token, entropy, info)?;
-    Ok(Node { core, data, admin, tls, parts })
+    Ok(Node { core, data, admin, tls, source, parts })
 }
 
 /// Where a gateway stands and whom it serves.
@@ -159,6 +173,7 @@ impl Base {
         let mut registry = Registry::default();
         let metrics = Arc::new(Metrics::new(&mut registry));
         let approval_counts = approve::Counts::registered(&mut registry);
+        let certificates = portcullis_certs::Counts::registered(&mut registry);
         let telemetry =
             Telemetry::new(registry, config.settings.telemetry.otlp.as_ref(), Arc::clone(&kept.ledger))?;
         let instance: Arc<str> = Arc::from(kept.verifier.name());
@@ -211,6 +226,8 @@ impl Base {
             telemetry,
             reloading: tokio::sync::Mutex::default(),
             active: tokio::sync::Mutex::default(),
+            obtained: ArcSwapOption::empty(),
+            certificates,
             dir,
         });
         super::hooks::know(&core);
@@ -285,7 +302,7 @@ pub(super) fn random(entropy: &dyn Entropy) -> Secret<Vec<u8>> {
     Secret::new(bytes)
 }
 
-fn bind(address: SocketAddr, key: &str) -> anyhow::Result<Bound> {
+pub(super) fn bind(address: SocketAddr, key: &str) -> anyhow::Result<Bound> {
     Bound::bind(address).with_context(|| {
         format!("cannot listen on {address}; hint: is another program using it? set `{key}`")
     })

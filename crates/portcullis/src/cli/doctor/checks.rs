@@ -54,7 +54,8 @@ impl Patient {
         let url = Url::parse(&status.endpoint).map_err(|error| refused(error.to_string()))?;
         // Its own certificate, also where `--tls` made one.
         let own = Path::new(&status.data).join(OWN_CERTIFICATE);
-        let certificate = config.settings.listen.tls.as_ref().map_or(own, |tls| tls.certificate.clone());
+        let certificate =
+            config.settings.listen.tls.as_ref().and_then(|tls| tls.certificate.clone()).unwrap_or(own);
         let roots = std::fs::read(certificate).ok().into_iter().collect();
         let door = Door::new(&url, address(&config, &url), roots).map_err(refused)?;
         let admin = client.url().clone();
