@@ -1,5 +1,5 @@
-"""TLS as others see it: two scanners over the listener, every finding mended or explained here; a load of HTTP/2; and the
-hybrid key exchange X25519MLKEM768 in both directions with OpenSSL, as Node brings it."""
+"""TLS as others see it: two scanners over the listener, every finding mended or explained here; a load of HTTP/2; the hybrid
+key exchange X25519MLKEM768 in both directions with OpenSSL, as Node brings it; and certificates too weak to be taken."""
 
 import json
 import os
@@ -24,6 +24,9 @@ EXPLAINED = {
     "HSTS": "would turn every other server of `localhost` off; the listener has no page that could be reached without TLS",
     "security_headers": "answers are JSON and events; pages set their own",
 }
+# What the scanner sometimes cannot tell on a machine that is busy: it hangs up before a ticket of TLS 1.3 has come, and then
+# resumes with nothing. A test of crate `net` resumes with tickets.
+UNSURE = ("sessionresumption_ticket", "sessionresumption_ID")
 
 
 def held(name, good, reason=""):
@@ -72,7 +75,8 @@ def testssl(work, port, ca):
     held("is scanned by testssl to the end", len(lines) > 80, f"{code} {output[-400:]}{errors}")
     for one in lines:
         name = one["id"].split(" ")[0]
-        if one["severity"] not in ("OK", "INFO") and name not in EXPLAINED:
+        unsure = one["severity"] == "WARN" and name in UNSURE
+        if one["severity"] not in ("OK", "INFO") and name not in EXPLAINED and not unsure:
             held(f"is no worse for testssl: {name}", False, one)
     offered = {one["id"]: one["finding"] for one in lines}
     old = {name: offered.get(name) for name in ("SSLv2", "SSLv3", "TLS1", "TLS1_1")}
@@ -126,6 +130,51 @@ def hybrid_to_us(port, ca):
     held("agrees on no group that it does not know", "error" in got, got)
 
 
+def openssl(work, *words):
+    code, output, errors = peers.run(["openssl", *words], 60, cwd=work)
+    if code:
+        raise RuntimeError(f"openssl {words[0]}: {output}{errors}")
+
+
+# What a certificate is made with, and whether a server with it is reached.
+WEAK = {
+    "a strong key and signature": (["rsa:2048"], "sha256", True),
+    "a key of 1,024 bits": (["rsa:1024"], "sha256", False),
+    "a signature over SHA-1": (["rsa:2048"], "sha1", False),
+}
+
+
+def weak(work):
+    """Servers whose certificates no authority should have signed, which OpenSSL shows when it is told to."""
+    inner = peers.Gateway({}, more={"identities": {"anonymous": {"roles": ["operator"]}}})
+    inner.wait_ready(["sample"])
+    place = work / "weak"
+    place.mkdir()
+    (place / "names").write_text("subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n")
+    authority = ["-subj", "/CN=weak", "-days", "30", "-addext", "keyUsage=critical,keyCertSign"]
+    openssl(place, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", *authority)
+    for what, (key, digest, good) in WEAK.items():
+        openssl(place, "req", "-newkey", *key, "-nodes", "-keyout", "s.key", "-out", "s.csr", "-subj", "/CN=localhost")
+        signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "20", "-extfile", "names"]
+        openssl(place, "x509", "-req", "-in", "s.csr", f"-{digest}", *signed, "-out", "s.crt")
+        port = peers.free_port()
+        words = [port, inner.port, place / "s.crt", place / "s.key", "P-256", "DEFAULT@SECLEVEL=0"]
+        log = place / f"front-{port}.log"
+        front = peers.spawn([peers.NODE, HERE / "front.mjs", *words], log)
+        peers.wait_port(port, front, log)
+        server = {"url": f"https://localhost:{port}/mcp/sample", "tls": {"ca": [str(place / "ca.crt")]}}
+        outer = peers.Gateway({"behind": server})
+        try:
+            outer.wait_ready(["behind"], 60 if good else 8)
+            reached = True
+        except RuntimeError:
+            reached = "TLS failed: invalid peer certificate" not in outer.output()
+        held(f"{'reaches' if good else 'does not reach'} a server whose certificate has {what}", reached == good, log.read_text()[-300:])
+        outer.stop()
+        peers.stop(front)
+    inner.stop()
+
+
 def hybrid_from_us(work, folder):
     """OpenSSL as a server behind us: it knows one group alone."""
     inner = peers.Gateway({}, more={"identities": {"anonymous": {"roles": ["operator"]}}})
@@ -168,6 +217,7 @@ def main():
     held("with TLS 1.3 alone turns TLS 1.2 away", "error" in got, got)
     only.stop()
     hybrid_from_us(work, folder)
+    weak(work)
     peers.finish()
 
 

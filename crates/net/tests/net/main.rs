@@ -1,6 +1,8 @@
 //! The crate through its public door, with real sockets, real certificates and real child processes.
 
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod egress;
