@@ -1,5 +1,5 @@
-"""A certificate of an ACME server, Pebble, from the first order to an outage: both ways in which names are proven, an account
-that is bound to another, renewal while clients connect, a restart, and a server that forgot us."""
+"""A certificate of an ACME server, Pebble, from the first order to an outage: two gateways on one store, both ways in which names
+are proven, an account that is bound to another, renewal while clients connect, a restart, and a server that forgot us."""
 
 import json
 import shutil
@@ -85,11 +85,16 @@ class Pebble:
 class Certified(peers.Gateway):
     """A gateway with a certificate of an ACME server."""
 
-    def __init__(self, section, port=None, environment=None):
+    def __init__(self, section, port=None, environment=None, store=None):
         port = port or peers.free_port()
         listen = {"address": f"127.0.0.1:{port}", "tls": {"acme": section}, "hosts": NAMES}
-        more = {"listen": listen}
+        # A log is one gateway's own, also where the store is not.
+        more = {"listen": listen, "ledger": {"origin": f"gateway-{port}.test/ledger"}, **(store or {})}
         super().__init__({}, more=more, port=port, environment=environment)
+
+    def wait_key(self, seconds=60):
+        # Of gateways on one store the first one alone prints a key; none is needed here.
+        return None
 
     def entries(self, event):
         command = [self.binary, "audit", "query", "--event", event, "--json"]
@@ -149,7 +154,10 @@ def main():
 def handshakes(work, folder):
     port = peers.free_port()
     pebble = Pebble(work, folder, port)
-    one = Certified(pebble.section(), port)
+    shared = work / "shared"
+    shared.mkdir()
+    store = {"store": {"sqlite": str(shared / "store.db")}, "encryption": {"key": f"file:{shared / 'kek'}"}}
+    one = Certified(pebble.section(), port, store=store)
     first = wait(lambda: shown(port, pebble.root))
     held("gets a certificate by a handshake on its own port", first, one.output()[-1500:])
     both = all(shown(port, pebble.root, name) for name in NAMES)
@@ -157,21 +165,27 @@ def handshakes(work, folder):
     one.stop()
     one.start()
     held("shows it from the start of the next run", shown(port, pebble.root) == first)
+    two = Certified(pebble.section(), store=store)
+    same = wait(lambda: shown(two.port, pebble.root) == shown(port, pebble.root), 20)
+    held("is shared with another gateway on the store", same and two.entries("certificate.obtained") == 0, two.output()[-600:])
     stop, seen, failed = threading.Event(), [], []
     watcher = threading.Thread(target=watch, args=(port, pebble.root, stop, seen, failed))
     watcher.start()
     renewed = wait(lambda: (now := shown(port, pebble.root)) not in (None, first) and now, GOOD_FOR_S)
     held("is renewed before it ends", renewed, one.output()[-1500:])
+    other = wait(lambda: (now := shown(two.port, pebble.root)) == shown(port, pebble.root) and now, 10)
+    held("is shown by both, whichever renewed it", other, two.output()[-600:])
     stop.set()
     watcher.join()
     held("is renewed without a failed handshake", len(seen) > 20 and not failed, f"{len(seen)} good, {len(failed)} failed")
-    orders = one.entries("certificate.obtained")
-    held("is ordered once each time, and put on record", orders == len({first, *seen}), f"{orders} {set(seen)}")
+    orders = [gateway.entries("certificate.obtained") for gateway in (one, two)]
+    held("is ordered by one gateway at a time, and put on record", sum(orders) == len({first, renewed, *seen}), f"{orders} {set(seen)}")
     text = one.metrics()
     known = "portcullis_certificate_expires " in text and "portcullis_certificate_expires 0" not in text
     held("is seen in the metrics", known, [line for line in text.splitlines() if "certificate" in line])
-    plain = [path.name for path in one.folder.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
+    plain = [path.name for path in [*shared.iterdir(), *one.folder.rglob("*"), *two.folder.rglob("*")] if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
     held("leaves no key on the disk that can be read", not plain, plain)
+    two.stop()
     pebble.stop()
     pebble.start()
     again = wait(lambda: shown(port, pebble.root), GOOD_FOR_S + 20)

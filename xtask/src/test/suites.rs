@@ -136,7 +136,7 @@ pub const SUITES: &[Suite] = &[
         doc: "scanners of TLS and a load of HTTP/2, its key exchange with another library, and certificates of an ACME server",
         place: Where::Beside,
         slow: true,
-        again: false,
+        again: true,
         needs: &[Need::Npm, Need::PythonTls],
         steps: tls,
     },
