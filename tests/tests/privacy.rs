@@ -181,6 +181,68 @@ async fn data_goes_to_no_server_and_to_no_caller_in_a_region_where_it_may_not() 
 }
 
 #[tokio::test]
+async fn among_replicas_a_call_goes_to_the_first_where_its_data_may_be_and_nowhere_before_that() -> Outcome {
+    let (us, eu, ch) =
+        (HostileServer::start().await?, HostileServer::start().await?, HostileServer::start().await?);
+    for server in [&us, &eu, &ch] {
+        server.set_tools(tools(&["send", "other"]));
+    }
+    let yaml = format!(
+        "servers:\n  crm:\n    url: {}\n    region: us\n    replicas: [crm-eu, crm-ch]\n  crm-eu:\n    url: {}\n    region: eu\n  \
+         crm-ch:\n    url: {}\n    region: ch\naggregate:\n  enabled: true\nprivacy:\n  residency:\n    personal: {{regions: [eu, ch]}}\n    \
+         financial: {{regions: [ch]}}\n    secret: {{regions: [moon]}}\ninspect:\n  credentials: {{arguments: pass}}\n\
+         roles:\n  swiss:\n    allow:\n      - {{servers: [aggregate, crm, crm-ch]}}\n  away:\n    allow:\n      - {{servers: [aggregate, crm]}}\n",
+        us.url(),
+        eu.url(),
+        ch.url()
+    );
+    let gateway = Gateway::start(&yaml).await?;
+    known(&gateway, SOON).await?;
+    let key = ["AKIA", "IOSFODNN7EXAMPLQ"].concat();
+    let texts = [("nobody", "us"), ("me@example.com", "eu"), (CARD, "ch"), (key.as_str(), "")];
+    let reached = |text: &str| {
+        let holds = |server: &HostileServer| {
+            let calls = server.received().into_iter().map(|one| one.json().to_string());
+            calls.filter(|call| call.contains("tools/call") && call.contains(text)).count()
+        };
+        [holds(&us), holds(&eu), holds(&ch)]
+    };
+    for (route, prefix) in [("mcp/crm", ""), ("mcp", "crm__")] {
+        for era in Era::ALL {
+            for (role, others) in [("operator", true), ("swiss", false)] {
+                let caller = new_key(&gateway, role, role)?;
+                let url = format!("{}/{route}", gateway.base());
+                let mut client = McpClient::connect(&url, Some(&caller), era).await?;
+                for (text, place) in texts.iter().chain(&texts) {
+                    for server in [&us, &eu, &ch] {
+                        server.on("tools/call", says("fine"));
+                        server.forget();
+                    }
+                    let arguments = json!({"deep": [{"note": text}]});
+                    let said = call(&mut client, &format!("{prefix}send"), ONE, arguments).await?;
+                    let place = if others || *place != "eu" { *place } else { "ch" };
+                    let expected = ["us", "eu", "ch"].map(|one| usize::from(one == place));
+                    assert_eq!(reached(text), expected, "{route} {era:?} {role}: {text} {said}");
+                    assert_eq!(said, if place.is_empty() { "residency.refused" } else { "" }, "{text}");
+                }
+                let key = new_key(&gateway, "away", "away")?;
+                let mut away = McpClient::connect(&url, Some(&key), era).await?;
+                let arguments = json!({"note": "me@example.com"});
+                let said = call(&mut away, &format!("{prefix}send"), ONE, arguments).await?;
+                assert_eq!(said, "residency.refused", "who may not use a replica is not sent there");
+                client.end().await?;
+            }
+        }
+    }
+    let calls = entries(&gateway, "event=call.intent&tool=send").await?;
+    let went = |server: &str| calls.iter().filter(|entry| entry["target"]["server"] == server).count();
+    assert!(went("crm") > 0 && went("crm-eu") > 0 && went("crm-ch") > went("crm-eu"), "{calls:?}");
+    let refused = entries(&gateway, "event=call.refused&code=residency.refused").await?;
+    assert!(refused.iter().all(|entry| entry["target"]["server"] == "crm"), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_may_not_go_to_the_caller_can_be_masked_instead_also_event_by_event() -> Outcome {
     let rules = "  residency:\n    personal: {regions: [eu], answers: mask}\n";
     let (gateway, server) = regions(rules).await?;

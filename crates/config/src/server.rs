@@ -1,5 +1,7 @@
 //! One MCP server behind the gateway: the section as written, and what it means.
 
+mod headers;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use portcullis_net::guard::EgressPolicy;
@@ -63,6 +65,9 @@ section! {
         environment: Option<String>;
         /// Where its data is kept, like `eu`; policies may ask.
         region: Option<String>;
+        /// Other servers of this file that are the same service elsewhere, in order. A call that may not go to this one for what
+        /// its arguments hold, or that policy refuses here, goes to the first where it may.
+        replicas: Vec<String>;
         /// What using its things does with data, by name of tool or prompt or by URI; `*` stands for any text. Said by
         /// the operator: what the server says about itself is not read.
         labels: BTreeMap<String, Vec<Label>>;
@@ -185,6 +190,8 @@ pub struct Server {
     pub extensions: Vec<String>,
     /// What policies may read of it.
     pub facts: Facts,
+    /// Servers that are the same service elsewhere.
+    pub replicas: Vec<String>,
     /// What happens to results that do not fit the output schema of their tool.
     pub output_schema: OutputSchema,
     /// What is wanted of its certificate.
@@ -210,6 +217,7 @@ impl Server {
             methods: Vec::new(),
             extensions: Vec::new(),
             facts: Facts::default(),
+            replicas: Vec::new(),
             output_schema: OutputSchema::Refuse,
             tls: None,
             parameters: BTreeMap::new(),
@@ -282,11 +290,11 @@ impl Setting for Server {
         meaning::check(&parameters, node, walk);
         let tls = tls.map(Box::new);
         check_tls(node, walk, tls.as_deref(), url.as_ref());
-        let ServerSection { environment, region, labels, costs, .. } = section;
+        let ServerSection { environment, region, labels, costs, replicas, .. } = section;
         let facts = Facts { environment, region, labels, costs };
         facts.check(node, walk);
         let sandbox = confinement(sandbox, node, walk);
-        check_headers(node, walk, &headers);
+        headers::check(node, walk, &headers);
         check_env(node, walk, &env);
         check_names(node, walk, "methods", &methods);
         check_names(node, walk, "extensions", &extensions);
@@ -326,6 +334,7 @@ impl Setting for Server {
             methods,
             extensions,
             facts,
+            replicas,
             output_schema,
             tls,
             parameters,
@@ -427,44 +436,6 @@ fn misplaced(node: &Node, walk: &mut Walk, keys: &[&str], with: &str, belongs: &
                 );
             });
         }
-    }
-}
-
-/// Headers that the gateway sets itself.
-const OWN_HEADERS: &[&str] = &[
-    "accept",
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "last-event-id",
-    "mcp-method",
-    "mcp-name",
-    "mcp-protocol-version",
-    "mcp-session-id",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-fn check_headers(node: &Node, walk: &mut Walk, headers: &BTreeMap<String, Reference>) {
-    for (name, value) in headers {
-        let at = node.get("headers").and_then(|(_, map)| map.get(name)).map_or(node, |(_, value)| value);
-        walk.key("headers", |walk| {
-            walk.key(name, |walk| {
-                let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-                if name.is_empty() || !name.bytes().all(token) {
-                    walk.report(at, "is not the name of a header", "use letters, digits and `-`");
-                } else if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-                    walk.report(at, "the gateway sets this header itself", "remove it");
-                }
-                check_literal(at, walk, name, value);
-            });
-        });
     }
 }
 

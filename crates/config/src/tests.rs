@@ -172,6 +172,12 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "admin: {address: '127.0.0.1:7300'}",
         &["1:9 admin.address: `127.0.0.1:7300` is the clients' address too"],
     ),
+    ("servers: {a: {command: [a], replicas: [b]}}", &["1:29 servers.a.replicas: there is no server `b`"]),
+    ("servers: {a: {command: [a], replicas: [a]}}", &["1:29 servers.a.replicas: `a` is named already"]),
+    (
+        "servers: {a: {command: [a], replicas: [b]}, b: {command: [b], replicas: [c]}, c: {command: [c]}}",
+        &["1:29 servers.a.replicas: `b` has replicas of its own"],
+    ),
     ("servers:\n  a:\n", &["2:4 servers.a: has neither `url` nor `command`"]),
     ("servers: {a: {}}", &["1:14 servers.a: has neither `url` nor `command`"]),
     ("servers: {a: {command: npx}}", &["1:24 servers.a.command: expected a list, found text"]),

@@ -68,9 +68,10 @@ pub struct Gateway {
     pub bridge: Bridge,
 }
 
-/// What a call holds until its answer is out: its places among the running ones, and what its answer is charged to.
+/// What a call holds until its answer is out: its places among the running ones, what its answer is charged to, and whether it
+/// was charged.
 #[derive(Debug, Default)]
-pub(crate) struct Held(pub(crate) Vec<Hold>, pub(crate) Charged);
+pub(crate) struct Held(pub(crate) Vec<Hold>, pub(crate) Charged, pub(crate) bool);
 
 impl Held {
     pub(crate) fn answered(&self, output: Option<Measured>) {

@@ -20,7 +20,7 @@ pub(crate) const NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The head of a request to an MCP endpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Head {
     /// Which HTTP method.
     pub verb: Verb,

@@ -6,15 +6,17 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Response, request};
 use portcullis_connect::auth::Route;
-use portcullis_core::{Code, Refusal, Target};
+use portcullis_core::{Caller, Code, Refusal, Target};
 use portcullis_net::{departure::Departure, listen::PeerInfo, tls::PeerCertificate};
 
 use crate::{
     body::{Body, Inbound},
     gateway::{self, Gateway, Held},
+    head::Head,
     metrics::Metrics,
     pending::Pending,
     refusal::{self, Asked},
@@ -23,9 +25,13 @@ use crate::{
     stages::{
         accept, alarm, alive, approve,
         arm::{self, Armed},
-        authenticate, authorize, inspect, parse,
+        authenticate, authorize, inspect,
+        inspect::Inspected,
+        parse,
         parse::Call,
-        read, record, resolve, throttle, validate,
+        read, record,
+        resolve::{self, replica},
+        throttle, validate,
     },
     trail::{Measured, Stage, Trail},
 };
@@ -128,26 +134,9 @@ impl Gateway {
         if head.verb == Verb::Post {
             trail.input = Some(Measured::of(&bytes));
         }
-        let call = parse::call(head, bytes, &caller, rules, &self.sessions, asked);
-        let call = trail.keep(Stage::Parse, call)?;
-        remember(trail, &call);
-        let aimed = trail.keep(Stage::Resolve, resolve::target(self, call, &caller, rules).await)?;
-        trail.target = Some(aimed.target().clone());
-        if aimed.endless() {
-            held.0.extend(trail.keep(Stage::Throttle, throttle::stream(self, &caller, server, rules))?);
-        }
-        let valid = trail.keep(Stage::Validate, validate::arguments(aimed, rules))?;
-        trail.keep(Stage::Authorize, authorize::learn(self, &caller, &valid, rules).await)?;
-        let permitted = authorize::call(self, &caller, valid, rules, trail);
-        let permitted = trail.keep(Stage::Authorize, permitted)?;
-        let news = trail.news.take();
-        trail.keep(Stage::Authorize, authorize::tell(self, news, rules).await)?;
-        trail.policies = permitted.policies().to_vec();
-        let alive = trail.keep(Stage::Authorize, alive::call(self, permitted))?;
-        held.1 = trail.keep(Stage::Throttle, throttle::quota(self, &caller, trail, rules).await)?;
-        let inspected = inspect::call(alive, rules, &mut trail.findings);
-        alarm::raise(self, rules, None, trail).await;
-        let inspected = trail.keep(Stage::Inspect, inspected)?;
+        // Boxed: what is held while a call is judged need not be held while it is forwarded.
+        let judged = self.judged(rules, server, &caller, (head, bytes), trail, asked, held);
+        let inspected = Box::pin(judged).await?;
         let approved = approve::call(self, inspected, rules, trail, asked.fills_forms).await;
         let approved = trail.keep(Stage::Approve, approved)?;
         let recorded = record::intent(self, approved, trail).await;
@@ -156,6 +145,86 @@ impl Gateway {
         }
         let recorded = trail.keep(Stage::Record, recorded)?;
         trail.keep(Stage::Arm, arm::call(recorded))
+    }
+
+    /// The call, judged at its server, or at the first replica of it where it may be made. What the server itself says to it
+    /// is said where it may be made nowhere.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what outlives a refusal is lent, so that the refusal can be recorded and answered"
+    )]
+    async fn judged(
+        &self,
+        rules: &Rules,
+        server: &str,
+        caller: &Arc<Caller>,
+        (head, bytes): (Head, Bytes),
+        trail: &mut Trail,
+        asked: &mut Asked,
+        held: &mut Held,
+    ) -> Result<Inspected, Refusal> {
+        if rules.replicas.is_empty() {
+            return self.judge(rules, (server, 0), caller, (head, bytes), trail, asked, held).await;
+        }
+        let asks = (head.clone(), bytes.clone());
+        let first = self.judge(rules, (server, 0), caller, asks, trail, asked, held).await;
+        let Err(refusal) = first else { return first };
+        let called = trail.target.as_ref().or(trail.server.as_ref()).map(|target| Arc::clone(&target.server));
+        let replicas = called.and_then(|called| rules.replicas.get(&*called)).map_or(0, Vec::len);
+        if !replica::may_pass_elsewhere(&refusal, trail.action) {
+            return Err(refusal);
+        }
+        let (target, places) = (trail.target.clone(), trail.places.clone());
+        let findings = std::mem::take(&mut trail.findings);
+        for place in 1..=replicas {
+            let again = (head.clone(), bytes.clone());
+            let judged = self.judge(rules, (server, place), caller, again, trail, asked, held);
+            match judged.await {
+                Ok(inspected) => return Ok(inspected),
+                Err(_elsewhere) => trail.findings.clear(),
+            }
+        }
+        (trail.target, trail.places, trail.findings) = (target, places, findings);
+        Err(refusal)
+    }
+
+    /// The checks of a call at one server.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what outlives a refusal is lent, so that the refusal can be recorded and answered"
+    )]
+    async fn judge(
+        &self,
+        rules: &Rules,
+        (server, place): (&str, usize),
+        caller: &Arc<Caller>,
+        (head, bytes): (Head, Bytes),
+        trail: &mut Trail,
+        asked: &mut Asked,
+        held: &mut Held,
+    ) -> Result<Inspected, Refusal> {
+        let call = parse::call(head, bytes, caller, rules, &self.sessions, asked);
+        let call = trail.keep(Stage::Parse, call)?;
+        remember(trail, &call);
+        let aimed = trail.keep(Stage::Resolve, resolve::target(self, call, caller, (rules, place)).await)?;
+        trail.target = Some(aimed.target().clone());
+        if aimed.endless() {
+            held.0.extend(trail.keep(Stage::Throttle, throttle::stream(self, caller, server, rules))?);
+        }
+        let valid = trail.keep(Stage::Validate, validate::arguments(aimed, rules))?;
+        trail.keep(Stage::Authorize, authorize::learn(self, caller, &valid, rules).await)?;
+        let permitted = authorize::call(self, caller, valid, rules, trail);
+        let permitted = trail.keep(Stage::Authorize, permitted)?;
+        let news = trail.news.take();
+        trail.keep(Stage::Authorize, authorize::tell(self, news, rules).await)?;
+        trail.policies = permitted.policies().to_vec();
+        let alive = trail.keep(Stage::Authorize, alive::call(self, permitted))?;
+        if !std::mem::replace(&mut held.2, true) {
+            held.1 = trail.keep(Stage::Throttle, throttle::quota(self, caller, trail, rules).await)?;
+        }
+        let inspected = inspect::call(alive, rules, &mut trail.findings);
+        alarm::raise(self, rules, None, trail).await;
+        trail.keep(Stage::Inspect, inspected)
     }
 
     /// Forwards an armed call. Under the older revision a lost client is no cancellation, so the call goes on

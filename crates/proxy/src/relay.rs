@@ -151,6 +151,7 @@ impl Relay {
         if let Some(session) = self.armed.session().filter(|_| ends) {
             self.gateway.sessions.end(&session.id);
             authorize::ended(&self.gateway, &self.armed, &self.rules);
+            forward::end(&session.replicas, &self.rules).await;
         }
         let status = if ends { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED };
         let done = self.pending.done(status.as_u16(), None, None).await;
@@ -340,6 +341,10 @@ impl Relay {
     fn may_ask(&self, method: &str) -> Result<(), Refusal> {
         let kind = method.split('/').next().unwrap_or_default();
         let settings = &self.armed.server().settings;
+        // Its user would answer the server that was called, which asked nothing.
+        if self.armed.is_aside() && self.armed.era() == Era::Legacy && method != "ping" {
+            return Err(Refusal::new(Code::ServerRequestDenied, "a replica asks nothing under 2025-11-25"));
+        }
         let listed = settings.methods.contains(method);
         if listed || method == "ping" || settings.server_requests.contains(kind) {
             return Ok(());
@@ -354,7 +359,9 @@ impl Relay {
         let version = params.and_then(|params| params.get("protocolVersion")?.as_str());
         let version = version.filter(|version| version.len() <= VERSION_BYTES_MAX).unwrap_or_default();
         // Kept only where the server's side may have to be opened again.
-        let params = params.filter(|_| matches!(backend, Backend::Group(_) | Backend::Stdio { .. }));
+        let again = matches!(backend, Backend::Group(_) | Backend::Stdio { .. })
+            || self.rules.replicas.contains_key(&*self.armed.server().name);
+        let params = params.filter(|_| again);
         let new = NewSession {
             caller: Arc::from(self.armed.caller()),
             server: Arc::clone(&self.armed.server().name),

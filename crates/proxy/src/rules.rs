@@ -61,6 +61,8 @@ pub struct Rules {
     pub meanings: BTreeMap<String, Meanings>,
     /// Detectors.
     pub inspector: Arc<Inspector>,
+    /// Servers that are the same service elsewhere, in order, by the name of the one that clients call.
+    pub replicas: BTreeMap<String, Vec<String>>,
     /// Servers by name.
     pub servers: BTreeMap<String, Arc<Server>>,
     /// Routes over several servers by name: virtual servers, and [`aggregate::ROOT`] for `/mcp`.
@@ -72,6 +74,15 @@ impl Rules {
     #[must_use]
     pub fn route(&self, name: &str) -> Option<&Arc<Server>> {
         self.servers.get(name).or_else(|| self.groups.get(name))
+    }
+
+    /// The server with that place among the replicas of one: 0 is that itself.
+    #[must_use]
+    pub fn replica(&self, server: &str, place: usize) -> Option<&Arc<Server>> {
+        match place.checked_sub(1) {
+            None => self.servers.get(server),
+            Some(place) => self.servers.get(self.replicas.get(server)?.get(place)?),
+        }
     }
 
     /// Digest of the declaration of what the route of that name leads to.

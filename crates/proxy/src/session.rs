@@ -53,6 +53,8 @@ pub struct Session {
     pub backend: Backend,
     /// The client's `initialize` params, to open the server's side again.
     pub params: Bytes,
+    /// The sessions with replicas of the server, opened when a call first goes there.
+    pub replicas: Members,
     /// What the permits of its calls demanded of their answers.
     demanded: Mutex<Obligations>,
     started_us: u64,
@@ -70,6 +72,7 @@ impl Session {
             version,
             backend,
             params,
+            replicas: Members::default(),
             demanded: Mutex::default(),
             started_us: now_us,
             used_us: AtomicU64::new(now_us),

@@ -41,6 +41,20 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
             );
         }
     }
+    for (name, server) in &settings.servers {
+        let key = format!("servers.{name}.replicas");
+        for (index, replica) in server.replicas.iter().enumerate() {
+            let other = settings.servers.get(replica);
+            if replica == name || server.replicas.iter().take(index).any(|before| before == replica) {
+                refuse(&key, format!("`{replica}` is named already"), "name each other server once");
+            } else if other.is_none() {
+                refuse(&key, format!("there is no server `{replica}`"), "declare it under `servers`");
+            } else if other.is_some_and(|other| !other.replicas.is_empty()) {
+                let hint = "name all replicas at one of the servers, and call that one";
+                refuse(&key, format!("`{replica}` has replicas of its own"), hint);
+            }
+        }
+    }
     let builtin = portcullis_policy::builtin_roles();
     let known =
         |role: &String| settings.roles.contains_key(role) || builtin.iter().any(|one| one.name == *role);

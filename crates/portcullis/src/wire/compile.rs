@@ -90,8 +90,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     for lint in warnings {
         tracing::warn!(place = lint.place, hint = lint.hint, "{}", lint.message);
     }
-    let settings = &config.settings;
-    let limits = settings.limits.clone();
+    let (settings, limits) = (&config.settings, config.settings.limits.clone());
     let identities = |error: String| vec![mistake("identities", error, "see docs/reference/config.md")];
     let ways = super::convert::auth(settings, &world.broker).map_err(identities)?;
     let issuers = ways.issuers.clone();
@@ -144,6 +143,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         shadow,
         quotas: settings.compiled_quotas(),
         meanings: meanings(&declared),
+        replicas: replicas(&declared),
         inspector: Arc::new(with_people(inspector.keyed(world.index().expose()), settings, world)),
         servers,
         groups,
@@ -189,6 +189,12 @@ fn digests(
     digests.extend(shadow.map(Policies::digest));
     digests.push(Digest::of(format!("{:?}", meanings(declared)).as_bytes()));
     digests
+}
+
+/// Servers that are the same service elsewhere, by the one that clients call.
+fn replicas(declared: &BTreeMap<String, config::Server>) -> BTreeMap<String, Vec<String>> {
+    let all = declared.iter().map(|(name, section)| (name.clone(), section.replicas.clone()));
+    all.filter(|(_, replicas)| !replicas.is_empty()).collect()
 }
 
 /// What parameters of tools mean, by server.

@@ -25,7 +25,7 @@ mod merged;
 mod streams;
 mod together;
 
-pub(crate) use self::members::decline;
+pub(crate) use self::members::{decline, end};
 
 use std::sync::Arc;
 
@@ -115,6 +115,12 @@ impl Armed {
     #[must_use]
     pub fn own_session(&self) -> Option<&Arc<Session>> {
         self.recorded.inspected.permitted.valid.aimed.call.own_session()
+    }
+
+    /// Whether it goes to a replica of the server that the client called.
+    #[must_use]
+    pub const fn is_aside(&self) -> bool {
+        self.recorded.inspected.permitted.valid.aimed.call.aside.is_some()
     }
 
     /// Its era.
@@ -216,7 +222,7 @@ impl Armed {
     /// # Errors
     /// `internal` when the server's id of the session cannot be written.
     pub fn headers_in(&self, session: Option<&Arc<Session>>) -> Result<HeaderMap, Refusal> {
-        match session.filter(|_| self.via().is_some()) {
+        match session.filter(|_| self.via().is_some() || self.is_aside()) {
             Some(part) => members::headers(self.headers.clone(), part),
             None => Ok(self.headers.clone()),
         }

@@ -11,7 +11,7 @@ use portcullis_mcp::{
 };
 use portcullis_policy::RequestContext;
 
-use super::resolve::member::Via;
+use super::resolve::{member::Via, replica::Aside};
 use crate::{
     head::Head,
     refusal::Asked,
@@ -45,6 +45,8 @@ pub struct Call {
     pub(super) action: Action,
     /// How it came to its server, where the route leads to several.
     pub(super) via: Option<Via>,
+    /// How it came to a replica of its server.
+    pub(super) aside: Option<Aside>,
 }
 
 impl Call {
@@ -125,7 +127,8 @@ impl Call {
     /// The session that the client knows.
     #[must_use]
     pub fn own_session(&self) -> Option<&Arc<Session>> {
-        self.via.as_ref().map_or(self.session.as_ref(), |via| via.session.as_ref())
+        let aside = || self.aside.as_ref().map_or(self.session.as_ref(), |aside| aside.session.as_ref());
+        self.via.as_ref().map_or_else(aside, |via| via.session.as_ref())
     }
 
     /// Its session; on a route over several servers that with the one it goes to, once there is one.
@@ -158,7 +161,7 @@ pub fn call(
         Era::Legacy if row.is_some_and(|row| row.name == "initialize") => None,
         Era::Legacy => Some(session(&head, caller, rules, sessions)?),
     };
-    Ok(Call { head, content, era, row, listed, session, action, via: None })
+    Ok(Call { head, content, era, row, listed, session, action, via: None, aside: None })
 }
 
 struct Parsed {

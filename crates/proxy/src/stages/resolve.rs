@@ -2,6 +2,7 @@
 //! under us is refused here, before anybody judges the call.
 
 pub mod member;
+pub mod replica;
 pub(super) mod scope;
 
 use portcullis_catalog::{Item, Standing, State};
@@ -47,7 +48,7 @@ impl Aimed {
     }
 }
 
-/// Finds the target of `call`.
+/// Finds the target of `call`, at the replica of its server with this place; 0 is the server itself.
 ///
 /// # Errors
 /// `server.unknown`, `auth.scope`, `target.unknown`, `task.unknown`, `definition.changed`, `definition.unreviewed`,
@@ -56,12 +57,14 @@ pub async fn target(
     gateway: &Gateway,
     mut call: Call,
     caller: &Caller,
-    rules: &Rules,
+    (rules, place): (&Rules, usize),
 ) -> Result<Aimed, Refusal> {
     let route = rules
         .route(&call.head.server)
         .ok_or_else(|| Refusal::new(Code::ServerUnknown, format!("server `{}`", call.head.server)))?;
-    let server = &member::pick(&mut call, route, rules)?;
+    let server = member::pick(&mut call, route, rules)?;
+    let server = &replica::pick(&mut call, &server, place, rules)
+        .ok_or_else(|| Refusal::new(Code::ServerUnknown, "there are no more replicas"))?;
     scope::check(&call, caller, &server.name, rules)?;
     let running = gateway
         .server_calls

@@ -39,6 +39,7 @@ pub(super) async fn session(
         Some(via) if via.session.is_some() => {
             open_part(gateway, armed, armed.server(), limits).await.map(Some)
         }
+        None if parts(armed).is_some() => open_part(gateway, armed, armed.server(), limits).await.map(Some),
         _ => Ok(armed.session().cloned()),
     }
 }
@@ -53,6 +54,8 @@ pub(super) async fn open_part(
     let (session, members) = armed
         .own_session()
         .and_then(of_group)
+        .map(|(session, members)| (session, &**members))
+        .or_else(|| parts(armed))
         .ok_or_else(|| Refusal::new(Code::Internal, "a session with one server on a route over several"))?;
     let slot = members.slot(&server.name);
     if let Some(open) = slot.session().filter(|open| open.declared == server.settings.digest) {
@@ -89,10 +92,20 @@ pub(super) async fn open_part(
 
 /// The session with the call's server, once there is one.
 pub(super) fn part(armed: &Armed) -> Option<Arc<Session>> {
-    match armed.via().and_then(|via| of_group(via.session.as_ref()?)) {
+    match parts(armed) {
         Some((_, members)) => members.of(&armed.server().name),
         None => armed.session().cloned(),
     }
+}
+
+/// The client's session and its parts, where the call is made in one of them: on a route over several servers, and at a
+/// replica.
+fn parts(armed: &Armed) -> Option<(&Arc<Session>, &Members)> {
+    let session = armed.own_session()?;
+    if armed.via().is_some() {
+        return of_group(session).map(|(session, members)| (session, &**members));
+    }
+    armed.is_aside().then_some((session, &session.replicas))
 }
 
 /// Refuses a question that came on the merged stream, on behalf of the client.
@@ -177,9 +190,7 @@ pub(super) fn headers(mut headers: HeaderMap, session: &Session) -> Result<Heade
 /// Whether the server said that it ended its session: then the call was not made, and is made in a new one. Nothing
 /// is said to be ended where the route leads to one server: its client opens the new session itself.
 pub(super) fn ended(armed: &Armed, sent: &Result<Exchange, Refusal>) -> bool {
-    let Some((_, members)) = armed.via().and_then(|via| of_group(via.session.as_ref()?)) else {
-        return false;
-    };
+    let Some((_, members)) = parts(armed) else { return false };
     let ended = match sent {
         Err(refusal) => refusal.code == Code::SessionUnknown,
         Ok(exchange) => matches!(exchange.reply, Reply::Unary { status: 404, .. }),
@@ -191,7 +202,7 @@ pub(super) fn ended(armed: &Armed, sent: &Result<Exchange, Refusal>) -> bool {
 }
 
 /// Ends every part of a session, as its client asked.
-pub(super) async fn end(members: &Members, rules: &Rules) {
+pub(crate) async fn end(members: &Members, rules: &Rules) {
     for (name, session) in members.open() {
         members.forget(&name);
         let Some(server) = rules.servers.get(&*name) else { continue };

@@ -40,6 +40,14 @@ pub struct Via {
 }
 
 impl Via {
+    /// The part of the client's session that belongs to a server, once there is one.
+    pub(in crate::stages) fn part(&self, server: &str) -> Option<Arc<Session>> {
+        match &self.session.as_ref()?.backend {
+            Backend::Group(sessions) => sessions.of(server),
+            Backend::Bridged(_) | Backend::Http(_) | Backend::Stdio { .. } => None,
+        }
+    }
+
     /// The name of the route.
     #[must_use]
     pub fn route(&self) -> &Arc<str> {
