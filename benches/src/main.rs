@@ -1,6 +1,6 @@
 //! What a call costs. One program in several roles, so that the bench needs nothing that is not built here:
 //! `upstream`, `floor` and `load` are the counterparts, `compare` and `standing` run them beside the gateway,
-//! `stages` counts instructions, `inspect` measures looks at texts.
+//! `stages` counts instructions, `inspect` measures looks at texts, `leaks` the look for secrets.
 
 mod account;
 mod compare;
@@ -8,6 +8,7 @@ mod floor;
 mod governed;
 mod identity;
 mod inspect;
+mod leaks;
 mod load;
 mod payload;
 mod report;
@@ -65,6 +66,8 @@ enum Role {
     Stages(stages::Options),
     /// Measures what a look at texts costs.
     Inspect(inspect::Options),
+    /// Measures the look for secrets that were handed out, and what one that is held costs a call.
+    Leaks(leaks::Options),
     /// Calls a server and prints what it saw.
     Load(LoadOptions),
 }
@@ -114,6 +117,11 @@ fn main() -> Result<ExitCode> {
         Role::Stages(options) => stages::run(&options)?,
         Role::Inspect(options) => {
             if !inspect::run(&options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Role::Leaks(options) => {
+            if !leaks::run(&options)? {
                 return Ok(ExitCode::FAILURE);
             }
         }

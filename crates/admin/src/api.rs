@@ -2,6 +2,7 @@
 //! the command line are made from the rows.
 
 mod approvals;
+mod canaries;
 mod connections;
 mod control;
 mod definitions;
@@ -16,6 +17,7 @@ mod seal;
 mod secrets;
 pub mod servers;
 mod status;
+mod users;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -29,6 +31,7 @@ pub use self::{
     approvals::{
         Approval, ApprovalAnswer, ApprovalFinding, ApprovalList, ApprovalQuery, ApprovalSaid, ApprovalVerdict,
     },
+    canaries::{Canary, CanaryChanged, CanaryList, CanaryValue, CreateCanary, CreatedCanary, RemoveCanary},
     connections::{Connection, ConnectionList, RevokeConnection, RevokedConnection},
     control::Control,
     definitions::{
@@ -43,7 +46,10 @@ pub use self::{
     policy::{ExplainQuestion, Explained},
     privacy::{AskedApproval, ErasePerson, ErasedPerson, HeldAbout, PersonQuestion, TokenKey},
     seal::{SealKey, SealRotate, SealRotated, SealShred, SealStatus},
-    secrets::{LocalSecret, LocalSecretChanged, LocalSecretList, PutSecret, RemoveSecret},
+    secrets::{
+        LocalSecret, LocalSecretChanged, LocalSecretList, NamedSecret, PutSecret, RemoveSecret, RenewSecret,
+        RenewedSecret, RenewedSecrets, SecretUse, SecretUser, SecretUses,
+    },
     servers::{AddServer, ServerChanged, ServerList, ServerState},
     status::{Healthz, LedgerHealth, Reloaded, Status},
 };
@@ -226,6 +232,16 @@ endpoints! {
     POST "/v1/secrets" put_secret(body PutSecret) Token -> LocalSecretChanged;
     /// Takes a secret out of use.
     POST "/v1/secrets/remove" remove_secret(body RemoveSecret) Token -> LocalSecretChanged;
+    /// Where a secret stands, and which callers would have it joined to their calls. Never its value.
+    GET "/v1/secrets/uses" secret_uses(query NamedSecret) Token -> SecretUses;
+    /// Fetches a secret anew, or has its source make a new value; for `local:` it takes a new value.
+    POST "/v1/secrets/renew" renew_secret(body RenewSecret) Token -> RenewedSecrets;
+    /// Every credential that was planted, without its value.
+    GET "/v1/canaries" list_canaries() Token -> CanaryList;
+    /// Plants a credential whose appearance raises an alarm. A value that was made is in this answer and nowhere else.
+    POST "/v1/canaries" create_canary(body CreateCanary) Token -> CreatedCanary;
+    /// Does not look for a planted credential any more.
+    POST "/v1/canaries/remove" remove_canary(body RemoveCanary) Token -> CanaryChanged;
     /// How encryption at rest stands: data keys, what wraps them, and what the newest has not sealed yet.
     GET "/v1/seal" seal_status() Token -> SealStatus;
     /// A step of a rotation of keys. Each can be repeated, and goes on where one before it stopped.

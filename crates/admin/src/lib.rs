@@ -13,8 +13,9 @@ pub use api::{
     servers::{SERVER_KIND, SERVER_SLOT},
 };
 pub use parts::{
-    AdminParts, CheckServer, ConnectionBook, CountSessions, Follow, FreshKey, GatewayInfo, Health, Holder,
-    Pending, QuotaState, Reload, Revoked, SecretBook, SecretState, SubjectOf,
+    AdminParts, CanaryBook, CanaryState, CanaryValues, CheckServer, ConnectionBook, CountSessions, Follow,
+    FreshKey, GatewayInfo, Health, Holder, Pending, QuotaState, Reload, RenewedSecret, Revoked, SecretBook,
+    SecretState, SecretUse, SubjectOf,
 };
 pub use problem::{Problem, ProblemBody, ProblemDetail};
 pub use serve::{router, serve};

@@ -135,9 +135,35 @@ pub struct SecretState {
     pub changed: Timestamp,
     /// Who put it here.
     pub by: String,
+    /// Whether its value is long enough to be looked for in what comes back; nothing while the keys of the store are not open.
+    pub watched: Option<bool>,
 }
 
-/// The secrets that the gateway keeps. No value ever comes out.
+/// A place in the configuration at which a secret stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretUse {
+    /// The key there.
+    pub key: String,
+    /// The reference.
+    pub reference: String,
+    /// The server that is given it; nothing where the gateway alone uses it.
+    pub server: Option<String>,
+    /// Whether each caller has a value of its own.
+    pub personal: bool,
+}
+
+/// A secret that was fetched anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenewedSecret {
+    /// The reference without its field.
+    pub document: String,
+    /// Whether the value is another one; nothing was held before where this says nothing.
+    pub changed: Option<bool>,
+    /// What the source calls this state of it.
+    pub version: Option<String>,
+}
+
+/// The secrets that the gateway keeps, and those that its configuration refers to. No value ever comes out.
 pub trait SecretBook: Send + Sync + fmt::Debug {
     /// Every secret, by name.
     fn list(&self) -> Pending<Result<Vec<SecretState>, String>>;
@@ -146,6 +172,43 @@ pub trait SecretBook: Send + Sync + fmt::Debug {
     fn put(&self, name: &str, value: Secret<String>, by: &str) -> Pending<Result<(), String>>;
 
     /// Takes a secret out of use.
+    fn remove(&self, name: &str, by: &str) -> Pending<Result<(), String>>;
+
+    /// Where a secret stands, by its reference (also without its field), by `local:NAME` or by the key in the configuration.
+    fn uses(&self, name: &str) -> Pending<Result<Vec<SecretUse>, String>>;
+
+    /// Fetches anew what stands at such a place; with `at_source` its source makes a new value first.
+    fn renew(&self, key: &str, at_source: bool) -> Pending<Result<Vec<RenewedSecret>, String>>;
+}
+
+/// A credential that was planted, without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CanaryState {
+    /// Its name.
+    pub name: String,
+    /// What it looks like; nothing while the keys of the store are not open.
+    pub kind: Option<String>,
+    /// When it was planted.
+    pub created: Timestamp,
+    /// Who planted it.
+    pub by: String,
+}
+
+/// The values of a credential, by the variables in which programs look for them.
+pub type CanaryValues = Vec<(String, Secret<String>)>;
+
+/// Credentials that nobody has a reason to use.
+pub trait CanaryBook: Send + Sync + fmt::Debug {
+    /// Every one, by name.
+    fn list(&self) -> Pending<Result<Vec<CanaryState>, String>>;
+
+    /// A new credential of that kind; nothing where there is no such kind.
+    fn make(&self, kind: &str) -> Option<CanaryValues>;
+
+    /// Seals a credential under a name that is free, and looks for it from now on.
+    fn plant(&self, name: &str, kind: &str, values: &CanaryValues, by: &str) -> Pending<Result<(), String>>;
+
+    /// Does not look for it any more.
     fn remove(&self, name: &str, by: &str) -> Pending<Result<(), String>>;
 }
 
@@ -160,7 +223,7 @@ pub type Holder = dyn Fn(&str) -> Option<Arc<Caller>> + Send + Sync;
 /// How many sessions a caller has; with true they end, and what they have seen is forgotten.
 pub type CountSessions = dyn Fn(&str, bool) -> u64 + Send + Sync;
 /// Judges a server that is to be added: its name and its section of the configuration as JSON.
-pub type CheckServer = dyn Fn(&str, &Value) -> Result<(), Vec<String>> + Send + Sync;
+pub type CheckServer = dyn Fn(&str, &Value) -> Pending<Result<(), Vec<String>>> + Send + Sync;
 
 /// Everything the control plane works with.
 #[derive(Clone)]
@@ -179,6 +242,8 @@ pub struct AdminParts {
     pub keyring: Arc<Keyring>,
     /// The secrets that the gateway keeps.
     pub secrets: Arc<dyn SecretBook>,
+    /// The credentials that were planted.
+    pub canaries: Arc<dyn CanaryBook>,
     /// Definitions and run-time servers.
     pub revisions: Arc<dyn Revisions>,
     /// What is stopped.

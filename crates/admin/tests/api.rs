@@ -15,8 +15,9 @@ use axum::{
     http::{Request, header},
 };
 use portcullis_admin::{
-    Access, AdminParts, ConnectionBook, ENDPOINTS, FreshKey, GatewayInfo, Health, Pending, Revoked,
-    SecretBook, SecretState, api::ServerState, openapi_document, router,
+    Access, AdminParts, CanaryBook, CanaryState, CanaryValues, ConnectionBook, ENDPOINTS, FreshKey,
+    GatewayInfo, Health, Pending, RenewedSecret, Revoked, SecretBook, SecretState, SecretUse,
+    api::ServerState, openapi_document, router,
 };
 use portcullis_approve::{Counts, Desk, Hooks, Parts, Shown, Waiting};
 use portcullis_core::{
@@ -114,6 +115,40 @@ impl SecretBook for Nobody {
     fn remove(&self, _name: &str, _by: &str) -> Pending<Result<(), String>> {
         Box::pin(async { Ok(()) })
     }
+
+    fn uses(&self, name: &str) -> Pending<Result<Vec<SecretUse>, String>> {
+        let (key, server) = ("servers.files.headers.Authorization".to_owned(), Some("files".to_owned()));
+        let one = SecretUse { key, reference: name.to_owned(), server, personal: false };
+        Box::pin(async { Ok(vec![one]) })
+    }
+
+    fn renew(&self, _key: &str, _at_source: bool) -> Pending<Result<Vec<RenewedSecret>, String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+impl CanaryBook for Nobody {
+    fn list(&self) -> Pending<Result<Vec<CanaryState>, String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn make(&self, kind: &str) -> Option<CanaryValues> {
+        (kind == "password").then(|| vec![("PASSWORD".into(), Secret::new("a made-up one".into()))])
+    }
+
+    fn plant(
+        &self,
+        _name: &str,
+        _kind: &str,
+        _values: &CanaryValues,
+        _by: &str,
+    ) -> Pending<Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn remove(&self, _name: &str, _by: &str) -> Pending<Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 struct World {
@@ -130,7 +165,7 @@ fn keyring(store: &Arc<Sqlite>) -> Keyring {
     let text = FileKek::text(None, &*entropy).unwrap();
     Keyring::new(portcullis_seal::Parts {
         store: store.clone(),
-        secrets: LocalSecrets::new(store.clone()),
+        kept: LocalSecrets::all(&(store.clone() as Arc<dyn Revisions>)),
         kek: Arc::new(FileKek::of_text(text.expose(), None, Arc::clone(&entropy)).unwrap()),
         former: Vec::new(),
         clock: Arc::new(Ticking(AtomicU64::new(0))),
@@ -168,6 +203,7 @@ fn world() -> World {
         connections: Arc::new(Nobody),
         keyring: Arc::new(keyring(&store)),
         secrets: Arc::new(Nobody),
+        canaries: Arc::new(Nobody),
         revisions: store.clone(),
         kills: Arc::new(KillSwitch::new(store.clone())),
         approvals: desk.clone(),
@@ -188,7 +224,8 @@ fn world() -> World {
         follow: Arc::new(|| Box::pin(async {})),
         reload: Arc::new(|| Box::pin(async { Err(vec![String::from("portcullis.yaml:3: wrong")]) })),
         check_server: Arc::new(|_, server| {
-            if server.get("url").is_some() { Ok(()) } else { Err(vec![String::from("has no url")]) }
+            let fits = server.get("url").is_some();
+            Box::pin(async move { if fits { Ok(()) } else { Err(vec![String::from("has no url")]) } })
         }),
         clock: Arc::new(Ticking(AtomicU64::new(0))),
         limits: Limits::default(),
@@ -689,7 +726,11 @@ async fn the_openapi_document_lists_every_endpoint_and_its_answers_fit() {
         let operation = &document["paths"][endpoint.path][endpoint.method.to_ascii_lowercase()];
         assert_eq!(operation["operationId"], endpoint.name);
         let (Some(schema), "GET") = (endpoint.answer, endpoint.method) else { continue };
-        let query = if endpoint.name.ends_with("_definition") { "?server=files&name=x" } else { "" };
+        let query = match endpoint.name {
+            "secret_uses" => "?name=vault:app%23token",
+            name if name.ends_with("_definition") => "?server=files&name=x",
+            _ => "",
+        };
         let path = match endpoint.name {
             "show_approval" => endpoint.path.replace("{id}", &asked),
             _ => concrete(endpoint.path),

@@ -68,11 +68,17 @@ events! {
     SecretPut = "secret.put",
     /// Somebody took a secret out of the gateway's own keeping.
     SecretRemoved = "secret.removed",
+    /// Somebody had a secret fetched anew; `secret` in `data` is its reference, `how` whether its source made a new value.
+    SecretRenewed = "secret.renewed",
     /// A secret has a new value, which is used from now on; `secret` in `data` is its reference.
     SecretRotated = "secret.rotated",
     /// A secret that the gateway handed out came back from a server, and was masked or refused; `secret` in `data` is its
     /// reference, `place` where it stood.
     SecretLeaked = "secret.leaked",
+    /// Somebody had a credential planted, whose appearance raises an alarm; `canary` in `data` is its name.
+    CanaryCreated = "canary.created",
+    /// Somebody had a planted credential forgotten: it is not looked for any more.
+    CanaryRemoved = "canary.removed",
     /// A credential that was planted appeared; `canary` in `data` is its name, `place` where it stood.
     CanarySeen = "canary.seen",
     /// A caller uses a secret for the first time since the gateway started; `secret` in `data` is its reference.

@@ -3,6 +3,7 @@
 
 mod approvals;
 mod audit;
+mod canaries;
 mod check;
 mod client;
 mod confine;

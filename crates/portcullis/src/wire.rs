@@ -1,8 +1,10 @@
 //! Puts everything together and runs it: data directory, store, ledger, rules, listeners, reload, shutdown. The one
 //! place where the control plane and the data plane meet, and they meet only as arguments.
 
+mod added;
 mod authorization;
 mod banner;
+mod canaries;
 mod certificates;
 mod compile;
 mod convert;
@@ -16,6 +18,7 @@ mod own_tls;
 mod quotas;
 mod reload;
 mod sandbox;
+mod secret_book;
 pub(crate) mod secrets;
 mod server_tls;
 mod start;
@@ -97,6 +100,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
         .source
         .zip(node.tls.clone())
         .map(|(source, tls)| tokio::spawn(source.follow(Arc::clone(&core), tls, stopped.clone())));
+    let turning = tokio::spawn(watch::follow_secrets(Arc::clone(&core), stopped.clone()));
     let following = tokio::spawn(watch::follow(Arc::clone(&core), stopped.clone()));
     let reloading = tokio::spawn(reload::on_signals_and_changes(Arc::clone(&core), node.tls, signs, stopped));
 
@@ -117,6 +121,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     let _ = admin.await;
     killing.abort();
     sealing.abort();
+    turning.abort();
     following.abort();
     reloading.abort();
     if let Some(certifying) = certifying {

@@ -61,6 +61,7 @@ impl Gateway {
         .catch_unwind();
         match admitted.await.unwrap_or_else(|_panic| Err(panicked())) {
             Err(refusal) => {
+                alarm::refused(&self, &rules, &mut trail).await;
                 asked.nonce = (refusal.code == Code::AuthNonce).then(|| rules.auth.dpop_nonce()).flatten();
                 self.refuse(&refusal, &asked, &mut trail).await
             }
@@ -119,6 +120,7 @@ impl Gateway {
         head.certificate = parts.extensions.get::<PeerCertificate>().cloned();
         let caller = trail.keep(Stage::Authenticate, authenticate::caller(&head, route, rules).await);
         let caller = caller.inspect_err(|refusal| {
+            alarm::presented(rules, &head, &mut trail.findings);
             if matches!(refusal.code, Code::AuthInvalid | Code::AuthProof) {
                 throttle::charge_failure(self, &source_text);
             }
@@ -133,6 +135,7 @@ impl Gateway {
         let bytes = trail.keep(Stage::Read, read::bounded(body, &rules.limits).await)?;
         if head.verb == Verb::Post {
             trail.input = Some(Measured::of(&bytes));
+            trail.unseen = Some(bytes.clone());
         }
         // Boxed: what is held while a call is judged need not be held while it is forwarded.
         let judged = self.judged(rules, server, &caller, (head, bytes), trail, asked, held);
@@ -223,6 +226,7 @@ impl Gateway {
             held.1 = trail.keep(Stage::Throttle, throttle::quota(self, caller, trail, rules).await)?;
         }
         let inspected = inspect::call(alive, rules, &mut trail.findings);
+        trail.unseen = None;
         alarm::raise(self, rules, None, trail).await;
         trail.keep(Stage::Inspect, inspected)
     }

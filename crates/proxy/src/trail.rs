@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet, net::IpAddr, sync::Arc};
 
+use bytes::Bytes;
 use portcullis_approve::Used;
 use portcullis_core::{Action, Caller, Clock, Digest, Event, Finding, Labels, Refusal, Target};
 use portcullis_policy::{Denial, Permit, Places};
@@ -118,6 +119,8 @@ pub struct Trail {
     pub findings: Vec<Finding>,
     /// Secrets of which somebody was told, as findings name them.
     pub alarms: BTreeSet<Digest>,
+    /// What the caller sent, until it was inspected.
+    pub unseen: Option<Bytes>,
 }
 
 /// A stage, by its place in [`STAGES`].
@@ -173,6 +176,7 @@ impl Trail {
             input: None,
             findings: Vec::new(),
             alarms: BTreeSet::new(),
+            unseen: None,
         }
     }
 

@@ -31,8 +31,8 @@ const SPREADS_MS: u64 = 10_000;
 pub struct Parts {
     /// Where the keys are kept, wrapped, and what is sealed with them.
     pub store: Arc<dyn DataKeys>,
-    /// Secrets that the gateway keeps itself, which are sealed with them too.
-    pub secrets: LocalSecrets,
+    /// What the gateway keeps itself beside tables: secrets and planted credentials, which are sealed with them too.
+    pub kept: Vec<LocalSecrets>,
     /// What wraps new keys.
     pub kek: Arc<dyn Kek>,
     /// What wrapped keys before, and may unwrap them.

@@ -35,10 +35,13 @@ impl Keyring {
     pub(crate) async fn behind(&self) -> Result<Progress, StoreError> {
         let version = self.version();
         let (with, all) = self.parts.store.count_sealed(format!("1.{version}.")).await?;
-        let secrets = self.parts.secrets.list().await?;
-        let newest = secrets.iter().filter(|secret| sealed_with(secret, version)).count() as u64;
-        let done = with.saturating_add(newest);
-        Ok(Progress { done, left: all.saturating_add(secrets.len() as u64).saturating_sub(done), lost: 0 })
+        let (mut done, mut all) = (with, all);
+        for kept in &self.parts.kept {
+            let secrets = kept.list().await?;
+            let newest = secrets.iter().filter(|secret| sealed_with(secret, version)).count() as u64;
+            (done, all) = (done.saturating_add(newest), all.saturating_add(secrets.len() as u64));
+        }
+        Ok(Progress { done, left: all.saturating_sub(done), lost: 0 })
     }
 
     /// Seals a batch anew.
@@ -53,10 +56,11 @@ impl Keyring {
         for row in self.parts.store.sealed_otherwise(start, BATCH).await.map_err(failed)? {
             lost += u64::from(!self.reseal_row(row).await.map_err(failed)?);
         }
-        let secrets = self.parts.secrets.list().await.map_err(failed)?;
-        for secret in secrets.into_iter().filter(|secret| !sealed_with(secret, version)).take(BATCH as usize)
-        {
-            lost += u64::from(!self.reseal_secret(secret).await.map_err(failed)?);
+        for kept in &self.parts.kept {
+            let secrets = kept.list().await.map_err(failed)?.into_iter();
+            for secret in secrets.filter(|secret| !sealed_with(secret, version)).take(BATCH as usize) {
+                lost += u64::from(!self.reseal_secret(kept, secret).await.map_err(failed)?);
+            }
         }
         Ok(Progress { lost, ..self.behind().await.map_err(failed)? })
     }
@@ -79,13 +83,17 @@ impl Keyring {
         Ok(true)
     }
 
-    async fn reseal_secret(&self, secret: LocalSecret) -> Result<bool, StoreError> {
-        let Some(sealed) = self.anew(LocalSecrets::PURPOSE, &[&secret.name], &secret.sealed) else {
-            tracing::warn!(secret = secret.name, "a kept secret does not open and is left as it is");
+    async fn reseal_secret(&self, kept: &LocalSecrets, secret: LocalSecret) -> Result<bool, StoreError> {
+        let Some(sealed) = self.anew(kept.purpose(), &[&secret.name], &secret.sealed) else {
+            tracing::warn!(
+                kind = kept.purpose(),
+                secret = secret.name,
+                "a kept secret does not open and is left as it is"
+            );
             return Ok(false);
         };
         let by = (AUTHOR, self.parts.clock.now());
-        self.parts.secrets.put(&secret.name, sealed, Some(secret.digest), by).await?;
+        kept.put(&secret.name, sealed, Some(secret.digest), by).await?;
         Ok(true)
     }
 }

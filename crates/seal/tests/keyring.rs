@@ -75,7 +75,7 @@ impl Place {
     fn ring(&self, store: &Arc<Sqlite>, kek: Arc<dyn Kek>, former: Vec<Arc<dyn Kek>>) -> Keyring {
         Keyring::new(Parts {
             store: Arc::clone(store) as _,
-            secrets: LocalSecrets::new(Arc::clone(store) as Arc<dyn Revisions>),
+            kept: LocalSecrets::all(&(Arc::clone(store) as Arc<dyn Revisions>)),
             kek,
             former,
             clock: Arc::clone(&self.world) as _,

@@ -6,10 +6,10 @@ mod kms;
 mod sign;
 mod sts;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use portcullis_core::{Clock, Secret};
+use portcullis_core::{Clock, Secret, Timestamp};
 use serde_json::{Value, json};
 
 use api::Api;
@@ -49,6 +49,11 @@ impl SecretsManager {
         }
         let answer = self.0.ask("GetSecretValue", self.0.region_of(name)?, &body).await?;
         document(name, &answer)
+    }
+
+    /// Has the service rotate a secret, which it does with the function that is configured there.
+    pub(crate) async fn rotate(&self, name: &str) -> Result<(), Failure> {
+        self.0.ask("RotateSecret", self.0.region_of(name)?, &json!({ "SecretId": name })).await.map(drop)
     }
 
     /// The names of all secrets that the gateway may list, page by page.
@@ -98,5 +103,11 @@ fn document(name: &str, answer: &Value) -> Result<Document, Failure> {
     };
     fields.insert(WHOLE.to_owned(), Secret::new(text));
     let version = answer.get("VersionId").and_then(Value::as_str).map(str::to_owned);
-    Ok(Document { fields, version, lease: Lease::Unstated })
+    let created = answer.get("CreatedDate").and_then(Value::as_f64).map(|seconds| {
+        Timestamp(
+            Duration::try_from_secs_f64(seconds)
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+        )
+    });
+    Ok(Document { fields, version, lease: Lease::Unstated, created })
 }

@@ -3,6 +3,8 @@
 
 mod address;
 mod guard;
+mod obtain;
+mod renew;
 mod slot;
 
 use std::{
@@ -19,6 +21,7 @@ use async_trait::async_trait;
 use portcullis_core::{Clock, Secret, Timestamp};
 
 pub use guard::Censor;
+pub use renew::Renewed;
 
 use address::Address;
 use slot::{Held, Slot};
@@ -27,17 +30,13 @@ use crate::{
     aws::SecretsManager,
     local::{self, Variables},
     reference::{AwsValue, Place, Reference},
-    source::{Document, Failure, Lease, WHOLE},
+    source::{Document, Failure, Lease},
     vault::Vault,
     watch::Watched,
 };
 
 /// Documents that are held.
 const SLOTS_MAX: usize = 10_000;
-/// How long a file is believed.
-const FILE_LASTS: Duration = Duration::from_secs(5);
-/// How long a secret of our own is believed: another gateway on the same store may have put a new one there.
-const OWN_LASTS: Duration = Duration::from_secs(5);
 /// For how long a failure is the answer to whoever asks next.
 const FAILED_US: u64 = 1_000_000;
 /// After a failure a new value is looked for again, while the old one may still be used.
@@ -99,6 +98,8 @@ pub struct State {
     pub since: Timestamp,
     /// What the source calls this state of it.
     pub version: Option<String>,
+    /// When the source got it, where it says so.
+    pub created: Option<Timestamp>,
     /// How many seconds it may still be used.
     pub remaining_s: u64,
     /// Whether it ends with a lease.
@@ -134,6 +135,8 @@ enum Why {
     Ahead,
     /// A server does not take what is held.
     Refused,
+    /// An operator wants another.
+    Asked,
 }
 
 /// Where values come from.
@@ -255,7 +258,7 @@ impl Broker {
     pub fn look_again(&self) {
         for slot in self.lock().values() {
             if matches!(slot.address, Address::File(_) | Address::Local(_)) {
-                slot.clear();
+                slot.look_again();
             }
         }
     }
@@ -271,6 +274,7 @@ impl Broker {
                 document: slot.address.to_string(),
                 since: held.since,
                 version: held.document.version.clone(),
+                created: held.document.created,
                 remaining_s: held.dead_us.saturating_sub(now) / 1_000_000,
                 leased: matches!(held.document.lease, Lease::Held { .. }),
             })
@@ -338,6 +342,9 @@ impl Broker {
 
     /// What may be used now: what is held, or what comes of asking.
     async fn held(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<Arc<Held>, Failure> {
+        if slot.looks_again() {
+            return self.fetch(slot, Why::Asked).await;
+        }
         let now = self.clock.ticks_us();
         if let Some(held) = slot.held().filter(|held| now < held.dead_us) {
             if now >= held.refresh_us.load(Ordering::Relaxed) && slot.begin_refresh() {
@@ -366,17 +373,19 @@ impl Broker {
             let answered = held.since_us != before.unwrap_or(u64::MAX);
             let enough = match why {
                 Why::Missing => now < held.fresh_us,
-                Why::Ahead => false,
+                Why::Ahead | Why::Asked => false,
                 Why::Refused => !slot.asks_again(now, REFUSED_US),
             };
             if answered || enough {
                 return Ok(Arc::clone(held));
             }
         }
-        if let Some(failure) = slot.failure(now, FAILED_US) {
+        if let Some(failure) = slot.failure(now, FAILED_US).filter(|_| why != Why::Asked) {
             return Err(failure);
         }
-        let obtained = tokio::time::timeout(FETCH, self.obtain(slot, held.as_deref())).await;
+        // A lease that is renewed keeps its value.
+        let renewable = held.as_deref().filter(|_| why != Why::Asked);
+        let obtained = tokio::time::timeout(FETCH, self.obtain(slot, renewable)).await;
         let obtained =
             obtained.unwrap_or_else(|_elapsed| Err(Failure::Unavailable("it took too long".into())));
         match obtained {
@@ -389,7 +398,7 @@ impl Broker {
                         held.refresh_us.store(now.saturating_add(RETRY_US), Ordering::Relaxed);
                         match why {
                             Why::Missing => Ok(held),
-                            Why::Ahead | Why::Refused => Err(failure),
+                            Why::Ahead | Why::Refused | Why::Asked => Err(failure),
                         }
                     }
                     // It was taken away: what is held must not be used any more either.
@@ -401,59 +410,6 @@ impl Broker {
                 }
             }
         }
-    }
-
-    /// A document: what is held under a renewed lease, or a new one.
-    async fn obtain(&self, slot: &Slot, held: Option<&Held>) -> Result<Document, Failure> {
-        match &slot.address {
-            Address::File(_) => self.read_file(slot).await,
-            Address::Local(name) => self.read_local(name).await,
-            Address::Vault { path, version } => {
-                let vault = self.vault.as_ref().ok_or_else(|| undeclared("secrets.vault"))?;
-                if let Some(held) = held
-                    && let Lease::Held { id, lasts, renewable: true } = &held.document.lease
-                    && self.clock.ticks_us() < held.dead_us
-                    && let Ok(lease @ Lease::Held { lasts: now, .. }) = vault.renew(id, *lasts).await
-                    // Near the end of its longest time a lease gets shorter with each renewal.
-                    && now >= *lasts / 2
-                {
-                    return Ok(Document { lease, ..held.document.clone() });
-                }
-                vault.read(path, *version).await
-            }
-            Address::Aws { name, stage, version } => {
-                let aws = self.aws.as_ref().ok_or_else(|| undeclared("secrets.aws"))?;
-                let which = match (stage, version) {
-                    (Some(stage), _) => AwsValue::Stage(stage.clone()),
-                    (None, version) => AwsValue::Version(version.clone().unwrap_or_default()),
-                };
-                aws.read(name, &which).await
-            }
-        }
-    }
-
-    async fn read_local(&self, name: &str) -> Result<Document, Failure> {
-        let keeper = self.keeper.as_ref().ok_or_else(|| {
-            Failure::Unavailable(format!(
-                "`local:{name}` is kept by the gateway, and this is another program"
-            ))
-        })?;
-        let (value, version) = keeper.read(name).await?.ok_or_else(|| {
-            Failure::Absent(format!("no secret is called `{name}`; `portcullis secret put {name}` keeps one"))
-        })?;
-        let fields = BTreeMap::from([(WHOLE.to_owned(), value)]);
-        Ok(Document { fields, version: Some(version), lease: Lease::Until(OWN_LASTS) })
-    }
-
-    async fn read_file(&self, slot: &Slot) -> Result<Document, Failure> {
-        let reference = Reference::parse(&slot.address.to_string())
-            .map_err(|mistake| Failure::Absent(mistake.message))?;
-        let variables = self.variables.clone();
-        let read = tokio::task::spawn_blocking(move || local::read(&reference, &variables)).await;
-        let read = read.map_err(|error| Failure::Unavailable(error.to_string()))?;
-        let value = read.map_err(Failure::Unavailable)?;
-        let fields = BTreeMap::from([(WHOLE.to_owned(), value)]);
-        Ok(Document { fields, version: None, lease: Lease::Until(FILE_LASTS) })
     }
 
     /// Puts a document in force, once it is on record that it is another one.
@@ -492,8 +448,4 @@ impl Broker {
             }
         });
     }
-}
-
-fn undeclared(section: &str) -> Failure {
-    Failure::Unavailable(format!("`{section}` is not configured"))
 }

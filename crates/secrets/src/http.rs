@@ -14,10 +14,13 @@ use portcullis_net::{
 };
 use serde_json::Value;
 use url::Url;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Bytes of one answer. KV documents are at most 1 MiB, secrets of AWS 64 KiB.
 const ANSWER_BYTES_MAX: usize = 1_572_864;
+
+/// Bytes of an answer that is no JSON.
+const TEXT_BYTES_MAX: usize = 65_536;
 
 /// How a service is reached.
 #[derive(Clone, Debug)]
@@ -48,8 +51,8 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
     /// The date of the answer, where the service tells it.
     pub(crate) date: Option<String>,
-    /// What is no JSON, for errors that come in another form.
-    pub(crate) text: String,
+    /// What is no JSON: credentials of the Security Token Service, tokens, and errors.
+    pub(crate) text: Zeroizing<String>,
 }
 
 /// Why there is no answer.
@@ -96,7 +99,7 @@ impl Service {
             let body = read_bounded(response.into_body(), ANSWER_BYTES_MAX, self.timeout).await;
             let body = body.map_err(|error| silent(error.to_string(), false))?;
             let read = serde_json::from_slice(&body).ok();
-            let text = if read.is_some() { String::new() } else { shown(&body) };
+            let text = Zeroizing::new(if read.is_some() { String::new() } else { plain(&body) });
             if let Ok(mut bytes) = body.try_into_mut() {
                 bytes.zeroize();
             }
@@ -107,9 +110,10 @@ impl Service {
     }
 }
 
-/// The beginning of a body that is no JSON, for error messages.
-fn shown(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(500).collect()
+/// A body that is no JSON, on one line. Session tokens of AWS alone may have some thousand characters.
+fn plain(body: &[u8]) -> String {
+    let body = body.get(..TEXT_BYTES_MAX).unwrap_or(body);
+    String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).collect()
 }
 
 /// A header that debug output does not show.

@@ -1,6 +1,7 @@
 //! References to secrets, and where their values come from. Start reading in `reference.rs`, then `broker.rs`.
 
 mod aws;
+mod bait;
 mod broker;
 mod http;
 mod local;
@@ -13,7 +14,8 @@ mod watch;
 
 pub use self::{
     aws::{AssumeRole, AwsIdentity, KmsKek, SecretsManager},
-    broker::{Broker, Censor, Keeper, Keeping, Parts, State, Witness},
+    bait::Bait,
+    broker::{Broker, Censor, Keeper, Keeping, Parts, Renewed, State, Witness},
     http::Reach,
     local::{Variables, read},
     reference::{AwsValue, Mistake, Place, Reference},

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use portcullis_core::Secret;
+use portcullis_core::{Secret, Timestamp};
 
 use crate::reference::{Place, Reference};
 
@@ -32,6 +32,14 @@ impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Variables(****)")
     }
+}
+
+/// When the file of a reference was last written.
+pub(crate) fn changed(reference: &Reference) -> Option<Timestamp> {
+    let Place::File(path) = reference.place() else { return None };
+    let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+    let since = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok().map(Timestamp)
 }
 
 /// The value. Reads the environment or the file now.

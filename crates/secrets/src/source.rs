@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use portcullis_core::Secret;
+use portcullis_core::{Secret, Timestamp};
 
 /// The name under which a text that is no object is kept.
 pub(crate) const WHOLE: &str = "";
@@ -16,6 +16,8 @@ pub struct Document {
     pub version: Option<String>,
     /// For how long it may be used.
     pub lease: Lease,
+    /// When the source got it, where it says so.
+    pub created: Option<Timestamp>,
 }
 
 /// For how long a document may be used.

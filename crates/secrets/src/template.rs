@@ -43,6 +43,16 @@ impl Template {
         self.0.contains(&Part::Caller)
     }
 
+    /// Whether the name may be that of some caller.
+    pub(crate) fn fits(&self, name: &str) -> bool {
+        let text = |part: Option<&Part>| match part {
+            Some(Part::Text(text)) => text.clone(),
+            Some(Part::Caller) | None => String::new(),
+        };
+        let (first, last) = (text(self.0.first()), text(self.0.last().filter(|_| self.0.len() > 1)));
+        name.len() >= first.len() + last.len() && name.starts_with(&first) && name.ends_with(&last)
+    }
+
     /// The name for a caller; nothing where one is needed and there is none.
     #[must_use]
     pub fn filled(&self, caller: Option<&str>) -> Option<String> {

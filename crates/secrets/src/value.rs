@@ -27,6 +27,12 @@ impl Value {
         Self { reference, broker: Some(broker) }
     }
 
+    /// Whether the value can be another one later.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        !self.reference.fixed()
+    }
+
     /// The value itself.
     #[must_use]
     pub fn literal(value: &str) -> Self {

@@ -19,7 +19,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use portcullis_core::{Clock, Secret};
+use portcullis_core::{Clock, Secret, Timestamp};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -123,6 +123,19 @@ impl Vault {
             Engine::Kv2 { .. } => versioned(path, &answer),
             Engine::Other => unversioned(path, answer),
         }
+    }
+
+    /// Has the password of an account made anew that an engine keeps (`MOUNT/static-creds/NAME`).
+    pub(crate) async fn rotate(&self, path: &str) -> Result<(), Failure> {
+        let segments: Vec<&str> = path.split('/').collect();
+        let [mount @ .., "static-creds" | "static-cred", name] = segments.as_slice() else {
+            return Err(Failure::Absent(format!(
+                "`vault:{path}` is no account whose password an engine keeps (`MOUNT/static-creds/NAME`): put a new value \
+                 into Vault, then rotate without `--at-source`"
+            )));
+        };
+        let target: Vec<&str> = mount.iter().copied().chain(["rotate-role", name]).collect();
+        self.authorized(&Method::POST, &target, None, None).await.map(drop)
     }
 
     /// Renews a lease; for how long it lasts from now.
@@ -261,7 +274,7 @@ fn settled(path: &[&str], answer: Answer) -> Result<Value, Failure> {
 fn errors(answer: &Answer) -> String {
     let texts = answer.body.get("errors").and_then(Value::as_array).into_iter().flatten();
     let texts: Vec<&str> = texts.filter_map(Value::as_str).collect();
-    let text = if texts.is_empty() { answer.text.clone() } else { texts.join("; ") };
+    let text = if texts.is_empty() { (*answer.text).clone() } else { texts.join("; ") };
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
@@ -272,7 +285,9 @@ fn versioned(path: &str, answer: &Value) -> Result<Document, Failure> {
     };
     let version = answer.pointer("/data/metadata/version").and_then(Value::as_u64);
     let fields = data.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-    Ok(Document { fields, version: version.map(|version| version.to_string()), lease: Lease::Unstated })
+    let created = answer.pointer("/data/metadata/created_time").and_then(Value::as_str).and_then(moment);
+    let version = version.map(|version| version.to_string());
+    Ok(Document { fields, version, lease: Lease::Unstated, created })
 }
 
 /// What any other engine answers: KV version 1, or credentials made for this question.
@@ -282,7 +297,15 @@ fn unversioned(path: &str, answer: Value) -> Result<Document, Failure> {
         Some(Value::Object(data)) => data.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
         Some(_) | None => return Err(Failure::Absent(format!("`{path}` holds nothing"))),
     };
-    Ok(Document { fields, version: None, lease })
+    // Of an account that is there for long.
+    let rotated = answer.pointer("/data/last_vault_rotation").and_then(Value::as_str).and_then(moment);
+    Ok(Document { fields, version: None, lease, created: rotated })
+}
+
+/// A moment as RFC 3339 writes it.
+fn moment(text: &str) -> Option<Timestamp> {
+    let moment = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
+    u64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok().map(Timestamp)
 }
 
 /// The lease of an answer.

@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use memchr::memchr;
 use portcullis_core::{Clock, Digest};
 
-use needles::{ANCHOR_BYTES, Needle};
+use needles::Needle;
 use table::{Candidate, Table, extent};
 
 pub(crate) use needles::is_secret;
@@ -230,10 +230,7 @@ impl Watched {
         }
         let mut seen = false;
         now.table.search(raw, |candidate| {
-            seen = now.needle(&candidate).is_some_and(|(_, needle)| {
-                let anchor = needle.bytes.get(needle.anchor..needle.anchor + ANCHOR_BYTES);
-                anchor.is_some() && raw.get(candidate.at..candidate.at + ANCHOR_BYTES) == anchor
-            });
+            seen = now.needle(&candidate).is_some();
             !seen
         });
         seen

@@ -1,5 +1,5 @@
-//! Secrets that the gateway keeps itself, for `local:NAME`. What is stored is sealed by whoever puts it here; each value is a
-//! revision, and a head says which one is in force.
+//! Secrets that the gateway keeps itself, for `local:NAME`, and credentials that were planted. What is stored is sealed by
+//! whoever puts it here; each value is a revision, and a head says which one is in force.
 
 use std::sync::Arc;
 
@@ -8,7 +8,9 @@ use portcullis_core::{Digest, Timestamp};
 use crate::{Batch, Head, Move, NewRevision, Revisions, StoreError};
 
 /// Revision kind of local secrets.
-const KIND: &str = "secret";
+const SECRET: &str = "secret";
+/// Revision kind of planted credentials.
+const CANARY: &str = "canary";
 /// The head of the value in force.
 const SLOT: &str = "current";
 
@@ -27,26 +29,44 @@ pub struct LocalSecret {
     pub by: String,
 }
 
-/// All of them.
+/// All of one kind.
 #[derive(Clone, Debug)]
-pub struct LocalSecrets(Arc<dyn Revisions>);
+pub struct LocalSecrets {
+    revisions: Arc<dyn Revisions>,
+    kind: &'static str,
+}
 
 impl LocalSecrets {
-    /// Those of a store.
+    /// The secrets of a store.
     #[must_use]
     pub fn new(revisions: Arc<dyn Revisions>) -> Self {
-        Self(revisions)
+        Self { revisions, kind: SECRET }
+    }
+
+    /// The planted credentials of a store.
+    #[must_use]
+    pub fn canaries(revisions: Arc<dyn Revisions>) -> Self {
+        Self { revisions, kind: CANARY }
+    }
+
+    /// Everything of a store that is kept sealed so.
+    #[must_use]
+    pub fn all(revisions: &Arc<dyn Revisions>) -> Vec<Self> {
+        vec![Self::new(Arc::clone(revisions)), Self::canaries(Arc::clone(revisions))]
     }
 
     /// What a value is sealed for, with its name.
-    pub const PURPOSE: &str = "secret";
+    #[must_use]
+    pub const fn purpose(&self) -> &'static str {
+        self.kind
+    }
 
     /// Every secret, by name.
     ///
     /// # Errors
     /// What the store reports.
     pub async fn list(&self) -> Result<Vec<LocalSecret>, StoreError> {
-        let heads = self.0.heads_with_bodies(KIND).await?.into_iter();
+        let heads = self.revisions.heads_with_bodies(self.kind).await?.into_iter();
         let current = heads.filter(|(head, _)| head.slot == SLOT);
         current.map(|(head, revision)| read(head, revision.body)).collect()
     }
@@ -56,8 +76,8 @@ impl LocalSecrets {
     /// # Errors
     /// What the store reports.
     pub async fn get(&self, name: &str) -> Result<Option<LocalSecret>, StoreError> {
-        let Some(head) = self.0.head(KIND, name, SLOT).await? else { return Ok(None) };
-        let Some(revision) = self.0.get(KIND, name, head.digest).await? else { return Ok(None) };
+        let Some(head) = self.revisions.head(self.kind, name, SLOT).await? else { return Ok(None) };
+        let Some(revision) = self.revisions.get(self.kind, name, head.digest).await? else { return Ok(None) };
         read(head, revision.body).map(Some)
     }
 
@@ -75,7 +95,7 @@ impl LocalSecrets {
         let body = sealed.into_bytes();
         let digest = Digest::of(&body);
         let put = NewRevision {
-            kind: KIND.to_owned(),
+            kind: self.kind.to_owned(),
             name: name.to_owned(),
             body,
             digest,
@@ -84,8 +104,8 @@ impl LocalSecrets {
             reason: String::new(),
             at,
         };
-        let moves = vec![moved(name, (before, Some(digest)), (by, at))];
-        self.0.apply(Batch { puts: vec![put], moves }).await
+        let moves = vec![self.moved(name, (before, Some(digest)), (by, at))];
+        self.revisions.apply(Batch { puts: vec![put], moves }).await
     }
 
     /// Takes a secret out of use; false when it changed meanwhile.
@@ -93,7 +113,24 @@ impl LocalSecrets {
     /// # Errors
     /// What the store reports.
     pub async fn remove(&self, secret: &LocalSecret, by: (&str, Timestamp)) -> Result<bool, StoreError> {
-        self.0.move_head(moved(&secret.name, (Some(secret.digest), None), by)).await
+        self.revisions.move_head(self.moved(&secret.name, (Some(secret.digest), None), by)).await
+    }
+
+    fn moved(
+        &self,
+        name: &str,
+        (expect, to): (Option<Digest>, Option<Digest>),
+        (by, at): (&str, Timestamp),
+    ) -> Move {
+        Move {
+            kind: self.kind.to_owned(),
+            name: name.to_owned(),
+            slot: SLOT.to_owned(),
+            expect,
+            to,
+            by: by.to_owned(),
+            at,
+        }
     }
 }
 
@@ -101,16 +138,4 @@ fn read(head: Head, body: Vec<u8>) -> Result<LocalSecret, StoreError> {
     let corrupt = |_| StoreError::Corrupt(format!("the secret `{}`", head.name.escape_default()));
     let sealed = String::from_utf8(body).map_err(corrupt)?;
     Ok(LocalSecret { name: head.name, sealed, digest: head.digest, at: head.moved_at, by: head.moved_by })
-}
-
-fn moved(name: &str, (expect, to): (Option<Digest>, Option<Digest>), (by, at): (&str, Timestamp)) -> Move {
-    Move {
-        kind: KIND.to_owned(),
-        name: name.to_owned(),
-        slot: SLOT.to_owned(),
-        expect,
-        to,
-        by: by.to_owned(),
-        at,
-    }
 }

@@ -200,6 +200,11 @@ impl Pending {
         self.served
     }
 
+    /// Whether nobody waits for an answer.
+    pub(super) fn finished(&self) -> bool {
+        self.calls.is_empty()
+    }
+
     /// Whether nobody waits for an answer or listens.
     pub(super) fn idle(&self) -> bool {
         self.calls.is_empty() && self.streams.is_empty()

@@ -25,9 +25,11 @@ mod masking;
 mod process;
 mod program;
 mod reader;
+mod turnover;
 
 use backoff::{Backoff, End};
 use process::{How, Start};
+use turnover::Retired;
 
 pub use process::{Lines, Process, declined};
 pub use program::Program;
@@ -93,6 +95,8 @@ pub struct StdioPeer {
     clock: Arc<dyn Clock>,
     processes: AsyncMutex<HashMap<Key, Arc<Process>>>,
     backoff: Mutex<Backoff>,
+    /// Processes that were given what has been replaced, until their calls have finished.
+    retired: Mutex<Vec<Retired>>,
     modern_spoken: OnceCell<bool>,
     pub(super) spoken: Spoken,
     /// Told whenever a child says that one of its lists changed.
@@ -133,6 +137,7 @@ impl StdioPeer {
             clock,
             processes: AsyncMutex::default(),
             backoff: Mutex::default(),
+            retired: Mutex::default(),
             modern_spoken: OnceCell::new(),
             spoken: Spoken::default(),
             changed: Arc::default(),
@@ -184,7 +189,7 @@ impl StdioPeer {
         let processes = self.processes.lock().await;
         processes
             .iter()
-            .filter(|(key, process)| !key.modern && process.alive())
+            .filter(|(key, process)| !key.modern && process.usable())
             .find_map(|(_, process)| Some((Arc::clone(process), process.answer_to_initialize()?)))
     }
 
@@ -204,13 +209,13 @@ impl StdioPeer {
         if key.modern {
             let refused = self.spoken.legacy() == Some(false);
             let other = processes.keys().find(|other| refused && !other.modern).cloned()?;
-            return processes.remove(&other).filter(|process| process.alive());
+            return processes.remove(&other).filter(|process| process.usable());
         }
         if self.modern_spoken.get() != Some(&false) {
             return None;
         }
         let asked = Key { modern: true, owner: key.owner.clone(), params: None };
-        processes.remove(&asked).filter(|process| process.alive())
+        processes.remove(&asked).filter(|process| process.usable())
     }
 
     fn owner(&self, owner: Owner<'_>, unique: Option<&str>) -> Owned {
@@ -225,7 +230,7 @@ impl StdioPeer {
     }
 
     async fn process(&self, key: Key, limits: &Limits) -> Result<Arc<Process>, Refusal> {
-        let runs = |process: &&Arc<Process>| process.alive();
+        let runs = |process: &&Arc<Process>| process.usable();
         if let Some(process) = self.processes.lock().await.get(&key).filter(runs) {
             process.touch(self.clock.ticks_us());
             return Ok(Arc::clone(process));
@@ -233,7 +238,7 @@ impl StdioPeer {
         // Nobody waits for the secrets of another's process.
         let opening = Box::pin(self.opening(&key.owner)).await?;
         let mut processes = self.processes.lock().await;
-        if let Some(process) = processes.get(&key).filter(|process| process.alive()) {
+        if let Some(process) = processes.get(&key).filter(|process| process.usable()) {
             process.touch(self.clock.ticks_us());
             return Ok(Arc::clone(process));
         }
@@ -359,7 +364,8 @@ impl StdioPeer {
 
     /// Ends all processes in order.
     pub async fn shutdown(&self) {
-        let processes: Vec<_> = self.processes.lock().await.drain().map(|(_, process)| process).collect();
+        let mut processes: Vec<_> = self.processes.lock().await.drain().map(|(_, process)| process).collect();
+        processes.extend(self.take_retired());
         for process in processes {
             process.shutdown().await;
         }

@@ -23,6 +23,7 @@ def begin(endpoint, names):
     allowed = ["secretsmanager:GetSecretValue", "secretsmanager:ListSecrets"]
     statements = [
         {"Effect": "Allow", "Action": allowed, "Resource": "*"},
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"},
     ]
     policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
     people.put_user_policy(UserName="gateway", PolicyName="read", PolicyDocument=policy)
@@ -37,6 +38,12 @@ def begin(endpoint, names):
     people.put_user_policy(UserName="keeper", PolicyName="all", PolicyDocument=policy)
     made = people.create_access_key(UserName="keeper")["AccessKey"]
     keys["keeper"] = [made["AccessKeyId"], made["SecretAccessKey"]]
+    # A role that the gateway takes on, or a pod by its web identity.
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    people.create_role(RoleName="reader", AssumeRolePolicyDocument=trust)
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements[:1]})
+    people.put_role_policy(RoleName="reader", PolicyName="read", PolicyDocument=policy)
     for name, value in names.items():
         secrets.create_secret(Name=name, SecretString=value)
     for number in range(SECRETS - len(names)):
@@ -45,7 +52,7 @@ def begin(endpoint, names):
 
 
 # The calls of `begin`: from the next one on the service checks signatures and permissions.
-CALLS = 9 + SECRETS
+CALLS = 11 + SECRETS
 
 if __name__ == "__main__":
     endpoint, keys = sys.argv[1], None

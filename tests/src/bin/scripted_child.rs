@@ -125,7 +125,11 @@ fn proper(method: &str, message: &Value, legacy: bool) -> Option<Value> {
         "tools/list" => {
             let names =
                 ["ask", "crash", "echo", "env", "flood", "giant", "hang", "noise", "pid", "seen", "shuffled"];
-            let tools = names.map(|name| json!({"name": name, "inputSchema": {"type": "object"}}));
+            // What it was given, and calls that take their time, for those that ask for it.
+            let kept = std::env::args().any(|argument| argument == "--keeps");
+            let more = ["given", "slow"].into_iter().filter(|_| kept);
+            let tool = |name| json!({"name": name, "inputSchema": {"type": "object"}});
+            let tools: Vec<Value> = names.into_iter().chain(more).map(tool).collect();
             Some(json!({"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}))
         }
         _ => None,
@@ -167,6 +171,17 @@ fn call(id: &Value, message: &Value, shared: &Arc<Shared>) {
             });
         }
         "giant" => say(&[text(id, "g".repeat(number("bytes") as usize))]),
+        "given" => {
+            let bytes = std::env::var("KEPT").map_or(0, |value| value.len());
+            say(&[text(id, format!("{} {bytes}", std::process::id()))]);
+        }
+        "slow" => {
+            let (id, ms) = (id.clone(), number("ms"));
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(ms));
+                say(&[text(&id, format!("{} slow", std::process::id()))]);
+            });
+        }
         "hang" => {}
         "noise" => {
             let line = format!("{}\n", "noise ".repeat(16));

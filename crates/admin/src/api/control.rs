@@ -9,13 +9,14 @@ use portcullis_proof::{Actor, Entry};
 use serde_json::Value;
 
 use super::{
-    AddServer, Api, Approval, ApprovalList, ApprovalQuery, ApprovalVerdict, By, CheckpointNote,
-    ConnectionList, CreateGrant, CreateKey, CreatedKey, Definition, DefinitionDiff, DefinitionList,
-    DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery, ErasePerson, ErasedPerson, ExplainQuestion,
-    Explained, Grant, GrantList, Healthz, HeldAbout, Input, Judged, Key, KeyList, KillChanged, KillList,
-    KillQuestion, LocalSecretChanged, LocalSecretList, PersonQuestion, ProofText, PutSecret, QuotaList,
-    Reloaded, RemoveSecret, RevokeConnection, RevokedConnection, SealRotate, SealRotated, SealShred,
-    SealStatus, ServerChanged, ServerList, Status,
+    AddServer, Api, Approval, ApprovalList, ApprovalQuery, ApprovalVerdict, By, CanaryChanged, CanaryList,
+    CheckpointNote, ConnectionList, CreateCanary, CreateGrant, CreateKey, CreatedCanary, CreatedKey,
+    Definition, DefinitionDiff, DefinitionList, DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery,
+    ErasePerson, ErasedPerson, ExplainQuestion, Explained, Grant, GrantList, Healthz, HeldAbout, Input,
+    Judged, Key, KeyList, KillChanged, KillList, KillQuestion, LocalSecretChanged, LocalSecretList,
+    NamedSecret, PersonQuestion, ProofText, PutSecret, QuotaList, Reloaded, RemoveCanary, RemoveSecret,
+    RenewSecret, RenewedSecrets, RevokeConnection, RevokedConnection, SealRotate, SealRotated, SealShred,
+    SealStatus, SecretUses, ServerChanged, ServerList, Status,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -126,6 +127,26 @@ impl Api for Control {
 
     async fn remove_secret(&self, question: RemoveSecret) -> Result<LocalSecretChanged, Problem> {
         self.drop_secret(question).await
+    }
+
+    async fn secret_uses(&self, question: NamedSecret) -> Result<SecretUses, Problem> {
+        self.who_uses(question).await
+    }
+
+    async fn renew_secret(&self, question: RenewSecret) -> Result<RenewedSecrets, Problem> {
+        self.renewed(question).await
+    }
+
+    async fn list_canaries(&self) -> Result<CanaryList, Problem> {
+        self.canaries().await
+    }
+
+    async fn create_canary(&self, question: CreateCanary) -> Result<CreatedCanary, Problem> {
+        self.plant_canary(question).await
+    }
+
+    async fn remove_canary(&self, question: RemoveCanary) -> Result<CanaryChanged, Problem> {
+        self.drop_canary(question).await
     }
 
     async fn list_connections(&self) -> Result<ConnectionList, Problem> {

@@ -22,6 +22,9 @@ wire! { answer
         changed: String,
         /// Who put it here.
         by: String,
+        /// Whether its value is long enough to be looked for in what comes back; left out while the keys of the store are not
+        /// open.
+        watched: Option<bool>,
     }
 }
 
@@ -38,6 +41,120 @@ wire! { answer
     LocalSecretChanged {
         /// Its name.
         name: String,
+        /// Index of the ledger entry.
+        entry: u64,
+    }
+}
+
+wire! { question
+    /// A secret, by name.
+    NamedSecret {
+        /// A reference of the configuration (also without its field), `local:NAME`, or the key under which it stands.
+        name: String,
+    }
+}
+
+wire! { answer
+    /// Somebody to whose calls a secret would be joined.
+    SecretUser {
+        /// `key`, `role` or `gateway`.
+        kind: String,
+        /// The id of the API key, or the name of the role.
+        id: String,
+        /// What people call the key.
+        name: Option<String>,
+        /// `allow`; `approval` once people agree; `depends` on arguments, claims, time or place; `connect` where only
+        /// a connection may be opened.
+        verdict: String,
+    }
+}
+
+wire! { answer
+    /// A place at which a secret stands.
+    SecretUse {
+        /// The key in the configuration.
+        key: String,
+        /// The reference.
+        reference: String,
+        /// The server that is given it; left out where the gateway alone uses it.
+        server: Option<String>,
+        /// Whether each caller has a value of its own.
+        personal: bool,
+        /// To whose calls it would be joined.
+        users: Vec<SecretUser>,
+    }
+}
+
+wire! { answer
+    /// Where a secret stands, and who would use it.
+    SecretUses {
+        /// What was asked for.
+        name: String,
+        /// Every place.
+        uses: Vec<SecretUse>,
+    }
+}
+
+/// A secret that is to be fetched anew. It is not printed.
+#[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewSecret {
+    /// As for `NamedSecret`.
+    pub name: String,
+    /// The new value, for a secret that the gateway keeps.
+    pub value: Option<String>,
+    /// Have the source make a new value first.
+    pub at_source: Option<bool>,
+}
+
+impl std::fmt::Debug for RenewSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RenewSecret").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl crate::wire::Described for RenewSecret {
+    fn schema() -> serde_json::Value {
+        json!({
+            "type": "object",
+            "description": "A secret that is to be fetched anew. It is not printed.",
+            "properties": {
+                "name": {"type": "string", "description": "A reference of the configuration (also without its field), `local:NAME`, or the key under which it stands."},
+                "value": {
+                    "anyOf": [{"type": "string", "format": "password"}, {"type": "null"}],
+                    "description": "The new value, for a secret that the gateway keeps.",
+                    "writeOnly": true,
+                },
+                "at_source": {
+                    "anyOf": [{"type": "boolean"}, {"type": "null"}],
+                    "description": "Have the source make a new value first: AWS Secrets Manager by its rotation, Vault of an account whose password an engine keeps.",
+                },
+            },
+            "required": ["name"],
+            "additionalProperties": false,
+        })
+    }
+}
+
+wire! { answer
+    /// A secret that was fetched anew.
+    RenewedSecret {
+        /// The reference without its field.
+        document: String,
+        /// Whether the value is another one; left out where none was held before.
+        changed: Option<bool>,
+        /// What the source calls this state of it.
+        version: Option<String>,
+    }
+}
+
+wire! { answer
+    /// What was fetched anew.
+    RenewedSecrets {
+        /// What was asked for.
+        name: String,
+        /// Every document.
+        documents: Vec<RenewedSecret>,
         /// Index of the ledger entry.
         entry: u64,
     }
@@ -83,10 +200,10 @@ wire! { question
 }
 
 fn view(state: SecretState) -> LocalSecret {
-    LocalSecret { name: state.name, changed: state.changed.to_string(), by: state.by }
+    LocalSecret { name: state.name, changed: state.changed.to_string(), by: state.by, watched: state.watched }
 }
 
-fn check_name(name: &str) -> Result<(), Problem> {
+pub(super) fn check_name(name: &str) -> Result<(), Problem> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
     if !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(fits) {
         return Ok(());
@@ -124,5 +241,77 @@ impl Control {
             self.record(Event::SecretRemoved, None, BTreeMap::from([("secret", json!(name))])).await?;
         self.parts.secrets.remove(&name, OPERATOR).await.map_err(Problem::Store)?;
         Ok(LocalSecretChanged { name, entry })
+    }
+
+    /// The places of a secret; a refusal where there is none.
+    async fn places(&self, name: &str) -> Result<Vec<crate::parts::SecretUse>, Problem> {
+        let uses = self.parts.secrets.uses(name).await.map_err(Problem::Store)?;
+        if uses.is_empty() {
+            let name = name.escape_default();
+            return Err(Problem::NotFound(format!("nothing in the configuration refers to `{name}`")));
+        }
+        Ok(uses)
+    }
+
+    pub(super) async fn who_uses(&self, question: NamedSecret) -> Result<SecretUses, Problem> {
+        let mut uses = Vec::new();
+        for one in self.places(&question.name).await? {
+            let crate::parts::SecretUse { key, reference, server, personal } = one;
+            let mut users = match &server {
+                Some(server) => self.users_of(server).await?,
+                None => Vec::new(),
+            };
+            // It lists what a server offers, where nobody else has to be named for that.
+            if !personal {
+                let (kind, id) = ("gateway".to_owned(), "gateway".to_owned());
+                users.insert(0, SecretUser { kind, id, name: None, verdict: "allow".to_owned() });
+            }
+            uses.push(SecretUse { key, reference, server, personal, users });
+        }
+        Ok(SecretUses { name: question.name, uses })
+    }
+
+    pub(super) async fn renewed(&self, question: RenewSecret) -> Result<RenewedSecrets, Problem> {
+        let RenewSecret { name, value, at_source } = question;
+        let at_source = at_source.unwrap_or(false);
+        let own = name.strip_prefix("local:").map(str::to_owned);
+        if let (Some(value), Some(own)) = (value.clone(), &own) {
+            let known = self.parts.secrets.list().await.map_err(Problem::Store)?;
+            if !known.iter().any(|secret| secret.name == *own) {
+                let message = format!("the gateway keeps no secret `{}`", own.escape_default());
+                return Err(Problem::NotFound(message));
+            }
+            self.keep_secret(PutSecret { name: own.clone(), value }).await?;
+        } else if value.is_some() {
+            let message = "only a secret that the gateway keeps (`local:NAME`) takes a value here";
+            return Err(Problem::invalid(message, "put the new value into its source, then rotate"));
+        } else if own.is_some() {
+            let message = "a secret that the gateway keeps has no source that could make a new value";
+            return Err(Problem::invalid(message, "give the new value"));
+        }
+        let places = match self.places(&name).await {
+            // What the gateway keeps may be there before anything refers to it.
+            Err(Problem::NotFound(_)) if own.is_some() => Vec::new(),
+            places => places?,
+        };
+        let how = if at_source { "at source" } else { "fetched" };
+        let data = BTreeMap::from([("secret", json!(name)), ("how", json!(how))]);
+        let entry = self.record(Event::SecretRenewed, None, data).await?;
+        let (mut documents, mut seen) = (Vec::<RenewedSecret>::new(), std::collections::BTreeSet::new());
+        for place in places {
+            // The same document may stand at many places.
+            let document = place.reference.split('#').next().unwrap_or_default().to_owned();
+            if !seen.insert(document) {
+                continue;
+            }
+            let done = self.parts.secrets.renew(&place.key, at_source).await;
+            let hint = "the old value is used as long as it may be; `portcullis secret check` tells more";
+            let done = done.map_err(|message| Problem::Conflict { message, hint })?;
+            documents.extend(done.into_iter().map(|one| {
+                let crate::parts::RenewedSecret { document, changed, version } = one;
+                RenewedSecret { document, changed, version }
+            }));
+        }
+        Ok(RenewedSecrets { name, documents, entry })
     }
 }

@@ -50,7 +50,7 @@ wire! { answer
 impl Control {
     pub(super) async fn new_server(&self, question: AddServer) -> Result<ServerChanged, Problem> {
         let AddServer { name, server } = question;
-        if let Err(mistakes) = (self.parts.check_server)(&name, &server) {
+        if let Err(mistakes) = (self.parts.check_server)(&name, &server).await {
             return Err(Problem::invalid(
                 mistakes.join("; "),
                 "docs/reference/config.md describes the members",

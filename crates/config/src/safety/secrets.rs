@@ -185,6 +185,14 @@ impl Settings {
         references(self, servers).into_iter().filter(|(key, _)| !late(key)).collect()
     }
 
+    /// Every reference to a secret with these servers, with the key under which it stands.
+    pub fn references_with<'a>(
+        &'a self,
+        servers: &'a BTreeMap<String, Server>,
+    ) -> Vec<(String, &'a Reference)> {
+        references(self, servers)
+    }
+
     /// Every reference to a secret, with the key under which it stands.
     pub fn references(&self) -> Vec<(String, &Reference)> {
         references(self, &self.servers)

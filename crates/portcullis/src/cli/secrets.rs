@@ -3,14 +3,18 @@
 use std::{collections::BTreeMap, io::Read as _, sync::Arc};
 
 use clap::Subcommand;
-use portcullis_admin::api::{LocalSecret, LocalSecretChanged, LocalSecretList, PutSecret, RemoveSecret};
+use portcullis_admin::api::{
+    LocalSecret, LocalSecretChanged, LocalSecretList, NamedSecret, PutSecret, RemoveSecret, RenewSecret,
+    RenewedSecrets, SecretUses,
+};
 use portcullis_config::{Config, Overrides};
 use portcullis_core::Clock;
-use portcullis_secrets::{Broker, Place, Reference, State};
+use portcullis_secrets::{Broker, Place, Reference, State, WATCHED_BYTES_MIN};
 use serde::Serialize;
 
 use super::{
     Common, Failure,
+    canaries::{self, Canary},
     client::{Client, NONE},
     output::{Output, table},
 };
@@ -59,6 +63,38 @@ end do not count. Calls use it within five seconds.")]
         /// Its name
         name: String,
     },
+    /// Say who a secret is for, from the policy and the configuration; never its value
+    #[command(after_help = "Examples:
+  portcullis secret get --who-can vault:secret/files#token
+  portcullis secret get --who-can servers.files.headers.Authorization
+
+Names every API key and every role to whose calls the secret would be joined: `allow`, `approval` once people agree, `depends` on
+arguments, claims, time or place, `connect` where only a connection may be opened.")]
+    Get {
+        /// A reference (also without its field), or the key in the configuration under which it stands
+        #[arg(long, value_name = "NAME")]
+        who_can: String,
+    },
+    /// Fetch a secret anew now, or give one that the gateway keeps a new value
+    #[command(after_help = "Examples:
+  portcullis secret rotate vault:secret/files#token            after a new value was put there
+  portcullis secret rotate vault:database/creds/app#password   new credentials under a new lease
+  portcullis secret rotate aws:prod/app --at-source            the rotation that AWS has for it
+  portcullis secret rotate vault:database/static-creds/app#password --at-source
+  portcullis secret rotate local:files-token < token.txt
+
+No call fails: those that run finish with the old value, and children that were given it are replaced once their calls have
+finished.")]
+    Rotate {
+        /// A reference (also without its field), or the key in the configuration under which it stands
+        name: String,
+        /// Have the source make a new value first
+        #[arg(long)]
+        at_source: bool,
+    },
+    /// Plant credentials that nobody has a reason to use, and hear when somebody does
+    #[command(subcommand)]
+    Canary(Canary),
     /// List the secrets that the gateway keeps, without their values
     #[command(after_help = "Example:\n  portcullis secret kept --json")]
     Kept,
@@ -76,6 +112,14 @@ struct Row {
     ok: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    /// When the source got its value (RFC 3339), where it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_s: Option<u64>,
+    /// Whether it is long enough to be looked for in what comes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watched: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usable_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,21 +145,71 @@ pub(super) fn carry_out(common: &Common, command: Secret, output: &Output) -> Re
             });
             Ok(())
         }
+        Secret::Get { who_can } => who(common, who_can, output),
+        Secret::Rotate { name, at_source } => rotate(common, name, at_source, output),
+        Secret::Canary(command) => canaries::carry_out(common, command, output),
         Secret::Check { caller } => check(common, caller.as_deref(), output),
         Secret::List { aws } => list(common, aws, output),
     }
 }
 
 fn put(common: &Common, name: String, output: &Output) -> Result<(), Failure> {
+    let value = given()?;
+    let client = Client::connect(common)?;
+    if value.len() < WATCHED_BYTES_MIN {
+        output.note(&format!(
+            "a value of less than {WATCHED_BYTES_MIN} bytes is not looked for in what comes back"
+        ));
+    }
+    let question = PutSecret { name, value: (*value).clone() };
+    let done: LocalSecretChanged = client.ask("put_secret", "", NONE, Some(&question))?;
+    output.show(&done, |done| format!("kept as local:{}; ledger entry {}", done.name, done.entry));
+    Ok(())
+}
+
+/// The value on standard input.
+pub(super) fn given() -> Result<zeroize::Zeroizing<String>, Failure> {
     let mut value = zeroize::Zeroizing::new(String::new());
     let read = std::io::stdin().take(VALUE_BYTES_MAX).read_to_string(&mut value);
     read.map_err(|error| Failure::refused(format!("standard input: {error}")))?;
     let end = value.trim_end_matches(['\r', '\n']).len();
     value.truncate(end);
+    Ok(value)
+}
+
+fn who(common: &Common, name: String, output: &Output) -> Result<(), Failure> {
     let client = Client::connect(common)?;
-    let question = PutSecret { name, value: (*value).clone() };
-    let done: LocalSecretChanged = client.ask("put_secret", "", NONE, Some(&question))?;
-    output.show(&done, |done| format!("kept as local:{}; ledger entry {}", done.name, done.entry));
+    let told: SecretUses = client.ask("secret_uses", "", Some(&NamedSecret { name }), NONE)?;
+    output.show(&told, |told| {
+        let rows = told.uses.iter().flat_map(|place| {
+            let of = |user: &portcullis_admin::api::SecretUser| {
+                let name = user.name.clone().unwrap_or_default();
+                vec![place.key.clone(), user.kind.clone(), user.id.clone(), name, user.verdict.clone()]
+            };
+            place.users.iter().map(of).collect::<Vec<_>>()
+        });
+        table(&["place", "who", "id", "name", "verdict"], &rows.collect::<Vec<_>>())
+    });
+    Ok(())
+}
+
+fn rotate(common: &Common, name: String, at_source: bool, output: &Output) -> Result<(), Failure> {
+    let value = if name.starts_with("local:") { Some((*given()?).clone()) } else { None };
+    let question = RenewSecret { name, value, at_source: at_source.then_some(true) };
+    let done: RenewedSecrets = Client::connect(common)?.ask("renew_secret", "", NONE, Some(&question))?;
+    output.show(&done, |done| {
+        let line = |one: &portcullis_admin::api::RenewedSecret| {
+            let what = match one.changed {
+                Some(true) => "has another value",
+                Some(false) => "still has the value that it had",
+                None => "was fetched for the first time",
+            };
+            let version = one.version.as_ref().map(|version| format!(", version {version}"));
+            format!("{} {what}{}\n", one.document, version.unwrap_or_default())
+        };
+        let lines: String = done.documents.iter().map(line).collect();
+        format!("{lines}ledger entry {}", done.entry)
+    });
     Ok(())
 }
 
@@ -138,6 +232,7 @@ fn followed_from_here(common: &Common) -> Result<(Config, Arc<Broker>, tokio::ru
 
 fn check(common: &Common, caller: Option<&str>, output: &Output) -> Result<(), Failure> {
     let (config, broker, runtime) = followed_from_here(common)?;
+    let now = SystemClock::new().now();
     let mut rows = runtime.block_on(async {
         let rows = followed(&config, &broker, caller).await;
         broker.close().await;
@@ -154,6 +249,14 @@ fn check(common: &Common, caller: Option<&str>, output: &Output) -> Result<(), F
                 Err(reason) => Some(reason.clone()),
             };
             row.ok = Some(row.error.is_none());
+            let listed =
+                known.as_ref().ok().and_then(|list| list.secrets.iter().find(|one| one.name == name));
+            if let Some(one) = listed {
+                row.watched = one.watched;
+                row.changed = Some(one.changed.clone());
+                row.age_s = portcullis_policy::moment(&one.changed)
+                    .map(|at| now.seconds().saturating_sub(at.seconds()));
+            }
         }
     }
     let failed = rows.iter().filter(|row| row.error.is_some()).count();
@@ -199,6 +302,9 @@ fn row(key: String, reference: &Reference) -> Row {
         source,
         ok: None,
         version: None,
+        changed: None,
+        age_s: None,
+        watched: None,
         usable_s: None,
         leased: None,
         error: None,
@@ -211,8 +317,11 @@ async fn followed(config: &Config, broker: &Arc<Broker>, caller: Option<&str>) -
         let mut row = row(key, reference);
         if reference.personal() && caller.is_none() {
             row.error = Some("differs by caller: name one with `--caller`".to_owned());
-        } else if let Err(failure) = broker.value(reference, caller).await {
-            row.error = Some(failure.to_string());
+        } else {
+            match broker.probe(reference, caller).await {
+                Ok(watched) => row.watched = Some(watched),
+                Err(failure) => row.error = Some(failure.to_string()),
+            }
         }
         row.ok = Some(row.error.is_none());
         rows.push(row);
@@ -229,9 +338,21 @@ async fn followed(config: &Config, broker: &Arc<Broker>, caller: Option<&str>) -
         if let Some(state) = state {
             row.version.clone_from(&state.version);
             (row.usable_s, row.leased) = (Some(state.remaining_s), Some(state.leased));
+            row.changed = state.created.map(|at| at.to_string());
+            row.age_s = state.created.map(|at| state.since.seconds().saturating_sub(at.seconds()));
         }
     }
     rows
+}
+
+/// In the largest unit of which there are two.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }
 
 fn show(output: &Output, rows: &[Row]) {
@@ -244,6 +365,11 @@ fn show(output: &Output, rows: &[Row]) {
             });
             let state = match (&row.error, row.ok) {
                 (Some(error), _) => error.clone(),
+                (None, Some(_)) if row.watched == Some(false) => {
+                    format!(
+                        "ok; of less than {WATCHED_BYTES_MIN} bytes, so not looked for in what comes back"
+                    )
+                }
                 (None, Some(_)) => String::from("ok"),
                 (None, None) => String::from("-"),
             };
@@ -252,10 +378,14 @@ fn show(output: &Output, rows: &[Row]) {
                 row.reference.clone(),
                 row.source.to_owned(),
                 or_none(row.version.clone()),
+                or_none(row.age_s.map(age)),
                 or_none(time),
                 state,
             ]
         });
-        table(&["key", "reference", "source", "version", "usable for", "state"], &cells.collect::<Vec<_>>())
+        table(
+            &["key", "reference", "source", "version", "age", "usable for", "state"],
+            &cells.collect::<Vec<_>>(),
+        )
     });
 }

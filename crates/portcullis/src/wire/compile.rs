@@ -9,7 +9,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use portcullis_admin::{SERVER_KIND, SERVER_SLOT};
 use portcullis_authorize::{Authorizer, Outgoing};
 use portcullis_catalog::{Catalog, Neighbours, Parts as CatalogParts, Trust};
 use portcullis_config::{self as config, Config, Reference, Settings};
@@ -53,6 +52,7 @@ pub(crate) struct World {
     pub(crate) authorizer: Arc<Authorizer>,
     /// Follows references to secrets.
     pub(crate) broker: Arc<Broker>,
+    pub(crate) canaries: super::canaries::Canaries,
     /// Secrets of the gateway's own keeping.
     pub(crate) own: Arc<super::secrets::Own>,
     pub(crate) subjects: Arc<dyn Subjects>,
@@ -238,18 +238,8 @@ async fn declared(config: &Config, world: &World) -> Result<BTreeMap<String, con
     let store = |error: portcullis_store::StoreError| {
         vec![mistake("store", error.to_string(), "look at the database file")]
     };
-    for (head, revision) in world.revisions.heads_with_bodies(SERVER_KIND).await.map_err(store)? {
-        if head.slot != SERVER_SLOT || servers.contains_key(&head.name) {
-            continue;
-        }
-        let json: Value = serde_json::from_slice(&revision.body).unwrap_or_default();
-        // What was accepted once and is not any more must not keep the gateway from starting: it is left out, loudly.
-        match config::Server::from_json(&head.name, &json) {
-            Ok(server) => drop(servers.insert(head.name, server)),
-            Err(mistakes) => {
-                tracing::error!(server = head.name, ?mistakes, "a server added at run time cannot be used")
-            }
-        }
+    for (name, server) in super::added::added(world).await.map_err(store)? {
+        servers.entry(name).or_insert(server);
     }
     // Whoever reloads has perhaps put another secret into a file.
     world.broker.look_again();
@@ -257,8 +247,8 @@ async fn declared(config: &Config, world: &World) -> Result<BTreeMap<String, con
     Ok(servers)
 }
 
-/// Judges a server that is to be added.
-pub(crate) fn check_server(
+/// Judges a server that is to be added. Secrets that it needs before it serves are fetched now.
+pub(crate) async fn check_server(
     config: &Config,
     (around, broker): (&Surroundings, &Arc<Broker>),
     name: &str,
@@ -272,6 +262,8 @@ pub(crate) fn check_server(
     }
     let texts = |mistakes: Found| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let server = config::Server::from_json(name, json).map_err(texts)?;
+    let alone = BTreeMap::from([(name.to_owned(), server.clone())]);
+    Box::pin(fetch_early(&config.settings, &alone, broker)).await.map_err(texts)?;
     server_settings(&server, config.settings.require_sandbox, around, broker)
         .map(|_| ())
         .map_err(|reason| vec![reason])

@@ -40,7 +40,7 @@ pub(super) async fn open(
     }
     let keyring = Arc::new(Keyring::new(Parts {
         store: Arc::clone(store) as Arc<dyn DataKeys>,
-        secrets: LocalSecrets::new(Arc::clone(store) as Arc<dyn Revisions>),
+        kept: LocalSecrets::all(&(Arc::clone(store) as Arc<dyn Revisions>)),
         kek,
         former,
         clock: Arc::clone(clock),
@@ -176,6 +176,10 @@ pub(crate) async fn follow(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
             }
         } else if let Err(error) = keyring.reopen().await {
             tracing::debug!(%error, "the data keys are still not open");
+        }
+        // Those that were planted on another gateway, too.
+        if let Err(error) = core.world.canaries.look_for_all().await {
+            tracing::error!(%error, "planted credentials cannot be read; those that were are looked for");
         }
         let now = keyring.ring().is_open();
         if now != std::mem::replace(&mut open, now) {

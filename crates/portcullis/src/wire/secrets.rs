@@ -3,7 +3,6 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use portcullis_admin::{Pending, SecretBook, SecretState};
 use portcullis_config::{AwsSection, SecretsSection, VaultLogin, VaultMethod, VaultSection, is_local};
 use portcullis_core::{Clock, Entropy, Event, Secret, Target};
 use portcullis_net::{guard::EgressPolicy, tls::ClientIdentity};
@@ -13,7 +12,7 @@ use portcullis_secrets::{
     AssumeRole, AwsIdentity, Broker, Failure, Keeper, Keeping, Login, Parts, Reach, Reference,
     SecretsManager, Variables, Vault, VaultSettings, Witness,
 };
-use portcullis_store::{Ledger, LocalSecret, LocalSecrets, Revisions, Sqlite};
+use portcullis_store::{Ledger, LocalSecrets, Revisions, Sqlite};
 use serde_json::json;
 
 /// The token of a pod's service account.
@@ -275,10 +274,10 @@ impl Witness for Unrecorded {
 
 /// The secrets that the gateway keeps itself, sealed.
 pub(crate) struct Own {
-    secrets: LocalSecrets,
-    sealer: Sealer,
-    entropy: Arc<dyn Entropy>,
-    clock: Arc<dyn Clock>,
+    pub(super) secrets: LocalSecrets,
+    pub(super) sealer: Sealer,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for Own {
@@ -292,54 +291,12 @@ impl Keeper for Own {
     async fn read(&self, name: &str) -> Result<Option<(Secret<String>, String)>, Failure> {
         let row = self.secrets.get(name).await.map_err(|error| Failure::Unavailable(error.to_string()))?;
         let Some(row) = row else { return Ok(None) };
-        let opened = self.sealer.open_kept(LocalSecrets::PURPOSE, &[name], &row.sealed);
+        let opened = self.sealer.open_kept(self.secrets.purpose(), &[name], &row.sealed);
         let value = opened.and_then(|bytes| String::from_utf8(bytes).ok()).map(Secret::new);
         let lost = || match self.sealer.is_open() {
             true => Failure::Forbidden(format!("`local:{name}` was sealed with another key; put it anew")),
             false => Failure::Unavailable(format!("`local:{name}`: the data keys of the store are not open")),
         };
         Ok(Some((value.ok_or_else(lost)?, row.digest.to_string())))
-    }
-}
-
-/// What the admin API asks of it.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnBook(pub(crate) Arc<Own>);
-
-impl SecretBook for OwnBook {
-    fn list(&self) -> Pending<Result<Vec<SecretState>, String>> {
-        let own = Arc::clone(&self.0);
-        Box::pin(async move {
-            let rows = own.secrets.list().await.map_err(|error| error.to_string())?;
-            let view = |row: LocalSecret| SecretState { name: row.name, changed: row.at, by: row.by };
-            Ok(rows.into_iter().map(view).collect())
-        })
-    }
-
-    fn put(&self, name: &str, value: Secret<String>, by: &str) -> Pending<Result<(), String>> {
-        let (own, name, by) = (Arc::clone(&self.0), name.to_owned(), by.to_owned());
-        Box::pin(async move {
-            let sealed =
-                own.sealer.seal(LocalSecrets::PURPOSE, &[&name], value.expose().as_bytes(), &*own.entropy);
-            let sealed = sealed.ok_or("the value cannot be sealed")?;
-            let before = own.secrets.get(&name).await.map_err(|error| error.to_string())?;
-            let before = before.map(|row| row.digest);
-            let put = own.secrets.put(&name, sealed, before, (&by, own.clock.now())).await;
-            match put.map_err(|error| error.to_string())? {
-                true => Ok(()),
-                false => Err("it was changed by somebody else meanwhile; look again, then repeat".to_owned()),
-            }
-        })
-    }
-
-    fn remove(&self, name: &str, by: &str) -> Pending<Result<(), String>> {
-        let (own, name, by) = (Arc::clone(&self.0), name.to_owned(), by.to_owned());
-        Box::pin(async move {
-            let Some(row) = own.secrets.get(&name).await.map_err(|error| error.to_string())? else {
-                return Ok(());
-            };
-            let removed = own.secrets.remove(&row, (&by, own.clock.now())).await;
-            removed.map(drop).map_err(|error| error.to_string())
-        })
     }
 }

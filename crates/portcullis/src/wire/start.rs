@@ -44,6 +44,7 @@ use serde_json::{Value, json};
 use super::RunOptions;
 use super::{
     authorization::Book,
+    canaries::Canaries,
     certificates::{self, Source},
     compile::{self, World},
     health::Facts,
@@ -51,10 +52,7 @@ use super::{
     telemetry::Telemetry,
     world::{SystemClock, SystemEntropy},
 };
-use super::{
-    keys,
-    secrets::{self, OwnBook},
-};
+use super::{keys, secret_book::OwnBook, secrets};
 
 /// What runs for as long as the process.
 #[derive(Debug)]
@@ -70,6 +68,8 @@ pub(crate) struct Core {
     pub(crate) telemetry: Telemetry,
     /// One reload at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
+    /// Told when somebody has rotated a secret.
+    pub(crate) rotated: tokio::sync::Notify,
     /// The run-time servers in force, as one text; whoever follows the store holds it.
     pub(crate) active: tokio::sync::Mutex<Option<String>>,
     /// The certificate that was obtained, where it does not come from files.
@@ -182,9 +182,11 @@ impl Base {
         let authorizer = authorizer(&kept, (&clock, &entropy, &instance), sealer.clone());
         let (secrets, fixed) = (&config.settings.secrets, (&clock, &entropy, &instance));
         let (own, broker) = secrets::open(secrets, (&kept.store, &kept.ledger), fixed, keyring.ring())?;
+        let canaries = Canaries::open(&kept.store, &sealer, (&clock, &entropy), &broker).await?;
         let world = World {
             authorizer,
             broker,
+            canaries,
             own,
             subjects: Arc::clone(&kept.store) as Arc<dyn Subjects>,
             entropy: Arc::clone(&entropy),
@@ -228,6 +230,7 @@ impl Base {
             active: tokio::sync::Mutex::default(),
             obtained: ArcSwapOption::empty(),
             certificates,
+            rotated: tokio::sync::Notify::new(),
             dir,
         });
         super::hooks::know(&core);
@@ -431,7 +434,8 @@ fn admin_parts(
         quotas: Arc::new(move || super::quotas::states(Arc::clone(&counting))),
         connections: Arc::new(Book(Arc::clone(core))),
         keyring: Arc::clone(&core.world.keyring),
-        secrets: Arc::new(OwnBook(Arc::clone(&core.world.own))),
+        secrets: Arc::new(OwnBook(Arc::clone(core))),
+        canaries: Arc::new(core.world.canaries.clone()),
         revisions: Arc::clone(&core.revisions),
         kills: Arc::clone(&core.gateway.kills),
         approvals: Arc::clone(&core.gateway.approvals),
@@ -460,12 +464,11 @@ fn admin_parts(
             Box::pin(async move { super::reload::reload(&core).await })
         }),
         check_server: Arc::new(move |name, server| {
-            compile::check_server(
-                &base.config.load(),
-                (&base.world.surroundings, &base.world.broker),
-                name,
-                server,
-            )
+            let (core, name, server) = (Arc::clone(&base), name.to_owned(), server.clone());
+            Box::pin(async move {
+                let around = (&core.world.surroundings, &core.world.broker);
+                compile::check_server(&core.config.load_full(), around, &name, &server).await
+            })
         }),
         clock: Arc::clone(&core.gateway.clock),
         limits: config.settings.limits.clone(),

@@ -68,6 +68,23 @@ pub(crate) async fn follow_kills(core: Arc<Core>, mut stop: watch::Receiver<bool
     }
 }
 
+/// Looks until `stop` whether children were given what has another value by now; at once where somebody rotates.
+pub(crate) async fn follow_secrets(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            () = tokio::time::sleep(SWEEP) => {}
+            () = core.rotated.notified() => {}
+        }
+        let rules = core.gateway.rules.load_full();
+        for server in rules.servers.values() {
+            if let Upstream::Stdio(peer) = &server.upstream {
+                peer.turn_over(&rules.limits).await;
+            }
+        }
+    }
+}
+
 /// Definitions were judged or servers were added: what is in memory follows.
 pub(crate) async fn follow_store(core: &Core) {
     let mut active = core.active.lock().await;

@@ -61,6 +61,7 @@ pub(crate) async fn wrap(wrapped: Wrapped) -> anyhow::Result<()> {
     let grace = Duration::from_millis(limits.shutdown_grace_ms);
     let killing = tokio::spawn(watch::follow_kills(Arc::clone(&core), stopped.clone()));
     let sealing = tokio::spawn(keys::follow(Arc::clone(&core), stopped.clone()));
+    let turning = tokio::spawn(watch::follow_secrets(Arc::clone(&core), stopped.clone()));
     let serving = front::serve(Arc::clone(&core.gateway), server, pipes, grace, stopped);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
@@ -72,6 +73,7 @@ pub(crate) async fn wrap(wrapped: Wrapped) -> anyhow::Result<()> {
     };
     killing.abort();
     sealing.abort();
+    turning.abort();
     tracing::info!(?ended, "stopping");
     core.gateway.stopping.store(true, Ordering::Relaxed);
     let cut = core.gateway.running.calls();

@@ -110,7 +110,7 @@ impl Link {
     pub(super) fn alive(&self) -> bool {
         match &self.wire {
             Wire::Http(_) => true,
-            Wire::Stdio(process) => process.alive(),
+            Wire::Stdio(process) => process.usable(),
         }
     }
 

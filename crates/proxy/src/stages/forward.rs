@@ -319,9 +319,17 @@ async fn legacy_stdio(
     let Some(session) = session else {
         return initialize(gateway, peer, owner, armed, limits).await;
     };
+    // What belongs to a call that runs goes where it runs.
+    let begins = match armed.content() {
+        Content::Message(message) => message.shape() == Shape::Request,
+        Content::OpenStream => true,
+        Content::EndSession => false,
+    };
     let process = match &session.backend {
-        Backend::Stdio { process, .. } if process.alive() => Arc::clone(process),
-        // The child died since: a new one is opened as the client once asked.
+        Backend::Stdio { process, .. } if process.usable() || (process.alive() && !begins) => {
+            Arc::clone(process)
+        }
+        // The child died or was replaced since: a new one is opened as the client once asked.
         Backend::Stdio { unique, .. } => {
             let (process, _) = peer.legacy(owner, Some(unique), &session.params, limits).await?;
             process.confirm().await?;

@@ -86,6 +86,8 @@ pub(super) struct Slot {
     pub(super) turn: tokio::sync::Mutex<()>,
     failed: Mutex<Option<(u64, Failure)>>,
     refreshing: AtomicBool,
+    /// Its source is asked before it is used again.
+    again: AtomicBool,
     /// When it was last asked for because a server did not take it.
     asked_again_us: AtomicU64,
     users: Mutex<HashSet<Option<Digest>>>,
@@ -99,6 +101,7 @@ impl Slot {
             turn: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
             refreshing: AtomicBool::new(false),
+            again: AtomicBool::new(false),
             asked_again_us: AtomicU64::new(0),
             users: Mutex::default(),
         }
@@ -115,6 +118,16 @@ impl Slot {
 
     pub(super) fn clear(&self) {
         self.held.store(None);
+    }
+
+    /// Whoever uses it next asks its source first.
+    pub(super) fn look_again(&self) {
+        self.again.store(true, Ordering::Release);
+    }
+
+    /// Whether its source is to be asked now.
+    pub(super) fn looks_again(&self) -> bool {
+        self.again.load(Ordering::Relaxed) && self.again.swap(false, Ordering::AcqRel)
     }
 
     /// Whether a value that was not taken may be asked for again by now.

@@ -88,16 +88,7 @@ fn inside(value: &str) -> Vec<Zeroizing<String>> {
 }
 
 fn percent_decoded(text: &str) -> Option<String> {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let digits = (byte == b'%').then(|| Some((hex(bytes.next()?)?, hex(bytes.next()?)?)));
-        out.push(match digits {
-            Some(digits) => digits.map(|(high, low)| high << 4 | low)?,
-            None => byte,
-        });
-    }
-    String::from_utf8(out).ok()
+    percent_encoding::percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 pub(super) fn hex(digit: u8) -> Option<u8> {

@@ -4,6 +4,7 @@
 //! five bytes in it begins at a multiple of four: so only there is looked, in a set of bits that mostly says no. What it does
 //! not rule out is compared.
 
+use memchr::memchr2;
 use zeroize::Zeroize;
 
 use super::needles::{ANCHOR_BYTES, Needle, hex};
@@ -20,7 +21,8 @@ const READINGS_MAX: usize = 8;
 
 /// One piece of five bytes.
 struct Gram {
-    bytes: u64,
+    /// The part that it is of.
+    anchor: u64,
     /// Which needle it is of, and where it stands there.
     needle: u32,
     offset: u32,
@@ -43,9 +45,15 @@ pub(super) struct Table {
     evasive: bool,
 }
 
+impl Gram {
+    const fn bytes(&self) -> u64 {
+        self.anchor >> (8 * self.offset) & GRAM
+    }
+}
+
 impl Drop for Table {
     fn drop(&mut self) {
-        self.grams.iter_mut().for_each(|gram| gram.bytes.zeroize());
+        self.grams.iter_mut().for_each(|gram| gram.anchor.zeroize());
     }
 }
 
@@ -62,11 +70,10 @@ impl Table {
         for (index, needle) in needles.enumerate() {
             table.evasive |= !needle.plain;
             let part = needle.bytes.get(needle.anchor..needle.anchor + ANCHOR_BYTES).unwrap_or_default();
-            for (offset, window) in part.windows(5).enumerate() {
-                let bytes = window.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
-                let (needle, offset) =
-                    (u32::try_from(index).unwrap_or(END), u32::try_from(offset).unwrap_or(0));
-                table.grams.push(Gram { bytes, needle, offset, next: END });
+            let anchor = part.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+            let needle = u32::try_from(index).unwrap_or(END);
+            for offset in 0..STRIDE as u32 {
+                table.grams.push(Gram { anchor, needle, offset, next: END });
             }
         }
         if table.grams.is_empty() {
@@ -78,7 +85,7 @@ impl Table {
         (table.heads, table.heads_shift) = (vec![END; heads], 64 - heads.ilog2());
         for index in 0..table.grams.len() {
             let Some(gram) = table.grams.get_mut(index) else { break };
-            let mixed = gram.bytes.wrapping_mul(MIX);
+            let mixed = gram.bytes().wrapping_mul(MIX);
             let place = (mixed >> table.bits_shift) as usize;
             if let Some(word) = table.bits.get_mut(place / 64) {
                 *word |= 1 << (place % 64);
@@ -116,18 +123,27 @@ impl Table {
             let mixed = gram.wrapping_mul(MIX);
             let place = (mixed >> self.bits_shift) as usize;
             let word = self.bits.get(place / 64).copied().unwrap_or_default();
-            if word >> (place % 64) & 1 == 1 && !self.compare(gram, mixed, index * STRIDE, &mut tell) {
+            if word >> (place % 64) & 1 == 1 && !self.compare(text, (gram, mixed), index * STRIDE, &mut tell)
+            {
                 return;
             }
         }
     }
 
     #[cold]
-    fn compare(&self, gram: u64, mixed: u64, at: usize, tell: &mut impl FnMut(Candidate) -> bool) -> bool {
+    fn compare(
+        &self,
+        text: &[u8],
+        (gram, mixed): (u64, u64),
+        at: usize,
+        tell: &mut impl FnMut(Candidate) -> bool,
+    ) -> bool {
         let mut next = self.heads.get((mixed >> self.heads_shift) as usize).copied().unwrap_or(END);
         while let Some(known) = self.grams.get(next as usize) {
-            let begins = at.checked_sub(known.offset as usize);
-            if let (true, Some(at)) = (known.bytes == gram, begins)
+            if known.bytes() == gram
+                && let Some(at) = at.checked_sub(known.offset as usize)
+                && let Some(part) = text.get(at..).and_then(<[u8]>::first_chunk::<ANCHOR_BYTES>)
+                && u64::from_le_bytes(*part) == known.anchor
                 && !tell(Candidate { needle: known.needle as usize, at })
             {
                 return false;
@@ -140,15 +156,49 @@ impl Table {
 
 /// Where the needle stands whose anchor stands at `at`: from and to. Before and behind the anchor each of its bytes may be
 /// written as itself, or as programs write what has a meaning to them.
+#[inline]
 pub(super) fn extent(needle: &Needle, text: &[u8], at: usize) -> Option<(usize, usize)> {
     let (before, rest) = needle.bytes.split_at_checked(needle.anchor)?;
     let (anchor, after) = rest.split_at_checked(ANCHOR_BYTES)?;
     if text.get(at..at + ANCHOR_BYTES)? != anchor {
         return None;
     }
-    let to = read(after.iter(), at + ANCHOR_BYTES, |at, byte, out| forth(text, at, byte, out));
-    let from = read(before.iter().rev(), at, |at, byte, out| back(text, at, byte, out));
-    Some((from.into_iter().min()?, to.into_iter().max()?))
+    let to = ahead(after, text, at + ANCHOR_BYTES)?;
+    Some((behind(before, text, at)?, to))
+}
+
+/// Where these bytes end that begin at `at`. Nearly always they stand as they are, or something else does.
+fn ahead(bytes: &[u8], text: &[u8], at: usize) -> Option<usize> {
+    let rest = text.get(at..)?;
+    if rest.starts_with(bytes) && !bytes.iter().any(|byte| begins(*byte)) {
+        return Some(at + bytes.len());
+    }
+    let same = bytes.iter().zip(rest).take_while(|(byte, found)| byte == found && !begins(**found)).count();
+    let (Some(left), next) = (bytes.get(same..), rest.get(same)) else { return None };
+    if left.is_empty() {
+        return Some(at + same);
+    }
+    // From here on they may be written otherwise.
+    if !next.is_some_and(|byte| begins(*byte)) {
+        return None;
+    }
+    read(left.iter(), at + same, |at, byte, out| forth(text, at, byte, out)).into_iter().max()
+}
+
+/// Where these bytes begin that end at `at`.
+fn behind(bytes: &[u8], text: &[u8], at: usize) -> Option<usize> {
+    let head = text.get(..at)?;
+    // Another way of writing ends some bytes behind the sign with which it begins.
+    let near = head.get(at.saturating_sub(bytes.len() + WRITTEN_BYTES_MAX)..)?;
+    if memchr2(b'\\', b'%', near).is_none() {
+        return head.ends_with(bytes).then(|| at - bytes.len());
+    }
+    read(bytes.iter().rev(), at, |at, byte, out| back(text, at, byte, out)).into_iter().min()
+}
+
+/// Whether another way to write a byte begins with this one.
+const fn begins(byte: u8) -> bool {
+    matches!(byte, b'\\' | b'%')
 }
 
 /// Follows every way of reading the bytes from `at` on, to where they end.

@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod aws;
 mod broker;
 mod description;
 mod recorded;

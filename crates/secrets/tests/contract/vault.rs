@@ -179,3 +179,103 @@ pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
     }
     panic!("it never came");
 }
+
+#[tokio::test]
+async fn a_vault_that_is_slow_is_given_up_in_time_and_a_held_value_is_used_meanwhile() {
+    let slow = Arc::new(AtomicBool::new(false));
+    let is_slow = Arc::clone(&slow);
+    let server = Server::start(move |asked: &Asked| {
+        if is_slow.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(400));
+        }
+        if asked.target == "/v1/secret/data/app" { document("v") } else { says(404, "") }
+    })
+    .await;
+    let mut settings = settings(&[&server.url], token());
+    settings.reach.timeout = Duration::from_millis(200);
+    let rig = rig(settings, Keeping { lasts: Duration::from_secs(30), ..Keeping::default() });
+    assert_eq!(rig.get("vault:secret/app#f").await.unwrap(), "v");
+    slow.store(true, Ordering::SeqCst);
+    rig.clock.advance(Duration::from_secs(25));
+    let begun = std::time::Instant::now();
+    assert_eq!(rig.get("vault:secret/app#f").await.unwrap(), "v");
+    assert!(begun.elapsed() < Duration::from_millis(150), "nobody waits while what is held is good");
+    rig.clock.advance(Duration::from_secs(25));
+    let failure = rig.get("vault:secret/app#f").await.unwrap_err();
+    assert!(failure.passing() && begun.elapsed() < Duration::from_secs(20), "{failure}");
+}
+
+#[tokio::test]
+async fn a_vault_whose_certificate_nobody_vouches_for_is_told_nothing() {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let (told, heard) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (bytes, doors) = (Arc::clone(&told), Arc::clone(&heard));
+    tokio::spawn(async move {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        while let Ok((stream, _)) = listener.accept().await {
+            doors.fetch_add(1, Ordering::SeqCst);
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let mut head = [0; 1_024];
+                let read = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await.unwrap_or(0);
+                bytes.fetch_add(read, Ordering::SeqCst);
+            }
+        }
+    });
+    for (roots, trusted) in [(Vec::new(), false), (vec![made.cert.pem().into_bytes()], true)] {
+        told.store(0, Ordering::SeqCst);
+        let mut settings = settings(&[&url], token());
+        settings.reach.roots_pem = roots;
+        let rig = rig(settings, Keeping::default());
+        let failure = rig.get("vault:secret/app#f").await.unwrap_err();
+        assert!(failure.passing(), "{failure}");
+        assert_eq!(told.load(Ordering::SeqCst) > 0, trusted, "{failure}");
+    }
+    assert!(heard.load(Ordering::SeqCst) > 0);
+}
+
+#[tokio::test]
+async fn an_account_that_an_engine_keeps_gets_a_new_password_and_nothing_else_is_rotated_at_its_source() {
+    let password = Arc::new(AtomicUsize::new(1));
+    let now = Arc::clone(&password);
+    let server = Server::start(move |asked: &Asked| match (asked.method.as_str(), asked.target.as_str()) {
+        ("POST", "/v1/database/rotate-role/app") => {
+            now.fetch_add(1, Ordering::SeqCst);
+            (204, String::new())
+        }
+        ("GET", "/v1/database/static-creds/app") => {
+            let data = json!({"password": format!("p{}", now.load(Ordering::SeqCst)), "ttl": 300,
+                "last_vault_rotation": "2026-11-23T15:00:00Z"});
+            (200, json!({ "data": data, "lease_duration": 0, "lease_id": "" }).to_string())
+        }
+        ("GET", "/v1/sys/internal/ui/mounts/database/static-creds/app") => {
+            (200, json!({"data": {"path": "database/", "type": "database"}}).to_string())
+        }
+        ("GET", "/v1/secret/data/app") => document("v"),
+        _ => says(404, ""),
+    })
+    .await;
+    let rig = rig(settings(&[&server.url], token()), Keeping::default());
+    let account = reference("vault:database/static-creds/app#password");
+    assert_eq!(rig.get("vault:database/static-creds/app#password").await.unwrap(), "p1");
+    let renewed = rig.broker.renew(&account, true).await.unwrap();
+    assert_eq!(renewed[0].changed, Some(true));
+    assert_eq!(rig.get("vault:database/static-creds/app#password").await.unwrap(), "p2");
+    assert_eq!(*rig.record.rotated.lock().unwrap(), ["vault:database/static-creds/app"]);
+    let state = rig.broker.states().remove(0);
+    assert_eq!(state.created.map(|at| at.to_string()), Some("2026-11-23T15:00:00.000Z".into()));
+    let failure = rig.broker.renew(&reference("vault:secret/app#f"), true).await.unwrap_err();
+    assert!(failure.to_string().contains("static-creds"), "{failure}");
+    assert_eq!(server.count("/v1/secret/data/app"), 0, "what cannot be done is not half done");
+    let personal = rig.broker.renew(&reference("vault:users/{caller.id}/x#f"), true).await.unwrap_err();
+    assert!(personal.to_string().contains("differs by caller"), "{personal}");
+}

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use portcullis_core::{Code, Limits, Refusal};
+use portcullis_core::{Code, Digest, Limits, Refusal};
 use portcullis_mcp::{
     json::{Edits, JsonLimits},
     jsonrpc::{Message, Shape},
@@ -28,6 +28,7 @@ use super::super::{
 };
 use super::{
     backoff::{End, LIVED},
+    program,
     reader::Reader,
 };
 
@@ -97,6 +98,10 @@ pub struct Process {
     /// How long it lived, when it is dead.
     lived: OnceLock<Duration>,
     alive: AtomicBool,
+    /// It was given what has been replaced: it ends once its calls have.
+    pub(super) retired: AtomicBool,
+    /// What it was given.
+    pub(super) given: Option<Digest>,
     spoke: AtomicBool,
     /// The child agreed to be opened.
     agreed: AtomicBool,
@@ -107,6 +112,10 @@ pub struct Process {
 
 impl Process {
     pub(super) fn start(start: &Start<'_>, limits: &Limits) -> Result<Arc<Self>, Refusal> {
+        let given = match start.how {
+            How::Child(command, _) => Some(program::given(command)),
+            How::Connection(_) => None,
+        };
         let (link, lines) = Link::open(start, limits)?;
         let process = Arc::new(Self {
             link,
@@ -115,6 +124,8 @@ impl Process {
             born: Instant::now(),
             lived: OnceLock::new(),
             alive: AtomicBool::new(true),
+            retired: AtomicBool::new(false),
+            given,
             spoke: AtomicBool::new(false),
             agreed: AtomicBool::new(false),
             unconfirmed: AtomicBool::new(false),

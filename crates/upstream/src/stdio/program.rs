@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use portcullis_core::Refusal;
+use portcullis_core::{Digest, Refusal};
 use portcullis_net::stdio::Command;
 use portcullis_secrets::{Broker, Value};
 
@@ -26,6 +26,11 @@ impl Program {
         self.env.values().find_map(Value::broker)
     }
 
+    /// Whether what it is given can be another thing later.
+    pub(super) fn changes(&self) -> bool {
+        self.env.values().any(Value::changes)
+    }
+
     /// The command for a caller, or for whoever shares it.
     ///
     /// # Errors
@@ -38,6 +43,12 @@ impl Program {
         let args = self.args.iter().map(|argument| with_variables(argument, &env)).collect();
         Ok(Command { program: self.program.clone(), args, env, cwd: self.cwd.clone() })
     }
+}
+
+/// What a child is given, as something to compare.
+pub(super) fn given(command: &Command) -> Digest {
+    let pairs = command.env.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+    Digest::of_parts(&pairs.collect::<Vec<_>>())
 }
 
 /// An argument with the values of the server's own variables: a secret stands under `env` as a reference, and is
