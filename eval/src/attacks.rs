@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_inspect::{Inspector, Role, Subject};
+use portcullis_core::Label;
+use portcullis_inspect::{Inspector, Role, Subject, labels_of};
 use serde_json::Value;
 
 use crate::{
     corpus::Row,
-    personal::is_personal,
     report::Report,
-    secrets,
     stats::{Share, mean, threshold},
     summary::Aim,
 };
@@ -156,8 +155,7 @@ impl Task {
         let mut most = 0.0;
         let mut read = |place: &str, text: &str| {
             let scores = inspector.scores(&Subject { role: self.role, place, text });
-            let attacks =
-                scores.iter().filter(|(name, _)| !is_personal(name) && !secrets::DETECTORS.contains(name));
+            let attacks = scores.iter().filter(|(name, _)| !is_of_data(name));
             // What the classifier did not look at, another one would not have looked at either.
             let score = |(name, score): &(&str, u16)| match row.unseen {
                 Some(unseen) if *name == CLASSIFIER => unseen,
@@ -191,6 +189,13 @@ fn leaves(value: &Value, place: &str, read: &mut impl FnMut(&str, &str)) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+}
+
+/// Whether a detector looks for secrets or personal data, of which honest texts are full.
+fn is_of_data(detector: &str) -> bool {
+    [Label::Secret, Label::Personal, Label::Health, Label::Financial]
+        .iter()
+        .any(|label| labels_of(detector).has(*label))
 }
 
 type Table = BTreeMap<String, Share>;

@@ -1,10 +1,11 @@
 //! What the classifier learns from which texts, and how it does on sources that it has not learnt from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, anyhow};
+use portcullis_core::Digest;
 use portcullis_inspect::{
     Role,
     learned::{self, Model, Words},
@@ -173,16 +174,54 @@ pub fn score(model: &Model<'_>, words: &Words, text: &str) -> u16 {
     looks.map(|(_, score)| score).max().unwrap_or_default()
 }
 
-/// Learns from everything and writes the tables.
-pub fn write(words: &Words, grammar: &Grammar, rows: &[Row], folder: &Path) -> Result<()> {
+/// Learns from everything and writes the tables, and of what they were made.
+pub fn write(words: &Words, grammar: &Grammar, rows: &[Row], (corpus, root): (&Path, &Path)) -> Result<()> {
     let all: Vec<&Row> = rows.iter().collect();
     for role in [Role::Definition, Role::Answer] {
         let trained = learn(words, grammar, role, &all, |_| false)?;
         let mut bytes = trained.weights;
         bytes.extend(trained.bias.to_le_bytes());
         bytes.extend(trained.trees);
-        let path = folder.join(file(role));
+        let path = root.join(MODELS).join(file(role));
         std::fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))?;
     }
-    Ok(())
+    let path = root.join(MODELS).join(MADE_OF);
+    std::fs::write(&path, made_of(corpus, root)?)
+        .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Where the tables stand, and beside them of what they were made.
+const MODELS: &str = "crates/inspect/models";
+const MADE_OF: &str = "made-of.txt";
+
+/// The digests of the tables and of what they were made of: another one of the latter wants them trained again.
+fn made_of(corpus: &Path, root: &Path) -> Result<String> {
+    let mut paths: Vec<PathBuf> =
+        ["definition.bin", "answer.bin"].map(|name| Path::new(MODELS).join(name)).into();
+    for name in ["attention", "families", "harmless", "plain", "tactics", "words"] {
+        paths.push(Path::new("eval/grammar").join(name).with_extension("txt"));
+    }
+    for name in ["boost", "generate", "grammar", "train"] {
+        paths.push(Path::new("eval/src").join(name).with_extension("rs"));
+    }
+    let mut lines = String::new();
+    let named = paths.iter().map(|path| (path.display().to_string(), root.join(path)));
+    for (name, path) in named.chain([("injection.jsonl".to_owned(), corpus.join("injection.jsonl"))]) {
+        let bytes = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        lines.push_str(&format!("{} {name}\n", Digest::of(&bytes)));
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_were_made_by_this_program_of_these_texts() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let made = std::fs::read_to_string(root.join(MODELS).join(MADE_OF)).unwrap();
+        let now = made_of(&root.join("../shared/corpus"), &root).unwrap();
+        assert_eq!(now, made, "`cargo xtask train` makes them again");
+    }
 }

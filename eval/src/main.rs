@@ -95,7 +95,7 @@ fn main() -> Result<()> {
     let mut rows = corpus::read(&folder)?;
     let (words, grammar) = (Words::default(), Grammar::ours()?);
     if options.train {
-        learn::write(&words, &grammar, &rows, &PathBuf::from("crates/inspect/models"))?;
+        learn::write(&words, &grammar, &rows, (&folder, &PathBuf::from(".")))?;
         eprintln!("learnt in {:.1} s", begun.elapsed().as_secs_f64());
         return Ok(());
     }

@@ -9,7 +9,7 @@ use alloc::{boxed::Box, vec::Vec};
 use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, Subject, raw::Raw};
+use crate::{DetectorSettings, Role, Subject, raw::Raw};
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "embedded_file",
@@ -45,12 +45,19 @@ const FILES: &[(&str, Severity)] = &[
 /// Characters of base64 below which nothing is a file.
 const RUN_MIN: usize = 64;
 
+/// That a file is there is certain; whether it does harm is not, and those that look for attacks are surer.
+const SURE: u16 = 500;
+
 #[derive(Debug)]
 struct EmbeddedFile;
 
 impl Detector for EmbeddedFile {
     fn defaults(&self) -> DetectorSettings {
         DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Pass }
+    }
+
+    fn threshold(&self, _role: Role) -> Option<u16> {
+        Some(SURE)
     }
 
     // Slashes may be escaped, so that only what stands between them counts.
@@ -73,7 +80,7 @@ impl Detector for EmbeddedFile {
             if let Some((_, severity)) = file {
                 let mut end = start + run.len();
                 end += text.bytes().skip(end).take(2).take_while(|byte| *byte == b'=').count();
-                found.push(Sighting::visible(start..end, *severity));
+                found.push(Sighting { confidence: SURE, ..Sighting::visible(start..end, *severity) });
             }
         }
     }

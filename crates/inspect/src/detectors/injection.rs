@@ -30,9 +30,9 @@ static DEFINITION: &[u8] = include_bytes!("../../models/definition.bin");
 static ANSWER: &[u8] = include_bytes!("../../models/answer.bin");
 
 /// From here on 0.5 % of harmless definitions of sources that were never seen are flagged.
-const IN_DEFINITIONS: u16 = 601;
+const IN_DEFINITIONS: u16 = 597;
 /// From here on 0.1 % of harmless answers are.
-const IN_ANSWERS: u16 = 677;
+const IN_ANSWERS: u16 = 673;
 /// Bytes of a text that are looked at together; a longer one is looked at in parts that overlap.
 const PART_BYTES: usize = 16 * 1_024;
 const OVERLAP_BYTES: usize = 1_024;

@@ -8,7 +8,7 @@ use alloc::{boxed::Box, vec::Vec};
 use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, Subject, raw::Raw};
+use crate::{DetectorSettings, Role, Subject, raw::Raw};
 
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "token_flood",
@@ -21,12 +21,19 @@ const RUN_MIN: usize = 256;
 /// Other characters that do not end a run: stacked marks need letters to stand on.
 const BETWEEN_MAX: usize = 2;
 
+/// That it is costly is certain; whether it is meant to be is not, and those that look for attacks are surer.
+const SURE: u16 = 500;
+
 #[derive(Debug)]
 struct TokenFlood;
 
 impl Detector for TokenFlood {
     fn defaults(&self) -> DetectorSettings {
         DetectorSettings { enabled: true, arguments: Treatment::Pass, answers: Treatment::Pass }
+    }
+
+    fn threshold(&self, _role: Role) -> Option<u16> {
+        Some(SURE)
     }
 
     fn may_match(&self, raw: &Raw<'_>) -> bool {
@@ -44,7 +51,7 @@ impl Detector for TokenFlood {
         let (mut start, mut end, mut halves, mut between) = (0, 0, 0, 0);
         let mut finish = |start: usize, end: usize, halves: usize| {
             if halves >= 2 * RUN_MIN {
-                found.push(Sighting::visible(start..end, Severity::Medium));
+                found.push(Sighting { confidence: SURE, ..Sighting::visible(start..end, Severity::Medium) });
             }
         };
         for (at, c) in text.char_indices() {

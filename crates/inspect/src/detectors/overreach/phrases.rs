@@ -27,8 +27,13 @@ pub(super) const TURNS: &[&[(&str, usize)]] = &[&[
     ("works|behaves|work|behave|does|do|returns", 3),
 ]];
 
-/// Precedence over other tools, or a bad name for them.
+/// Precedence over other tools, or a bad name for them; and over whatever else a model was told.
 pub(super) const PREFERENCE: &[&[(&str, usize)]] = &[
+    &[
+        ("ignore|disregard|forget", 0),
+        ("previous|prior|above|earlier|preceding|all|your|system", 2),
+        ("instructions|rules|prompt|prompts|directives|guidelines", 2),
+    ],
     &[
         ("always|automatically", 0),
         ("choose|select|prefer|pick", 0),
@@ -93,4 +98,4 @@ pub(super) const ORDERS: &str =
 pub(super) const EVALUATED: &str = "os.system('|os.system(\"|subprocess.run('|subprocess.run([|subprocess.call(|subprocess.popen(|child_process.exec(|.getruntime().exec(|eval(\"|exec(\"";
 
 /// Words of which one stands in each text that is seen by another rule than of standing orders, changes and files.
-pub(super) const ANCHORS: &str = "tool|this function|this server|this one|function|priority|others|no matter|not use|not call|conversation|chat|dialogue|transcript|messages|history|context|prompt|message log|message transcript|system message|system instructions|environment|calls|your|alters|modifies|overrides|thought|<script|os.system|subprocess.|child_process|getruntime|eval(|exec(";
+pub(super) const ANCHORS: &str = "instructions|rules|directives|guidelines|tool|this function|this server|this one|function|priority|others|no matter|not use|not call|conversation|chat|dialogue|transcript|messages|history|context|prompt|message log|message transcript|system message|system instructions|environment|calls|your|alters|modifies|overrides|thought|<script|os.system|subprocess.|child_process|getruntime|eval(|exec(";
