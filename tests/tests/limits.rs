@@ -62,6 +62,11 @@ const WHERE: &[(&str, &str, &str)] = &[
     ("caller_rate_per_s", "tests/tests/limits.rs", "a_caller_beyond_its_rate_waits_and_a_flood_is_one_entry"),
     ("caller_burst_max", "tests/tests/limits.rs", "a_caller_beyond_its_rate_waits_and_a_flood_is_one_entry"),
     (
+        "alike_rate_per_min",
+        "tests/tests/limits.rs",
+        "who_goes_round_in_circles_is_stopped_and_other_calls_go_on",
+    ),
+    (
         "source_rate_per_s",
         "tests/tests/limits.rs",
         "a_source_that_guesses_pays_ten_times_and_a_flood_is_one_entry",
@@ -551,6 +556,24 @@ async fn a_caller_beyond_its_rate_waits_and_a_flood_is_one_entry() -> Outcome {
     assert!((1..=runs).contains(&recorded), "{recorded} entries for {runs} runs");
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(client.call("echo", json!({"text": "again"})).await?.text(), "again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_goes_round_in_circles_is_stopped_and_other_calls_go_on() -> Outcome {
+    let pair = Pair::start(&[("alike_rate_per_min", 5)]).await?;
+    for era in Era::ALL {
+        let key = new_key(&pair.gateway, &format!("{era:?}"), "operator")?;
+        let mut client = McpClient::connect(&pair.gateway.url("s"), Some(&key), era).await?;
+        for round in 0..5 {
+            let answer = client.call("echo", json!({"text": format!("Page {round}")})).await?;
+            assert_eq!(code_of(&answer), "", "{round}");
+        }
+        for text in ["page 17", "PAGE  5"] {
+            assert_eq!(code_of(&client.call("echo", json!({"text": text})).await?), "limit.rate", "{text}");
+        }
+        assert_eq!(code_of(&client.call("echo", json!({"text": "chapter 17"})).await?), "");
+    }
     Ok(())
 }
 

@@ -248,3 +248,41 @@ async fn safe_harbor_leaves_of_a_record_what_its_clauses_let_stand() -> Outcome 
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn where_a_rule_buffers_nothing_passes_before_all_of_the_answer_was_judged() -> Outcome {
+    let rules = "inspect:\n  credentials: {answers: mask}\nroles:\n  whole:\n    allow:\n      \
+        - actions: [connect]\n      - actions: [call_tool]\n        buffer: true\n";
+    let server = HostileServer::start().await?;
+    let pair = Pair::with(server, rules, &[]).await?;
+    let key = new_key(&pair.gateway, "whole", "whole")?;
+    let secret = ["ghp_", "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"].concat();
+    let log = |text: &str| {
+        let params = json!({"level": "info", "data": text});
+        json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params}).to_string()
+    };
+    let last = r#"{"jsonrpc":"2.0","id":$ID,"result":{"content":[],"resultType":"complete"}}"#.to_owned();
+    let refused = r#"{"jsonrpc":"2.0","id":$ID,"result":{"content":[],"n":1,"n":2}}"#.to_owned();
+    let (first, second) = secret.split_at(12);
+    for era in Era::ALL {
+        for (key, parts, end, passes) in [
+            (pair.gateway.key()?, vec![log("begun"), log("going on")], &last, true),
+            (&key, vec![log("begun"), log("going on")], &last, true),
+            // The half that came first was sent already, or is not.
+            (pair.gateway.key()?, vec![log(&format!("begins {first}")), log(second)], &last, true),
+            (&key, vec![log(&format!("begins {first}")), log(second)], &last, false),
+            // Of an answer that is none nothing passes.
+            (pair.gateway.key()?, vec![log("begun")], &refused, true),
+            (&key, vec![log("begun")], &refused, false),
+        ] {
+            let mut client = McpClient::connect(&pair.gateway.url("s"), Some(key), era).await?;
+            pair.server.on("tools/call", Hostile::Events([parts.clone(), vec![end.clone()]].concat()));
+            let answer = client.call("echo", json!({"text": "x"})).await?;
+            let text = answer.reply.text();
+            let told = text.contains("begun") || text.contains("begins");
+            assert_eq!(told, passes, "{era:?} {parts:?}: {text}");
+            assert!(!text.contains(&secret), "{text}");
+        }
+    }
+    Ok(())
+}

@@ -149,6 +149,7 @@ fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
         drop,
         refuse,
         restore,
+        buffer,
         approval,
     } = rule;
     let one = |kinds: &[TargetKind], items: &[PatternText]| policy::Rule {
@@ -165,6 +166,7 @@ fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
         drop: names(drop),
         refuse: names(refuse),
         restore: names(restore),
+        buffer: *buffer,
         approval: approval.as_ref().map(ApprovalSection::compiled),
     };
     let groups: [(&[TargetKind], &[PatternText]); 3] = [

@@ -206,6 +206,9 @@ section! {
         refuse: Vec<DetectorName>;
         /// Detectors whose tokens in arguments are replaced by what they stand for, for this role.
         restore: Vec<DetectorName>;
+        /// Whether nothing of an answer reaches this role before all of it was judged: what a server tells on the stream of a call
+        /// waits for its answer, and is judged together.
+        buffer: bool = false;
         /// Whom to ask before a call is made. `actions` must name `call_tool`, `get_prompt` or `read_resource` and no other.
         approval: Option<ApprovalSection>;
     }

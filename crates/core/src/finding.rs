@@ -95,6 +95,8 @@ pub struct Obligations {
     pub restore: BTreeSet<String>,
     /// Kinds of data that may not go where the caller is, to the least treatment of what is found of them in answers.
     pub abroad: BTreeMap<Label, Treatment>,
+    /// Whether nothing of the answer passes before all of it was judged (`@buffer` on a policy).
+    pub buffer: bool,
 }
 
 impl Obligations {
@@ -111,7 +113,8 @@ impl Obligations {
     }
 
     fn demand(&mut self, other: &Self) {
-        let Self { answers, approval, restore: _, abroad } = other;
+        let Self { answers, approval, restore: _, abroad, buffer } = other;
+        self.buffer |= buffer;
         for (detector, treatment) in answers {
             let least = self.answers.entry(detector.clone()).or_insert(*treatment);
             *least = (*least).max(*treatment);

@@ -78,6 +78,9 @@ limits! {
     caller_rate_per_s: 1_000 in 1 ..= 10_000_000,
     /// Messages one caller may send in a burst on top of the rate.
     caller_burst_max: 2_000 in 1 ..= 10_000_000,
+    /// Calls of one caller to one tool per minute whose arguments are alike but for numbers, case and spaces: a model that goes
+    /// round in circles. Beyond: `limit.rate`. 0: as many as its rate allows.
+    alike_rate_per_min: 0 in 0 ..= 10_000_000,
     /// Messages one source address may send per second before authentication, averaged. Beyond: `limit.rate`.
     source_rate_per_s: 5_000 in 1 ..= 10_000_000,
     /// Messages one source address may send in a burst; a failed authentication costs ten.

@@ -21,7 +21,7 @@ pub enum Verdict {
 
 /// Raises each finding's treatment to what `obligations` demand of answers, and returns the greatest.
 pub fn verdict(direction: Direction, matches: &mut [Match], obligations: &Obligations) -> Verdict {
-    let Obligations { answers, approval: _, restore: _, abroad } = obligations;
+    let Obligations { answers, approval: _, restore: _, abroad, buffer: _ } = obligations;
     let mut greatest = Treatment::Pass;
     for Match { finding, confidence: _, range: _, replacement: _, labels } in matches {
         if direction == Direction::Outward

@@ -17,7 +17,7 @@ use portcullis_core::{Approval, Digest, Label, Labels, Limits, Target, Treatment
 use crate::{
     Agent, Effect, PolicySource, Residency, Role, approval,
     cache::DecisionCache,
-    compiled::Compiled,
+    compiled::{Compiled, buffers},
     entities::Words,
     hierarchy::Hierarchy,
     labels::Facts,
@@ -282,7 +282,7 @@ impl Bench<'_> {
 
     fn add(&mut self, policy: Policy, file: &str, line: Option<u32>, origin: Option<&String>) {
         let id = policy.id().to_string();
-        let (obligations, restore) = self.obligations(&policy, file, line);
+        let (obligations, restore, buffer) = self.obligations(&policy, file, line);
         let Some(approval) = self.approval(&policy, file, line) else { return };
         let est = match policy.to_json() {
             Ok(est) => est,
@@ -330,21 +330,21 @@ impl Bench<'_> {
             }
             ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
         };
-        let text = policy.to_cedar().unwrap_or_default();
         let names_callers = policy.entity_literals().iter().any(|uid| self.words.is_caller(uid));
         self.found.push(Compiled {
             id,
+            text: policy.to_cedar().unwrap_or_default(),
             policy,
             effect,
             file: file.to_owned(),
             line,
             origin: origin.cloned(),
-            text,
             role,
             server,
             names_callers,
             obligations,
             restore,
+            buffer,
             approval,
             reads,
             some_arguments,
@@ -360,20 +360,24 @@ impl Bench<'_> {
             .ok()
     }
 
-    /// What is done about finds in answers, and whose tokens in arguments are restored.
+    /// What is done about finds, whose tokens in arguments are restored, and whether answers wait until they were judged.
     fn obligations(
         &mut self,
         policy: &Policy,
         file: &str,
         line: Option<u32>,
-    ) -> (BTreeMap<String, Treatment>, BTreeSet<String>) {
+    ) -> (BTreeMap<String, Treatment>, BTreeSet<String>, bool) {
         let mut out = BTreeMap::new();
         // Mildest first: the stricter wins where two name a detector. That something passes needs no word.
         for treatment in Treatment::ALL.iter().filter(|treatment| **treatment != Treatment::Pass) {
             let names = self.detectors(policy, treatment.name(), file, line);
             out.extend(names.into_iter().map(|name| (name, *treatment)));
         }
-        (out, self.detectors(policy, "restore", file, line).into_iter().collect())
+        let restore = self.detectors(policy, "restore", file, line).into_iter().collect();
+        let buffer = buffers(policy).map_err(|(message, hint)| {
+            self.fail(file, line, Some(policy.id().to_string()), message.to_owned(), hint);
+        });
+        (out, restore, buffer.unwrap_or_default())
     }
 
     /// The detectors that an annotation names.

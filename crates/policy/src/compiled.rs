@@ -8,7 +8,7 @@ use alloc::{
 use cedar_policy::{ActionConstraint, Policy, PrincipalConstraint, ResourceConstraint};
 use portcullis_core::{Approval, Treatment};
 
-use crate::{Effect, reads::Reads};
+use crate::{Effect, reads::Reads, render::BUFFERED};
 
 /// One policy with all that is known of it beforehand.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub(crate) struct Compiled {
     pub(crate) names_callers: bool,
     pub(crate) obligations: BTreeMap<String, Treatment>,
     pub(crate) restore: BTreeSet<String>,
+    pub(crate) buffer: bool,
     pub(crate) approval: Option<Approval>,
     pub(crate) reads: Reads,
     /// Without what it asks of arguments: applies where some arguments could make it apply.
@@ -49,4 +50,17 @@ impl Compiled {
             && matches!(policy.action_constraint(), ActionConstraint::Any)
             && matches!(policy.resource_constraint(), ResourceConstraint::Any)
     }
+}
+
+/// Whether it lets nothing of an answer pass before all of it was judged.
+///
+/// # Errors
+/// What is wrong with how it says so, and a hint.
+pub(crate) fn buffers(policy: &Policy) -> Result<bool, (&'static str, &'static str)> {
+    let Some(what) = policy.annotation("buffer") else { return Ok(false) };
+    if policy.effect() == cedar_policy::Effect::Forbid || what != BUFFERED {
+        let message = "`@buffer` is written `@buffer(\"answer\")` and stands on a `permit`";
+        return Err((message, "put it on the `permit` that allows the call"));
+    }
+    Ok(true)
 }

@@ -315,6 +315,7 @@ impl Policies {
                 answers: one.obligations.clone(),
                 approval: one.approval.clone(),
                 restore: one.restore.clone(),
+                buffer: one.buffer,
                 ..Obligations::default()
             });
         }

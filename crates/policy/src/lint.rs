@@ -133,6 +133,7 @@ fn is_everything(rule: &Rule) -> bool {
         drop: _,
         refuse: _,
         restore: _,
+        buffer: _,
         approval: _,
     } = rule;
     let any = |patterns: &[Pattern]| patterns.is_empty() || patterns.iter().any(Pattern::is_any);

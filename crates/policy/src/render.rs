@@ -10,6 +10,9 @@ use portcullis_core::{Approval, TargetKind};
 
 use crate::{Effect, Label, Pattern, Role, Rule, approval, pattern::escaped};
 
+/// What `@buffer` holds until it was judged: the answer, with what stands before it on its stream.
+pub(crate) const BUFFERED: &str = "answer";
+
 /// The id of the rule at `index` (from 0) of a role.
 pub(crate) fn rule_id(role: &str, index: usize) -> String {
     format!("{role}#{}", index + 1)
@@ -29,6 +32,9 @@ pub(crate) fn rule(role: &Role, index: usize, rule: &Rule) -> String {
         if !detectors.is_empty() {
             annotate(&mut out, name, &detectors.join(","));
         }
+    }
+    if rule.buffer {
+        annotate(&mut out, "buffer", BUFFERED);
     }
     demand(&mut out, rule.approval.as_ref());
     let effect = match rule.effect {

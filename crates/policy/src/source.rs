@@ -50,6 +50,8 @@ pub struct Rule {
     pub refuse: Vec<String>,
     /// Detectors whose tokens in arguments are restored; only with `permit`.
     pub restore: Vec<String>,
+    /// Whether nothing of an answer passes before all of it was judged; only with `permit`.
+    pub buffer: bool,
     /// Whom to ask before the call is made; only with `permit`, and only where `actions` names none but `call_tool`,
     /// `get_prompt` and `read_resource`.
     pub approval: Option<Approval>,
@@ -73,6 +75,7 @@ impl Rule {
             drop: Vec::new(),
             refuse: Vec::new(),
             restore: Vec::new(),
+            buffer: false,
             approval: None,
         }
     }

@@ -52,6 +52,8 @@ pub struct Gateway {
     pub sources: Rates,
     /// Rates by caller.
     pub callers: Rates,
+    /// Rates of calls that are alike.
+    pub alike: Rates,
     /// Running calls by caller.
     pub caller_calls: Counts,
     /// Running calls by server.

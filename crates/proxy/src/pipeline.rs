@@ -224,6 +224,7 @@ impl Gateway {
         let alive = trail.keep(Stage::Authorize, alive::call(self, permitted))?;
         if !std::mem::replace(&mut held.2, true) {
             held.1 = trail.keep(Stage::Throttle, throttle::quota(self, caller, trail, rules).await)?;
+            trail.keep(Stage::Throttle, throttle::alike(self, &alive, rules))?;
         }
         let inspected = inspect::call(alive, rules, &mut trail.findings);
         trail.unseen = None;

@@ -1,6 +1,7 @@
 //! The way back: each message of a server is parsed, inspected, masked, recorded and only then written.
 
 mod allowance;
+mod held;
 mod stream;
 
 use std::{sync::Arc, time::Duration};
@@ -22,7 +23,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::{allowance::Allowance, stream::Stream};
+use self::{allowance::Allowance, held::Held, stream::Stream};
 use crate::{
     body::{self, Body, Cut, Pieces},
     extensions,
@@ -385,6 +386,7 @@ impl Relay {
             self.asked.id = self.asked.id.map(|id| Bytes::copy_from_slice(&id));
         }
         let endless = self.armed.endless();
+        let held = (!endless && self.armed.obligations().buffer).then(Held::default);
         let window = Window::new(Window::BYTES);
         let (cut, watch) = (Cut::default(), Watch::of(&self.gateway, &self.armed));
         let pieces = Pieces::new(from, Arc::clone(&cut));
@@ -398,6 +400,7 @@ impl Relay {
             untold: false,
             astray: false,
             allowance: Allowance::new(Instant::now()),
+            held,
             unread: 0,
         };
         let running = stream.relay.gateway.running.clone();

@@ -86,7 +86,7 @@ impl Session {
     }
 
     /// A call of the session is permitted with these demands.
-    pub fn demand(&self, Obligations { answers, approval: _, restore: _, abroad }: &Obligations) {
+    pub fn demand(&self, Obligations { answers, approval: _, restore: _, abroad, buffer: _ }: &Obligations) {
         if answers.is_empty() && abroad.is_empty() {
             return;
         }

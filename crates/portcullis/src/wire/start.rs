@@ -288,6 +288,7 @@ fn gateway(
         stopping: AtomicBool::new(false),
         sources: Rates::default(),
         callers: Rates::default(),
+        alike: Rates::default(),
         caller_calls: Counts::default(),
         server_calls: Counts::default(),
         caller_streams: Counts::default(),

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Relay, allowance::Allowance, no_url, too_long};
+use super::{Relay, allowance::Allowance, held::Held, no_url, too_long};
 use crate::{
     body::Cut,
     refusal,
@@ -56,6 +56,8 @@ pub(super) struct Stream {
     pub(super) astray: bool,
     /// What the server may still cause to be recorded.
     pub(super) allowance: Allowance,
+    /// What waits for the answer, where the permit wants that.
+    pub(super) held: Option<Held>,
     /// Bytes of events that came after the client had left.
     pub(super) unread: u64,
 }
@@ -200,7 +202,7 @@ impl Stream {
             event.id = event.id.map(|id| via.prefix.expose_id(&id));
         }
         let Some(data) = event.data.clone().filter(|data| !data.is_empty()) else {
-            self.write(event).await;
+            self.pass(event).await?;
             return Ok(false);
         };
         let message = self.relay.parse(data)?;
@@ -233,12 +235,13 @@ impl Stream {
                     return Ok(false);
                 }
                 let Some(message) = self.relay.exchange(message)? else { return Ok(false) };
-                let masked = self.mask(&message, true).await?;
+                // What waits is judged together; a mask over the second half of something would hide from that what the first is.
+                let masked = self.mask(&message, self.held.is_none()).await?;
                 if let Err(refusal) = self.relay.questions_inside(&masked) {
                     self.unheard(&message, refusal.code).await?;
                     return Ok(false);
                 }
-                self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
+                self.pass(sse::Event { data: Some(masked.into_bytes()), ..event }).await?;
                 Ok(false)
             }
         }
@@ -254,12 +257,16 @@ impl Stream {
     async fn answer(&mut self, event: sse::Event, message: &Message) -> Result<bool, Refusal> {
         let masked = self.mask(message, false).await?;
         self.relay.questions_inside(&masked)?;
+        let before = self.released()?;
         let endless = self.relay.asked.id.is_none();
         if !endless {
             self.relay.another_round(&masked).await?;
             let failure = self.relay.failure(&masked);
             self.relay.pending.done(200, Some(masked.measured()), failure).await?;
             self.answered = true;
+        }
+        for event in before {
+            self.write(event).await;
         }
         self.write(sse::Event { data: Some(masked.into_bytes()), ..event }).await;
         Ok(!endless)
@@ -352,6 +359,24 @@ impl Stream {
             }
             (Upstream::Stdio(_), None) => {}
         }
+    }
+
+    /// Writes an event, or holds it until the answer is there.
+    async fn pass(&mut self, event: sse::Event) -> Result<(), Refusal> {
+        let bytes_max = self.relay.rules.limits.answer_bytes_max;
+        match &mut self.held {
+            Some(held) => held.take(event, bytes_max)?,
+            None => self.write(event).await,
+        }
+        Ok(())
+    }
+
+    /// What waited for the answer, judged together.
+    fn released(&mut self) -> Result<Vec<sse::Event>, Refusal> {
+        let Some(held) = &mut self.held else { return Ok(Vec::new()) };
+        let relay = &mut self.relay;
+        let findings = &mut relay.pending.trail().findings;
+        held.release(&relay.rules.inspector, relay.armed.obligations(), findings)
     }
 
     async fn write(&self, event: sse::Event) {

@@ -84,6 +84,29 @@ pub fn framing(
     }
 }
 
+/// Judges what was said in several messages as if it were one. A part of it cannot be masked any more.
+///
+/// # Errors
+/// `answer.refused`, `limit.inspection`.
+pub fn together(
+    inspector: &Inspector,
+    obligations: &Obligations,
+    message: &Message,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Refusal> {
+    let known = findings.len();
+    let seen = look(inspector, Direction::Outward, message, (obligations, Ways::PLAIN), None, findings);
+    match seen.verdict {
+        Verdict::Pass | Verdict::Warn => {
+            // Each was reported where it stands.
+            findings.truncate(known);
+            Ok(())
+        }
+        Verdict::Refuse if seen.unread => Err(unread()),
+        Verdict::Mask | Verdict::Refuse => Err(refused(Code::AnswerRefused, findings)),
+    }
+}
+
 /// An answer that is this list, where the list passed the same judges untouched before.
 /// What stands before it is the client's own id.
 #[must_use]

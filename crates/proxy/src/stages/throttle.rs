@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use portcullis_core::{Caller, Code, Refusal};
+use portcullis_core::{Action, Caller, Code, Digest, Refusal};
 use portcullis_usage::{Charged, Refused, Use};
 
+use super::alive::Alive;
 use crate::{
     gateway::Gateway,
     rules::Rules,
@@ -103,6 +104,36 @@ pub async fn quota(
     })
 }
 
+/// Judges how often a caller makes calls that are alike but for numbers, case and spaces: somebody who goes round in circles
+/// does not notice, and each round costs.
+///
+/// # Errors
+/// `limit.rate`.
+pub fn alike(gateway: &Gateway, alive: &Alive, rules: &Rules) -> Result<(), Refusal> {
+    let limits = &rules.limits;
+    let (rate, aimed) = (limits.alike_rate_per_min, &alive.permitted.valid.aimed);
+    let message = aimed.call.message().filter(|_| rate > 0 && aimed.call.action() == Action::CallTool);
+    let Some(message) = message else { return Ok(()) };
+    let arguments = message.params().and_then(|params| params.get("arguments"));
+    let shape = shape(arguments.map_or(&[][..], |arguments| arguments.raw()));
+    let key = format!("{} {} {}", alive.permitted.caller.id, aimed.target, Digest::of(&shape));
+    // A bucket counts by the second; by this clock a second is a minute.
+    let now = gateway.clock.ticks_us() / 60;
+    judge(gateway.alike.take(&key, 1, rate, rate, limits.rate_entries_max, now), "alike_rate_per_min")
+}
+
+/// What is left of arguments without numbers, case and spaces.
+fn shape(arguments: &[u8]) -> Vec<u8> {
+    let mut shape = Vec::with_capacity(arguments.len());
+    for byte in arguments.iter().filter(|byte| !byte.is_ascii_whitespace()) {
+        let byte = if byte.is_ascii_digit() { b'0' } else { byte.to_ascii_lowercase() };
+        if byte != b'0' || shape.last() != Some(&b'0') {
+            shape.push(byte);
+        }
+    }
+    shape
+}
+
 fn judge(taken: Taken, limit: &str) -> Result<(), Refusal> {
     let refusal = |text: String| Refusal::new(Code::LimitRate, text).retry_after_s(1);
     match taken {
@@ -115,7 +146,14 @@ fn judge(taken: Taken, limit: &str) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use super::key;
+    use super::{key, shape};
+
+    #[test]
+    fn arguments_are_alike_that_differ_in_numbers_case_and_spaces_alone() {
+        let same = |one: &str, other: &str| shape(one.as_bytes()) == shape(other.as_bytes());
+        assert!(same(r#"{"page": 9, "q": "Where"}"#, r#"{"page":10,"q":"where"}"#));
+        assert!(!same(r#"{"q":"where"}"#, r#"{"q":"when"}"#));
+    }
 
     #[test]
     fn all_addresses_of_one_ipv6_network_are_one_source() {
