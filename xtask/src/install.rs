@@ -30,13 +30,15 @@ pub enum Need {
     PythonTls,
     /// Servers that read what strangers write: pages, mail, rows.
     PythonReads,
+    /// Receivers of ledger entries, and the judges of what they got.
+    PythonSiem,
     /// A Go toolchain with the reference implementation of transparency logs.
     Go,
 }
 
 impl Need {
     /// All, in the order of their size.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Npm,
         Self::NpmOauth,
         Self::Python,
@@ -44,6 +46,7 @@ impl Need {
         Self::PythonAws,
         Self::PythonTls,
         Self::PythonReads,
+        Self::PythonSiem,
         Self::Go,
     ];
 
@@ -57,6 +60,7 @@ impl Need {
             Self::PythonAws => "pypi-aws",
             Self::PythonTls => "pypi-tls",
             Self::PythonReads => "pypi-reads",
+            Self::PythonSiem => "pypi-siem",
             Self::Go => "go",
         }
     }
@@ -117,9 +121,12 @@ impl Cache {
                 Self::node(&folder)?;
             }
             Need::NpmOauth => self.npm(&folder, need, &packages)?,
-            Need::Python | Need::PythonLegacy | Need::PythonAws | Need::PythonTls | Need::PythonReads => {
-                self.python(&folder, need, &packages)?;
-            }
+            Need::Python
+            | Need::PythonLegacy
+            | Need::PythonAws
+            | Need::PythonTls
+            | Need::PythonReads
+            | Need::PythonSiem => self.python(&folder, need, &packages)?,
             Need::Go => {
                 self.python(&folder, need, &packages)?;
                 self.go_modules(&folder)?;

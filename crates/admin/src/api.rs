@@ -16,6 +16,7 @@ mod privacy;
 mod seal;
 mod secrets;
 pub mod servers;
+mod sinks;
 mod status;
 mod users;
 
@@ -51,6 +52,7 @@ pub use self::{
         RenewedSecret, RenewedSecrets, SecretUse, SecretUser, SecretUses,
     },
     servers::{AddServer, ServerChanged, ServerList, ServerState},
+    sinks::{MoveSink, Sink, SinkChanged, SinkList, TestSink},
     status::{Healthz, LedgerHealth, Reloaded, Status},
 };
 use crate::{problem::Problem, wire::Described};
@@ -248,6 +250,12 @@ endpoints! {
     POST "/v1/seal/rotate" rotate_seal_keys(body SealRotate) Token -> SealRotated;
     /// Destroys every data key: what is sealed can never be read again, and no API key counts any more.
     POST "/v1/seal/shred" shred_everything(body SealShred) Token -> SealRotated;
+    /// Where ledger entries go beside the ledger, and how each of these is.
+    GET "/v1/sinks" list_sinks() Token -> SinkList;
+    /// Has a sink go on at another entry, so that what comes after it is delivered, again where it was before.
+    POST "/v1/sinks/move" move_sink(body MoveSink) Token -> SinkChanged;
+    /// Writes an entry, and waits up to 20 seconds until the sink is past it.
+    POST "/v1/sinks/test" test_sink(body TestSink) Token -> SinkChanged;
     /// Every connection of a caller to a server, without its tokens.
     GET "/v1/connections" list_connections() Token -> ConnectionList;
     /// Ends a connection: the authorization server is told, and the tokens are forgotten.

@@ -212,6 +212,40 @@ pub trait CanaryBook: Send + Sync + fmt::Debug {
     fn remove(&self, name: &str, by: &str) -> Pending<Result<(), String>>;
 }
 
+/// How a sink is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SinkState {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// How entries are written for it.
+    pub format: String,
+    /// The next entry.
+    pub next: u64,
+    /// Entries that were not looked at yet.
+    pub lag: u64,
+    /// Messages delivered since the start.
+    pub delivered: u64,
+    /// Messages that were not wanted since the start.
+    pub skipped: u64,
+    /// Why the last attempt failed, while the sink fails.
+    pub error: Option<String>,
+    /// When something was last delivered, in milliseconds since 1970.
+    pub last_ms: Option<u64>,
+    /// Entries go there in the clear.
+    pub plain_text: bool,
+}
+
+/// Where ledger entries go beside the ledger.
+pub trait SinkBook: Send + Sync + fmt::Debug {
+    /// Every sink, by name.
+    fn list(&self) -> Vec<SinkState>;
+
+    /// Has a sink go on at another entry.
+    fn go_to(&self, sink: &str, index: u64) -> Pending<Result<(), String>>;
+}
+
 /// Applies the configuration file again, whole or not at all: what is in force now, or every mistake.
 pub type Reload = dyn Fn() -> Pending<Result<String, Vec<String>>> + Send + Sync;
 /// Brings what is in memory up to what the store says, so that a change is in force when its answer goes out.
@@ -244,6 +278,8 @@ pub struct AdminParts {
     pub secrets: Arc<dyn SecretBook>,
     /// The credentials that were planted.
     pub canaries: Arc<dyn CanaryBook>,
+    /// Where ledger entries go beside the ledger.
+    pub sinks: Arc<dyn SinkBook>,
     /// Definitions and run-time servers.
     pub revisions: Arc<dyn Revisions>,
     /// What is stopped.

@@ -16,8 +16,8 @@ use axum::{
 };
 use portcullis_admin::{
     Access, AdminParts, CanaryBook, CanaryState, CanaryValues, ConnectionBook, ENDPOINTS, FreshKey,
-    GatewayInfo, Health, Pending, RenewedSecret, Revoked, SecretBook, SecretState, SecretUse,
-    api::ServerState, openapi_document, router,
+    GatewayInfo, Health, Pending, RenewedSecret, Revoked, SecretBook, SecretState, SecretUse, SinkBook,
+    SinkState, api::ServerState, openapi_document, router,
 };
 use portcullis_approve::{Counts, Desk, Hooks, Parts, Shown, Waiting};
 use portcullis_core::{
@@ -100,6 +100,16 @@ impl ConnectionBook for Nobody {
 
     fn revoke(&self, _caller: &str, _server: &str, _by: &str) -> Pending<Result<Revoked, String>> {
         Box::pin(async { Ok(Revoked::Unknown) })
+    }
+}
+
+impl SinkBook for Nobody {
+    fn list(&self) -> Vec<SinkState> {
+        Vec::new()
+    }
+
+    fn go_to(&self, _sink: &str, _index: u64) -> Pending<Result<(), String>> {
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -204,6 +214,7 @@ fn world() -> World {
         keyring: Arc::new(keyring(&store)),
         secrets: Arc::new(Nobody),
         canaries: Arc::new(Nobody),
+        sinks: Arc::new(Nobody),
         revisions: store.clone(),
         kills: Arc::new(KillSwitch::new(store.clone())),
         approvals: desk.clone(),

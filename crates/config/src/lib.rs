@@ -22,6 +22,7 @@ mod sandbox;
 mod secrets;
 mod sections;
 mod server;
+mod sinks;
 #[cfg(test)]
 mod tests;
 mod transport_security;
@@ -52,6 +53,7 @@ pub use self::{
     secrets::{AwsSection, Leaks, SecretsSection, VaultLogin, VaultMethod, VaultSection},
     sections::{ClientCertificates, Log, LogFormat, Otlp, Rule, Settings, Tls},
     server::{Isolation, OutputSchema, Server, ServerRequest, Transport, Trust, Upstream},
+    sinks::{FieldKeep, Receiver, SinkGrade, SinkSection, SinkStart},
     transport_security::{
         AcmeChallenge, AcmeSection, CertificateSection, ExternalAccount, Pin, ServerTlsSection, TlsVersion,
     },

@@ -6,6 +6,7 @@ mod governance;
 mod identities;
 mod privacy;
 mod secrets;
+mod sinks;
 
 use super::{
     authorization::AuthorizationSection,
@@ -69,6 +70,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
             governance::mistakes(settings, root),
             privacy::mistakes(settings, root),
             secrets::mistakes(settings, root),
+            sinks::mistakes(settings, root),
             connecting(settings, root),
             exchanging(settings, root),
         ]

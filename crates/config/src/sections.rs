@@ -17,6 +17,7 @@ use super::{
     privacy::Privacy,
     secrets::SecretsSection,
     server::Server,
+    sinks::SinkSection,
     transport_security::{AcmeSection, CertificateSection, TlsVersion},
     values::{DetectorName, Form, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
 };
@@ -81,6 +82,8 @@ section! {
         log: Log;
         /// Metrics and traces.
         telemetry: Telemetry;
+        /// Where ledger entries go beside the ledger, by name: SIEMs, log servers, files.
+        sinks: BTreeMap<String, SinkSection>;
     }
 }
 

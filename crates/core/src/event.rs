@@ -130,6 +130,16 @@ events! {
     SubjectSearched = "subject.searched",
     /// What is held about a person was erased; `subject` in `data` names the person by a keyed digest.
     SubjectErased = "subject.erased",
+    /// A sink could not be delivered to for ten seconds; `sink` in `data` is its name.
+    SinkFailing = "sink.failing",
+    /// A sink that was failing takes messages again.
+    SinkRecovered = "sink.recovered",
+    /// A sink did not want an entry, while it took others; `index` in `data` says which.
+    SinkSkipped = "sink.skipped",
+    /// Somebody had a sink go on at another entry; `next` in `data` says at which.
+    SinkMoved = "sink.moved",
+    /// Somebody tries a sink out: this entry goes to it.
+    SinkTested = "sink.tested",
     /// A confined server tried what it may not, as far as the gateway sees it; `kind` says what.
     SandboxDenied = "sandbox.denied",
     /// Somebody tried to use the admin API and was refused.

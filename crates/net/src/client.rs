@@ -4,6 +4,7 @@
 pub mod chunks;
 mod connect;
 mod lasting;
+pub mod raw;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -23,6 +23,7 @@ mod scan;
 mod seal;
 mod secrets;
 mod servers;
+mod sinks;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -129,6 +130,9 @@ pub(crate) enum Command {
     /// The ledger: watch, search, verify, prove
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Where entries of the ledger go as well: list, test, backfill
+    #[command(subcommand)]
+    Sink(sinks::Sink),
     /// Look at a running set-up from the outside, and say what to fix
     #[command(after_help = doctor::AFTER_HELP)]
     Doctor(doctor::Doctor),
@@ -187,6 +191,7 @@ pub(crate) fn carry_out(cli: Cli) -> ExitCode {
         Command::Policy(command) => policy::carry_out(&common, command, &output),
         Command::Grant(command) => grants::carry_out(&common, command, &output),
         Command::Quota(command) => grants::quotas(&common, &command, &output),
+        Command::Sink(command) => sinks::carry_out(&common, command, &output),
         Command::Audit(command) => audit::carry_out(&common, command, &output),
         Command::Doctor(options) => return doctor::doctor(&common, &options, &output),
         Command::Export(options) => export::export(&common, &options, &output),

@@ -21,6 +21,7 @@ mod sandbox;
 mod secret_book;
 pub(crate) mod secrets;
 mod server_tls;
+mod sinks;
 mod start;
 mod telemetry;
 mod watch;
@@ -53,6 +54,9 @@ pub(crate) use self::{
     world::{SystemClock, SystemEntropy},
     wrap::{Wrapped, wrap},
 };
+
+/// How long sinks may take to get what is in the ledger at the end; the rest they get after the next start.
+const SINKS_GRACE: Duration = Duration::from_secs(5);
 
 /// What `run` was told on the command line.
 #[derive(Clone, Debug, Default)]
@@ -141,6 +145,7 @@ async fn end(core: &start::Core, cut: usize) -> anyhow::Result<()> {
     if let Err(error) = core.ledger.append(entry.to_jcs()).await {
         tracing::error!(%error, "the stop could not be recorded");
     }
+    core.couriers.close(SINKS_GRACE).await;
     core.ledger.close().await.context("the ledger could not be closed")?;
     core.telemetry.shutdown();
     Ok(())

@@ -15,6 +15,7 @@ mod ledger;
 mod local_secrets;
 mod revisions;
 mod seen;
+mod sinks;
 mod sqlite;
 mod subjects;
 
@@ -33,5 +34,6 @@ pub use ledger::{
 pub use local_secrets::{LocalSecret, LocalSecrets};
 pub use revisions::{BODY_BYTES_MAX, Batch, Head, Move, NewRevision, Revision, RevisionMeta, Revisions};
 pub use seen::{SeenLabels, SeenRoom, SeenRow};
+pub use sinks::SinkPlaces;
 pub use sqlite::Sqlite;
 pub use subjects::{Erased, SubjectRow, Subjects};

@@ -11,6 +11,7 @@ mod keys;
 mod migrate;
 mod revisions;
 mod seen;
+mod sinks;
 mod subjects;
 
 use std::{

@@ -204,7 +204,12 @@ async fn two_users_on_one_server_never_see_anything_of_each_other() -> Outcome {
         tokio::select! {
             _ = renewals.tick() => house.providers.iter().for_each(|provider| provider.expire_used(20)),
             done = workers.join_next() => match done {
-                Some(done) => done??,
+                Some(Ok(Ok(()))) => {}
+                Some(failed) => {
+                    // Why the gateway refused is told to nobody but its operator.
+                    let refused = entries(&house.gateway, "event=call.refused&last=20").await?;
+                    failed.map_err(|error| format!("{error}; refused last: {refused:?}"))??;
+                }
                 None => break,
             },
         }

@@ -150,6 +150,15 @@ pub const SUITES: &[Suite] = &[
         steps: reads,
     },
     Suite {
+        name: "siem",
+        doc: "ledger entries at rsyslog, NATS, an OpenTelemetry collector and others, which are killed in the middle",
+        place: Where::Beside,
+        slow: true,
+        again: false,
+        needs: &[Need::Python, Need::PythonSiem],
+        steps: siem,
+    },
+    Suite {
         name: "verifier",
         doc: "the ledger judged by the Go project's own implementation of transparency logs",
         place: Where::Beside,
@@ -307,6 +316,13 @@ fn tls(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
 
 fn reads(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
     Ok(vec![peers(root, cache, "reads/run.py", minutes(10))])
+}
+
+fn siem(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
+    Ok(vec![
+        packages("rsyslogd nats-server", "rsyslog rsyslog-openssl nats-server"),
+        peers(root, cache, "siem/run.py", minutes(10)),
+    ])
 }
 
 fn verifier(root: &Path, cache: &Cache) -> Result<Vec<Step>> {

@@ -31,11 +31,12 @@ const ORDER: &[(&str, &[&str])] = &[
     ("privacy", &["seal", "store", "inspect", "core"]),
     ("seal", &["store", "core"]),
     ("secrets", &["seal", "net", "core"]),
+    ("siem", &["store", "net", "proof", "core"]),
     (
         "config",
         &[
-            "yaml", "secrets", "seal", "connect", "usage", "net", "meaning", "policy", "inspect", "mcp",
-            "core",
+            "yaml", "siem", "secrets", "seal", "connect", "usage", "net", "meaning", "policy", "inspect",
+            "mcp", "core",
         ],
     ),
     ("certs", &["seal", "store", "net", "proof", "core"]),
@@ -83,6 +84,7 @@ const ORDER: &[(&str, &[&str])] = &[
             "upstream",
             "seal",
             "secrets",
+            "siem",
             "usage",
             "privacy",
             "admin",

@@ -13,10 +13,10 @@ use super::{
     CheckpointNote, ConnectionList, CreateCanary, CreateGrant, CreateKey, CreatedCanary, CreatedKey,
     Definition, DefinitionDiff, DefinitionList, DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery,
     ErasePerson, ErasedPerson, ExplainQuestion, Explained, Grant, GrantList, Healthz, HeldAbout, Input,
-    Judged, Key, KeyList, KillChanged, KillList, KillQuestion, LocalSecretChanged, LocalSecretList,
+    Judged, Key, KeyList, KillChanged, KillList, KillQuestion, LocalSecretChanged, LocalSecretList, MoveSink,
     NamedSecret, PersonQuestion, ProofText, PutSecret, QuotaList, Reloaded, RemoveCanary, RemoveSecret,
     RenewSecret, RenewedSecrets, RevokeConnection, RevokedConnection, SealRotate, SealRotated, SealShred,
-    SealStatus, SecretUses, ServerChanged, ServerList, Status,
+    SealStatus, SecretUses, ServerChanged, ServerList, SinkChanged, SinkList, Status, TestSink,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -115,6 +115,18 @@ impl Api for Control {
 
     async fn shred_everything(&self, question: SealShred) -> Result<SealRotated, Problem> {
         self.shred(question).await
+    }
+
+    async fn list_sinks(&self) -> Result<SinkList, Problem> {
+        Ok(self.sinks())
+    }
+
+    async fn move_sink(&self, question: MoveSink) -> Result<SinkChanged, Problem> {
+        self.send_on(question).await
+    }
+
+    async fn test_sink(&self, question: TestSink) -> Result<SinkChanged, Problem> {
+        self.try_sink(question).await
     }
 
     async fn list_secrets(&self) -> Result<LocalSecretList, Problem> {

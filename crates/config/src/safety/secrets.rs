@@ -169,6 +169,9 @@ fn references<'a>(
             (format!("identities.jwt[{index}].introspection.client_secret"), &asked.client_secret)
         }));
     }
+    for (name, sink) in &settings.sinks {
+        out.extend(sink.token.as_ref().map(|token| (format!("sinks.{name}.token"), token)));
+    }
     for (name, hook) in &settings.approval_hooks {
         out.push((format!("approval_hooks.{name}.secret"), &hook.secret));
     }
@@ -181,7 +184,8 @@ impl Settings {
         &'a self,
         servers: &'a BTreeMap<String, Server>,
     ) -> Vec<(String, &'a Reference)> {
-        let late = |key: &str| key.contains(".headers.") || key.contains(".env.");
+        let late =
+            |key: &str| key.contains(".headers.") || key.contains(".env.") || key.starts_with("sinks.");
         references(self, servers).into_iter().filter(|(key, _)| !late(key)).collect()
     }
 

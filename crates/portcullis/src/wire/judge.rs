@@ -74,6 +74,7 @@ pub(super) fn check_with(
         .map(|inspector| inspector.bounded(config.settings.limits.inspect_bytes_max))
         .map_err(|error| found.push(mistake("inspect", error.to_string(), "see docs/reference/config.md")))
         .ok();
+    found.extend(super::sinks::check(config));
     if let Err(error) = tls(config) {
         found.push(mistake("listen.tls", format!("{error:#}"), "name a PEM certificate chain and its key"));
     }

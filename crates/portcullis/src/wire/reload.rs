@@ -64,6 +64,10 @@ async fn apply(
     record(core, Event::ConfigChanged, data).await.map_err(|error| vec![format!("{error:#}")])?;
     let old = core.gateway.rules.swap(Arc::new(rules));
     core.config.store(Arc::new(config));
+    if let Err(error) = super::sinks::apply(core, &core.config.load()) {
+        // They were judged with the rest; what changed since then is a file that they name.
+        tracing::error!(error, "sinks go on as they were");
+    }
     tracing::info!(%before, %after, "new rules are in force");
     end_removed(core, &old).await;
     Ok(summary)

@@ -33,6 +33,7 @@ use portcullis_proxy::{
     trace::Tracer,
 };
 use portcullis_seal::{Keyring, SealedApprovals, Sealer};
+use portcullis_siem::Couriers;
 use portcullis_store::{
     CheckpointKeeper, Connections, DataDir, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, NewKey,
     Recovery, Revisions, Sqlite, Subjects,
@@ -76,6 +77,8 @@ pub(crate) struct Core {
     pub(crate) obtained: ArcSwapOption<ServerIdentity>,
     /// What counts how it is obtained.
     pub(crate) certificates: portcullis_certs::Counts,
+    /// Bring ledger entries to sinks.
+    pub(crate) couriers: Couriers,
     /// A second instance is kept out for as long as this lives.
     pub(crate) dir: DataDir,
 }
@@ -174,6 +177,7 @@ impl Base {
         let metrics = Arc::new(Metrics::new(&mut registry));
         let approval_counts = approve::Counts::registered(&mut registry);
         let certificates = portcullis_certs::Counts::registered(&mut registry);
+        let sink_counts = portcullis_siem::Counts::registered(&mut registry);
         let telemetry =
             Telemetry::new(registry, config.settings.telemetry.otlp.as_ref(), Arc::clone(&kept.ledger))?;
         let instance: Arc<str> = Arc::from(kept.verifier.name());
@@ -207,16 +211,12 @@ impl Base {
         let kills = KillSwitch::open(Arc::clone(&world.revisions)).await?;
         let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
         let usage = Usage::open(Arc::clone(&kept.store), world.clock.now()).await?;
-        let desk = approve::Parts {
-            store: Arc::new(SealedApprovals::new(Arc::clone(&kept.store) as _, sealer, Arc::clone(&entropy))),
-            ledger: Arc::clone(&world.ledger),
-            clock: Arc::clone(&world.clock),
-            entropy: Arc::clone(&entropy),
-            instance: Arc::clone(&world.instance),
-        };
+        let desk = desk(&kept, &world, sealer);
         let hooks = super::hooks::start(&config.settings, (&world.clock, &world.broker), &approval_counts)?;
         let waits = (usage, kills, Desk::new(desk, approval_counts, hooks));
+        let couriers = super::sinks::couriers(&world, Arc::clone(&kept.store) as _, sink_counts);
         let core = Arc::new(Core {
+            couriers,
             gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer(), waits)?,
             config: ArcSwap::from_pointee(config),
             options: options.clone(),
@@ -234,8 +234,8 @@ impl Base {
             dir,
         });
         super::hooks::know(&core);
-        recovered(&core, &kept.recovery).await?;
-        Ok(core)
+        super::sinks::apply(&core, &core.config.load()).map_err(|error| anyhow!(error))?;
+        recovered(&core, &kept.recovery).await.map(|()| core)
     }
 }
 
@@ -259,6 +259,18 @@ impl Kept {
         opening.checkpoint_every_ms = settings.ledger.checkpoint_ms.0;
         let (ledger, recovery) = FileLedger::open(opening)?;
         Ok(Self { store, ledger: Arc::new(ledger), recovery, verifier })
+    }
+}
+
+/// What calls that wait for people are kept with.
+fn desk(kept: &Kept, world: &World, sealer: Sealer) -> approve::Parts {
+    let entropy = &world.entropy;
+    approve::Parts {
+        store: Arc::new(SealedApprovals::new(Arc::clone(&kept.store) as _, sealer, Arc::clone(entropy))),
+        ledger: Arc::clone(&world.ledger),
+        clock: Arc::clone(&world.clock),
+        entropy: Arc::clone(entropy),
+        instance: Arc::clone(&world.instance),
     }
 }
 
@@ -436,6 +448,7 @@ fn admin_parts(
         connections: Arc::new(Book(Arc::clone(core))),
         keyring: Arc::clone(&core.world.keyring),
         secrets: Arc::new(OwnBook(Arc::clone(core))),
+        sinks: Arc::new(super::sinks::Book(Arc::clone(core))),
         canaries: Arc::new(core.world.canaries.clone()),
         revisions: Arc::clone(&core.revisions),
         kills: Arc::clone(&core.gateway.kills),

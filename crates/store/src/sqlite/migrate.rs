@@ -20,6 +20,7 @@ const MIGRATIONS: &[(u32, &str, &str)] = &[
     (9, "token_scopes", include_str!("../migrations/0009_token_scopes.sql")),
     (10, "seen_labels", include_str!("../migrations/0010_seen_labels.sql")),
     (11, "checkpoints", include_str!("../migrations/0011_checkpoints.sql")),
+    (12, "sink_places", include_str!("../migrations/0012_sink_places.sql")),
 ];
 
 /// Refuses a database that another program made.
