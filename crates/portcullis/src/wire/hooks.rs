@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use portcullis_approve::{Counts, Hook, Hooks};
+use portcullis_approve::{Counts, Hook, Hooks, Parts};
 use portcullis_config::{Settings, is_local};
 use portcullis_core::{Clock, Secret};
 use portcullis_net::guard::EgressPolicy;
+use portcullis_seal::{SealedApprovals, Sealer};
 use portcullis_secrets::Broker;
+use portcullis_store::Sqlite;
 
-use super::{health, start::Core};
+use super::{compile::World, health, start::Core};
 
 /// Bytes of a secret at least, as many as the signature has.
 const SECRET_BYTES_MIN: usize = 32;
@@ -48,4 +50,16 @@ pub(crate) fn know(core: &Arc<Core>) {
     core.gateway
         .approvals
         .know(Box::new(move |id| weak.upgrade().and_then(|core| health::person(&core, id))));
+}
+
+/// What calls that wait for people are kept with.
+pub(super) fn desk(store: &Arc<Sqlite>, world: &World, sealer: Sealer) -> Parts {
+    let entropy = &world.entropy;
+    Parts {
+        store: Arc::new(SealedApprovals::new(Arc::clone(store) as _, sealer, Arc::clone(entropy))),
+        ledger: Arc::clone(&world.ledger),
+        clock: Arc::clone(&world.clock),
+        entropy: Arc::clone(entropy),
+        instance: Arc::clone(&world.instance),
+    }
 }

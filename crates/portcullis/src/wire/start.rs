@@ -32,7 +32,7 @@ use portcullis_proxy::{
     throttle::{Counts, Rates},
     trace::Tracer,
 };
-use portcullis_seal::{Keyring, SealedApprovals, Sealer};
+use portcullis_seal::{Keyring, Sealer};
 use portcullis_siem::Couriers;
 use portcullis_store::{
     CheckpointKeeper, Connections, DataDir, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, NewKey,
@@ -211,7 +211,7 @@ impl Base {
         let kills = KillSwitch::open(Arc::clone(&world.revisions)).await?;
         let rules = compile::rules(&config, &world, None).await.map_err(|found| mistakes(&found))?;
         let usage = Usage::open(Arc::clone(&kept.store), world.clock.now()).await?;
-        let desk = desk(&kept, &world, sealer);
+        let desk = super::hooks::desk(&kept.store, &world, sealer);
         let hooks = super::hooks::start(&config.settings, (&world.clock, &world.broker), &approval_counts)?;
         let waits = (usage, kills, Desk::new(desk, approval_counts, hooks));
         let couriers = super::sinks::couriers(&world, Arc::clone(&kept.store) as _, sink_counts);
@@ -259,18 +259,6 @@ impl Kept {
         opening.checkpoint_every_ms = settings.ledger.checkpoint_ms.0;
         let (ledger, recovery) = FileLedger::open(opening)?;
         Ok(Self { store, ledger: Arc::new(ledger), recovery, verifier })
-    }
-}
-
-/// What calls that wait for people are kept with.
-fn desk(kept: &Kept, world: &World, sealer: Sealer) -> approve::Parts {
-    let entropy = &world.entropy;
-    approve::Parts {
-        store: Arc::new(SealedApprovals::new(Arc::clone(&kept.store) as _, sealer, Arc::clone(entropy))),
-        ledger: Arc::clone(&world.ledger),
-        clock: Arc::clone(&world.clock),
-        entropy: Arc::clone(entropy),
-        instance: Arc::clone(&world.instance),
     }
 }
 
