@@ -6,6 +6,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
+use memchr::memmem;
 use portcullis_core::{Severity, Treatment, kind::Kind};
 
 use super::{Detector, Sighting};
@@ -60,9 +61,9 @@ impl Detector for EmbeddedFile {
         Some(SURE)
     }
 
-    // Slashes may be escaped, so that only what stands between them counts.
+    // Where slashes are escaped, the quick look looks closer in any case.
     fn anchors(&self) -> Vec<&'static str> {
-        FILES.iter().filter_map(|(head, _)| head.split('/').max_by_key(|part| part.len())).collect()
+        FILES.iter().map(|(head, _)| *head).collect()
     }
 
     fn may_match(&self, _raw: &Raw<'_>) -> bool {
@@ -70,24 +71,32 @@ impl Detector for EmbeddedFile {
     }
 
     fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>) {
-        let text = subject.text;
-        let mut at = 0;
-        for run in text.split_inclusive(|c: char| !is_base64(c)) {
-            let start = at;
-            at += run.len();
-            let run = run.trim_end_matches(|c| !is_base64(c));
-            let file = FILES.iter().find(|(head, _)| run.starts_with(head)).filter(|_| run.len() >= RUN_MIN);
-            if let Some((_, severity)) = file {
-                let mut end = start + run.len();
-                end += text.bytes().skip(end).take(2).take_while(|byte| *byte == b'=').count();
-                found.push(Sighting { confidence: SURE, ..Sighting::visible(start..end, *severity) });
+        let bytes = subject.text.as_bytes();
+        let heads = FILES.iter().flat_map(|(head, severity)| {
+            memmem::find_iter(bytes, *head).map(move |start| (start, *severity))
+        });
+        for (start, severity) in heads {
+            let within = start
+                .checked_sub(1)
+                .and_then(|before| bytes.get(before))
+                .is_some_and(|byte| is_base64(*byte));
+            if within {
+                continue;
+            }
+            let rest = bytes.get(start..).unwrap_or_default();
+            let run = rest.iter().take_while(|byte| is_base64(**byte)).count();
+            if run >= RUN_MIN {
+                let padding = rest.iter().skip(run).take(2).take_while(|byte| **byte == b'=').count();
+                let seen = Sighting::visible(start..start + run + padding, severity);
+                found.push(Sighting { confidence: SURE, ..seen });
             }
         }
+        found.sort_by_key(|one| one.range.start);
     }
 }
 
-fn is_base64(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '+' | '/')
+const fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
 }
 
 #[cfg(test)]
