@@ -144,6 +144,27 @@ async fn sinks_come_and_go_with_a_reload_and_are_filled_again_on_demand() -> Out
 }
 
 #[tokio::test]
+async fn a_switch_that_gives_up_protection_shows_in_check_log_metrics_and_at_the_start() -> Outcome {
+    let yaml = "sinks: {s: {kind: syslog, url: 'tcp://siem.example:601', danger_plain_text: true}}\n";
+    let gateway = Gateway::start(yaml).await?;
+    let key = "sinks.s.danger_plain_text";
+    let checked = gateway.command(&["check"])?;
+    assert!(String::from_utf8_lossy(&checked.stderr).contains(&format!("DANGER: {key}")));
+    assert_eq!(asked(&gateway, &["check", "--json"])?["dangers"], json!([key]));
+    let shown = gateway.output();
+    assert!(shown.matches(key).count() >= 2, "the log and what is printed at the start: {shown}");
+    assert!(
+        gateway
+            .admin_get("/metrics")
+            .await?
+            .text()
+            .contains(&format!("portcullis_danger{{key=\"{key}\"}} 1"))
+    );
+    assert_eq!(sink(&gateway, "s")?["plain_text"], true);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_sink_that_would_send_in_the_clear_or_nowhere_is_a_mistake_with_its_place() -> Outcome {
     let gateway = Gateway::start("sinks: {}\n").await?;
     let cases = [

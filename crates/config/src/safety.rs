@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod certificates;
+mod dangers;
 mod governance;
 mod identities;
 mod privacy;

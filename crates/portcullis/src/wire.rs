@@ -50,7 +50,7 @@ use crate::output::Output;
 pub(crate) use self::{
     judge::{check, source},
     sandbox::OURSELVES,
-    telemetry::LEDGER_METRICS,
+    telemetry::{Dangers, LEDGER_METRICS},
     world::{SystemClock, SystemEntropy},
     wrap::{Wrapped, wrap},
 };

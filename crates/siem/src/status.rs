@@ -77,6 +77,14 @@ impl Counts {
         counts
     }
 
+    /// One of each, for the reference.
+    pub fn sample(&self) {
+        self.delivered("", 0);
+        self.failed("");
+        self.skipped("");
+        self.state("", 0, false);
+    }
+
     pub(crate) fn delivered(&self, sink: &str, count: u64) {
         self.delivered.get_or_create(&labels(sink)).inc_by(count);
     }

@@ -40,8 +40,12 @@ pub(super) fn check(common: &Common, output: &Output) -> Result<(), Failure> {
         "roles": settings.roles.keys().collect::<Vec<_>>(),
         "issuers": settings.identities.jwt.iter().map(|jwt| &jwt.issuer).collect::<Vec<_>>(),
         "policies": settings.policies.len(),
+        "dangers": settings.dangers().into_iter().map(|(key, _)| key).collect::<Vec<_>>(),
         "digest": config.digest.to_string(),
     });
+    for (key, what) in settings.dangers() {
+        output.note(&format!("DANGER: {key}: {what}"));
+    }
     output.show(&summary, |_| {
         let names = |names: Vec<&String>| {
             if names.is_empty() { String::from("none") } else { names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ") }

@@ -13,7 +13,7 @@ use portcullis_proxy::metrics::Metrics;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use super::{Cli, Failure};
-use crate::wire::LEDGER_METRICS;
+use crate::wire::{Dangers, LEDGER_METRICS};
 
 /// Every generated page: file name and contents. Tests hold the files in `docs/reference` to it.
 pub(crate) fn pages() -> Vec<(&'static str, String)> {
@@ -133,6 +133,8 @@ fn metrics() -> String {
     metrics.call("", Some(Action::CallTool), None);
     metrics.finding("email", "mask");
     portcullis_certs::Counts::registered(&mut registry).failed();
+    portcullis_siem::Counts::registered(&mut registry).sample();
+    Dangers::registered(&mut registry).sample();
     let _ = encode(&mut text, &registry);
     let lines: Vec<&str> = text.lines().collect();
     for (name, help) in lines.iter().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')) {

@@ -51,6 +51,9 @@ pub(crate) fn print(node: &Node, first_key: Option<&Secret<String>>, output: Out
     }
     text += &format!("  admin API  http://{}\n", node.admin.local_addr());
     text += &format!("  data       {}\n  log        {log}\n", node.parts.info.data);
+    for (key, what) in config.settings.dangers() {
+        text += &format!("  DANGER     {key}: {what}\n");
+    }
     let tls = config.settings.listen.tls.as_ref();
     if let Some(acme) = tls.and_then(|tls| tls.acme.as_ref()) {
         text += &format!("  certificate by {} for {}\n", acme.directory, acme.domains.join(", "));

@@ -66,6 +66,7 @@ pub(super) fn check(config: &Config) -> Found {
 /// # Errors
 /// What cannot be used; then they go where they went.
 pub(super) fn apply(core: &Core, config: &Config) -> Result<(), String> {
+    core.telemetry.warn(&config.settings.dangers());
     let one = |(name, section): (&String, &SinkSection)| {
         settings(name, section, Some(&core.world.broker), &core.world.clock)
     };

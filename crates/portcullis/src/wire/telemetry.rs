@@ -34,8 +34,11 @@ use portcullis_proxy::trace::{Span, Tracer};
 use portcullis_store::Ledger;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::gauge::ConstGauge,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
+    metrics::{
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+    },
     registry::Registry,
 };
 use tokio::runtime::Handle;
@@ -43,6 +46,7 @@ use tokio::runtime::Handle;
 /// Metrics and traces of this node.
 pub(crate) struct Telemetry {
     registry: Registry,
+    dangers: Dangers,
     traces: Option<(SdkTracerProvider, Arc<Spans>)>,
 }
 
@@ -58,6 +62,30 @@ pub(crate) const LEDGER_METRICS: [(&str, &str); 3] = [
     ("portcullis_ledger_size", "Entries that survive a crash"),
     ("portcullis_ledger_lag", "Durable entries that no checkpoint covers yet"),
 ];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Danger {
+    key: String,
+}
+
+/// Switches that give up protection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dangers(Family<Danger, Gauge>);
+
+impl Dangers {
+    /// Counted in `registry`.
+    pub(crate) fn registered(registry: &mut Registry) -> Self {
+        let dangers = Self::default();
+        let help = "1 for each `danger_` switch of the configuration that is on";
+        registry.register("portcullis_danger", help, dangers.0.clone());
+        dangers
+    }
+
+    /// For the reference.
+    pub(crate) fn sample(&self) {
+        self.0.get_or_create(&Danger { key: String::new() }).set(1);
+    }
+}
 
 /// The state of the ledger at the time of the scrape.
 #[derive(Debug)]
@@ -81,9 +109,10 @@ impl Telemetry {
         otlp: Option<&Otlp>,
         ledger: Arc<dyn Ledger>,
     ) -> anyhow::Result<Self> {
+        let dangers = Dangers::registered(&mut registry);
         registry.register_collector(Box::new(LedgerState(ledger)));
         let traces = otlp.map(exporter).transpose()?;
-        Ok(Self { registry, traces })
+        Ok(Self { registry, dangers, traces })
     }
 
     /// The metrics as text.
@@ -92,6 +121,15 @@ impl Telemetry {
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => text,
             Err(_) => String::new(),
+        }
+    }
+
+    /// Tells of the switches that are on, in the log and in the metrics.
+    pub(crate) fn warn(&self, dangers: &[(String, &'static str)]) {
+        self.dangers.0.clear();
+        for (key, what) in dangers {
+            tracing::warn!(key, "DANGER: {what}");
+            self.dangers.0.get_or_create(&Danger { key: key.clone() }).set(1);
         }
     }
 
