@@ -207,3 +207,23 @@ mod tests {
         }
     }
 }
+
+/// Whatever an entry holds, each format writes it in one line, and the finding beside it under an id of its own.
+pub fn siem(data: &[u8]) {
+    let log = std::sync::Arc::from("gateway.example/ledger");
+    let seen = portcullis_siem::Seen::read(7, &log, data);
+    for format in portcullis_siem::FORMATS {
+        let written = (format.render)(&seen);
+        assert!((1..=2).contains(&written.len()), "{}", format.name);
+        for body in &written {
+            let line = body.line();
+            assert!(!line.contains(['\n', '\r']), "{}: {line:?}", format.name);
+            if matches!(format.name, "ecs" | "json" | "ocsf") {
+                assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{}: {line}", format.name);
+            }
+        }
+        if let [first, second] = written.as_slice() {
+            assert_ne!(first.line(), second.line());
+        }
+    }
+}

@@ -37,6 +37,7 @@ targets! {
     evidence::manifest,
     evidence::wal,
     evidence::ledger,
+    evidence::siem,
     gate::url,
     gate::policy,
     gate::inspect,
