@@ -32,6 +32,7 @@ PLACES = {
     "plain": ORDER,
     "in a comment": f"<!-- {ORDER} -->",
     "in a hidden section": f"<div hidden>{ORDER}</div>",
+    "in a style": f'<span class="note" style="color:#fff;font-size:0">{ORDER}</span>',
     "in letters that nobody sees": UNSEEN,
     "in entities": "".join(f"&#{ord(letter)};" for letter in ORDER),
 }

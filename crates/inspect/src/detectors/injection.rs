@@ -30,9 +30,9 @@ static DEFINITION: &[u8] = include_bytes!("../../models/definition.bin");
 static ANSWER: &[u8] = include_bytes!("../../models/answer.bin");
 
 /// From here on 0.5 % of harmless definitions of sources that were never seen are flagged.
-const IN_DEFINITIONS: u16 = 597;
+const IN_DEFINITIONS: u16 = 602;
 /// From here on 0.1 % of harmless answers are.
-const IN_ANSWERS: u16 = 673;
+const IN_ANSWERS: u16 = 688;
 /// Bytes of a text that are looked at together; a longer one is looked at in parts that overlap.
 const PART_BYTES: usize = 16 * 1_024;
 const OVERLAP_BYTES: usize = 1_024;
@@ -125,7 +125,10 @@ mod tests {
             .enumerate()
             .filter_map(|(at, c)| (c == '\u{200b}' || at % 2 == 0).then_some(c))
             .collect();
-        for text in [order.into(), std::format!("{page}{order}{page}"), order.to_uppercase(), split] {
+        let tagged = std::format!("<span class=\"note\" style='font-size:0'>{order}</span>");
+        let attribute = std::format!("<img src=\"a.png\" alt=\"{order}\">");
+        let whole = std::format!("{page}{order}{page}");
+        for text in [order.into(), whole, order.to_uppercase(), split, tagged, attribute] {
             for role in [Role::Answer, Role::Definition] {
                 assert!(!seen(role, &text).is_empty(), "{role:?} {text}");
             }

@@ -48,6 +48,8 @@ pub(super) struct Reader<'a> {
     /// The quotation mark that ends what is quoted.
     quote: Option<char>,
     quoted_from: usize,
+    /// What stands between the marks is a value, such as that of an attribute.
+    value: bool,
     /// What came last was a word.
     after_word: bool,
     out: Vec<Token>,
@@ -65,6 +67,7 @@ pub(super) fn tokens(text: &str, words: &Words) -> Vec<Token> {
         begins: true,
         quote: None,
         quoted_from: 0,
+        value: false,
         after_word: false,
         out: Vec::with_capacity(text.len() / 5),
     };
@@ -325,16 +328,22 @@ impl<'a> Reader<'a> {
         };
         if self.quote == Some(c) {
             self.quote = None;
-        } else if self.quote.is_none() && self.after_word {
+        } else if self.quote.is_none() && (self.after_word || self.after_equals()) {
             (self.quote, self.quoted_from) = (Some(closing), self.at);
+            self.value = self.after_equals();
         }
+    }
+
+    /// Whether a value begins here, as in `class="x"`: nobody is quoted by it, and its end is no beginning.
+    fn after_equals(&self) -> bool {
+        self.text.get(..self.at).is_some_and(|text| text.ends_with('='))
     }
 
     fn push(&mut self, hash: u32, concept: Option<Concept>, loud: bool, range: Range<usize>) {
         self.out.push(Token {
             hash,
             concept,
-            quoted: self.quote.is_some(),
+            quoted: self.quote.is_some() && !self.value,
             begins: self.begins,
             loud,
             start: u32::try_from(range.start).unwrap_or(u32::MAX),
