@@ -211,6 +211,8 @@ fn authentication(seen: &Seen, body: &mut Map<String, Value>) -> (u32, &'static 
 fn authorize(seen: &Seen, body: &mut Map<String, Value>) -> (u32, &'static str) {
     body.insert("user".to_owned(), user(seen, seen.text("/data/caller")));
     body.insert("actor".to_owned(), actor(seen));
+    let role = seen.at("/data/role").and_then(Value::as_str).unwrap_or("unknown");
+    body.insert("privileges".to_owned(), json!([role]));
     (1, "Assign Privileges")
 }
 
