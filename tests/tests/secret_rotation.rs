@@ -128,8 +128,7 @@ async fn a_secret_is_rotated_by_command_recorded_and_used_at_once() -> Outcome {
     let done = fed(&gateway, &["secret", "rotate", "local:kept", "--json"], SECOND)?;
     assert!(done.status.success() && !said(&done).contains(SECOND), "{}", said(&done));
     let told: Value = serde_json::from_slice(&done.stdout)?;
-    // Whether it is new depends on who was faster: what looks after kept values sees a new one by itself.
-    assert_eq!(told["documents"][0]["document"], "local:kept", "{told}");
+    assert_eq!(told["documents"][0]["changed"], true, "{told}");
     let due = Instant::now() + Duration::from_secs(4);
     while given(&mut child).await?.1 != SECOND.len() {
         assert!(Instant::now() < due, "the child is not replaced at once");

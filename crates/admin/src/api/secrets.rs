@@ -309,6 +309,8 @@ impl Control {
             let done = done.map_err(|message| Problem::Conflict { message, hint })?;
             documents.extend(done.into_iter().map(|one| {
                 let crate::parts::RenewedSecret { document, changed, version } = one;
+                // What looks after kept values may have seen the new one before this look did.
+                let changed = if own.is_some() { Some(true) } else { changed };
                 RenewedSecret { document, changed, version }
             }));
         }
