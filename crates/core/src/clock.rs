@@ -1,5 +1,6 @@
 //! Time and chance as arguments, so that a seed replays a run.
 
+use alloc::string::ToString as _;
 use core::fmt;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -8,6 +9,35 @@ use core::fmt;
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// A time as entries have it, or to the second or the day: `2026-11-01T08:30:00.000Z`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_suffix('Z').unwrap_or(text);
+        let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00"));
+        let number = |text: &str, digits: usize| -> Option<u64> {
+            (text.len() == digits && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+        };
+        let mut parts = date.split('-');
+        let year = number(parts.next()?, 4)?;
+        let (month, day) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+        let (clock, ms) = time.split_once('.').unwrap_or((time, "000"));
+        let mut clock = clock.split(':');
+        let (h, m) = (number(clock.next()?, 2)?, number(clock.next()?, 2)?);
+        let s = clock.next().map_or(Some(0), |text| number(text, 2))?;
+        let in_range = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+        if !in_range || h > 23 || m > 59 || s > 59 || parts.next().is_some() || clock.next().is_some() {
+            return None;
+        }
+        // Days from a civil date, in years that begin in March.
+        let year = if month <= 2 { year - 1 } else { year };
+        let (era, of_era) = (year / 400, year % 400);
+        let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+        let found = Self((((days * 24 + h) * 60 + m) * 60 + s) * 1_000 + number(ms, 3)?);
+        // A day that the month does not have is another day's number.
+        found.to_string().starts_with(date).then_some(found)
+    }
+
     /// The time in whole seconds, as JWT and cosignatures count it.
     #[must_use]
     pub const fn seconds(self) -> u64 {
@@ -85,5 +115,15 @@ mod tests {
             assert_eq!(Timestamp(ms).to_string(), text);
             assert!(text.starts_with(&Timestamp(ms).year().to_string()));
         }
+    }
+
+    #[test]
+    fn a_time_is_read_as_it_was_written() {
+        for ms in
+            [0, 951_782_399_999, 951_782_400_000, 1_700_000_000_123, 1_763_936_655_001, 4_102_444_800_000]
+        {
+            assert_eq!(Timestamp::parse(&Timestamp(ms).to_string()), Some(Timestamp(ms)));
+        }
+        assert_eq!(Timestamp::parse("yesterday"), None);
     }
 }

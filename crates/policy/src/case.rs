@@ -137,7 +137,7 @@ impl Case {
         let server = self.server.as_str().into();
         let item = item.map(|(kind, _, name)| (kind, name.as_str().into()));
         let at = self.at.as_deref().map_or(Ok(Timestamp(1_767_225_600_000)), |text| {
-            moment(text).ok_or_else(|| format!("`{text}` is no time like 2026-11-01T08:30:00Z"))
+            Timestamp::parse(text).ok_or_else(|| format!("`{text}` is no time like 2026-11-01T08:30:00Z"))
         })?;
         let context = RequestContext {
             source_ip: self.source_ip,
@@ -212,33 +212,4 @@ pub(crate) fn proof_named(name: &str, id: &str) -> Result<Proof, String> {
             "`{name}` is no proof: write api_key, certificate, introspection, jwt, local or anonymous"
         )),
     }
-}
-
-/// A time as entries have it, or to the second or the day: `2026-11-01T08:30:00.000Z`.
-#[must_use]
-pub fn moment(text: &str) -> Option<Timestamp> {
-    let text = text.strip_suffix('Z').unwrap_or(text);
-    let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00"));
-    let number = |text: &str, digits: usize| -> Option<u64> {
-        (text.len() == digits && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
-    };
-    let mut parts = date.split('-');
-    let year = number(parts.next()?, 4)?;
-    let (month, day) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?);
-    let (clock, ms) = time.split_once('.').unwrap_or((time, "000"));
-    let mut clock = clock.split(':');
-    let (h, m) = (number(clock.next()?, 2)?, number(clock.next()?, 2)?);
-    let s = clock.next().map_or(Some(0), |text| number(text, 2))?;
-    let in_range = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !in_range || h > 23 || m > 59 || s > 59 || parts.next().is_some() || clock.next().is_some() {
-        return None;
-    }
-    // Days from a civil date, in years that begin in March.
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year / 400, year % 400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    let found = Timestamp((((days * 24 + h) * 60 + m) * 60 + s) * 1_000 + number(ms, 3)?);
-    // A day that the month does not have is another day's number.
-    found.to_string().starts_with(date).then_some(found)
 }

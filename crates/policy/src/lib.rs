@@ -35,7 +35,7 @@ mod verdict;
 
 pub use audience::Audience;
 pub use bundle::{Policies, PolicyError};
-pub use case::{Case, Outcome, kind_named, labels_named, moment};
+pub use case::{Case, Outcome, kind_named, labels_named};
 pub use compare::{Change, Comparison, compare};
 pub use explain::{Explanation, PolicyView, WhyNot};
 pub use labels::ServerFacts;

@@ -155,7 +155,7 @@ pub fn simulate(candidate: &Policies, records: &[Recorded]) -> Simulation {
     for record in records {
         out.calls += 1;
         let thread = seen.entry(record.thread.clone()).or_default();
-        let now = case::moment(&record.at).unwrap_or(Timestamp(0));
+        let now = Timestamp::parse(&record.at).unwrap_or(Timestamp(0));
         let context = RequestContext {
             source_ip: record.source_ip,
             seen: thread.with(record.seen),

@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use portcullis_core::{Action, Approval, Caller, Limits, Target, TargetKind, Timestamp};
 use portcullis_policy::{
     Agent, By, Case, Label, Policies, PolicySource, Recorded, RequestContext, Role, Rule, ServerFacts,
-    Verdict, builtin_roles, compare, learn, lint, moment, simulate, to_yaml,
+    Verdict, builtin_roles, compare, learn, lint, simulate, to_yaml,
 };
 use serde_json::{Value, json};
 
@@ -160,9 +160,9 @@ fn the_flow_rule_is_about_private_data_strangers_words_and_a_way_out_together() 
 #[test]
 fn times_are_read_as_they_are_printed_and_others_are_none() {
     for text in ["1970-01-01T00:00:00.000Z", "2000-02-29T23:59:59.999Z", "2026-11-23T04:30:00.000Z"] {
-        assert_eq!(moment(text).unwrap().to_string(), text);
+        assert_eq!(Timestamp::parse(text).unwrap().to_string(), text);
     }
-    assert_eq!(moment("2026-11-23"), moment("2026-11-23T00:00:00Z"));
+    assert_eq!(Timestamp::parse("2026-11-23"), Timestamp::parse("2026-11-23T00:00:00Z"));
     for wrong in [
         "",
         "2026",
@@ -174,7 +174,7 @@ fn times_are_read_as_they_are_printed_and_others_are_none() {
         "x-11-23",
         "2026-11-23T01:02:03+01:00",
     ] {
-        assert_eq!(moment(wrong), None, "{wrong}");
+        assert_eq!(Timestamp::parse(wrong), None, "{wrong}");
     }
 }
 

@@ -80,7 +80,7 @@ impl Control {
     fn context<'a>(&self, question: &ExplainQuestion, era: &'a str) -> Result<RequestContext<'a>, Problem> {
         let now = match question.at.as_deref() {
             None => self.parts.clock.now(),
-            Some(text) => portcullis_policy::moment(text).ok_or_else(|| {
+            Some(text) => portcullis_core::Timestamp::parse(text).ok_or_else(|| {
                 Problem::invalid(format!("`{text}` is not a time"), "write UTC like 2026-11-01T08:30:00Z")
             })?,
         };

@@ -254,7 +254,7 @@ fn check(common: &Common, caller: Option<&str>, output: &Output) -> Result<(), F
             if let Some(one) = listed {
                 row.watched = one.watched;
                 row.changed = Some(one.changed.clone());
-                row.age_s = portcullis_policy::moment(&one.changed)
+                row.age_s = portcullis_core::Timestamp::parse(&one.changed)
                     .map(|at| now.seconds().saturating_sub(at.seconds()));
             }
         }
