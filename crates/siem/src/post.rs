@@ -23,7 +23,8 @@ const TOLD_MAX: usize = 200;
 #[derive(Clone)]
 pub(crate) struct Post {
     upstream: HttpUpstream,
-    token: Option<Arc<dyn Credential>>,
+    /// The scheme of the credential, and the credential.
+    token: Option<(&'static str, Arc<dyn Credential>)>,
     timeout: Duration,
 }
 
@@ -34,13 +35,14 @@ impl fmt::Debug for Post {
 }
 
 impl Post {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
+    /// Shows the credential of the sink under `scheme`; none where there is no scheme.
+    pub(crate) fn new(settings: &Settings, scheme: Option<&'static str>) -> Result<Self, String> {
         let mut options = UpstreamOptions::new(settings.reach.egress, &Limits::default());
         options.tls = settings.reach.tls.clone();
         options.connect_timeout = settings.reach.timeout;
         options.first_byte_timeout = settings.reach.timeout;
         let upstream = HttpUpstream::new(settings.url()?, &options).map_err(|error| error.to_string())?;
-        Ok(Self { upstream, token: settings.token.clone(), timeout: settings.reach.timeout })
+        Ok(Self { upstream, token: scheme.zip(settings.token.clone()), timeout: settings.reach.timeout })
     }
 
     /// The path of the configured URL with `tail` behind it.
@@ -50,8 +52,8 @@ impl Post {
     }
 
     /// The value of the credential, behind the name of its scheme unless it brings one; nothing where there is none.
-    pub(crate) async fn authorization(&self, scheme: &str) -> Result<Option<HeaderValue>, Failure> {
-        let Some(token) = &self.token else { return Ok(None) };
+    async fn authorization(&self) -> Result<Option<HeaderValue>, Failure> {
+        let Some((scheme, token)) = &self.token else { return Ok(None) };
         let token = token.value().await.map_err(|error| Failure::Away(format!("`token`: {error}")))?;
         let text = token.expose().trim();
         let text = if text.contains(' ') { text.to_owned() } else { format!("{scheme} {text}") };
@@ -71,7 +73,8 @@ impl Post {
         let mut request = Request::new(Full::new(body.into()));
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        for (name, value) in headers {
+        let authorization = self.authorization().await?.map(|value| (header::AUTHORIZATION, value));
+        for (name, value) in headers.into_iter().chain(authorization) {
             request.headers_mut().insert(name, value);
         }
         let response = self.upstream.send_to(path, request).await.map_err(Failure::away)?;

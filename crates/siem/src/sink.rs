@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use portcullis_core::{Clock, Secret};
-use portcullis_net::{guard::EgressPolicy, tls::ClientTls};
+use portcullis_net::{client::raw::RawPeer, guard::EgressPolicy, tls::ClientTls};
 use url::Url;
 
 use crate::{Fields, Filter, Format, Grade, formats::Body};
@@ -120,6 +120,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The receiver of a protocol that is not HTTP, at this port unless the URL names another.
+    pub(crate) fn raw_peer(&self, port: u16) -> Result<RawPeer, String> {
+        let url = self.url()?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or("`url` names no host")?;
+        let (port, reach) = (url.port().unwrap_or(port), &self.reach);
+        RawPeer::new((host, port), reach.egress, &reach.tls, reach.timeout).map_err(|error| error.to_string())
+    }
+
     /// Where the receiver is.
     pub(crate) fn url(&self) -> Result<&Url, String> {
         self.url.as_ref().ok_or_else(|| "`url` is missing".to_owned())

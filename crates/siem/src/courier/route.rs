@@ -25,7 +25,7 @@ const BYTES_MAX: usize = 1 << 20;
 const KEEP_EVERY: Duration = Duration::from_millis(500);
 /// Pauses after failures: the first, doubled up to the last.
 const PAUSE: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// A sink that fails for as long is told of in the ledger, once until it recovers.
 const ALARM_AFTER: Duration = Duration::from_secs(10);
 /// How often a courier that waits looks at its connection.
@@ -317,11 +317,12 @@ impl Route {
         let name = self.settings.name.clone();
         self.parts.counts.failed(&name);
         let text = failure.to_string();
-        let trouble = self.trouble.get_or_insert_with(|| {
-            tracing::warn!(sink = name, error = text, "a sink cannot be delivered to");
-            Trouble { since: Instant::now(), pause: PAUSE, told: false }
-        });
-        trouble.pause = (trouble.pause * 2).min(PAUSE_MAX);
+        match &mut self.trouble {
+            Some(trouble) => trouble.pause = (trouble.pause * 2).min(PAUSE_MAX),
+            None => tracing::warn!(sink = name, error = text, "a sink cannot be delivered to"),
+        }
+        let trouble =
+            self.trouble.get_or_insert_with(|| Trouble { since: Instant::now(), pause: PAUSE, told: false });
         let tell = !trouble.told && trouble.since.elapsed() >= ALARM_AFTER;
         trouble.told |= tell;
         self.with_status(|status| status.error = Some(text.clone()));
@@ -333,7 +334,7 @@ impl Route {
     }
 
     fn pause(&self) -> Duration {
-        self.trouble.as_ref().map_or(PAUSE, |trouble| trouble.pause / 2)
+        self.trouble.as_ref().map_or(PAUSE, |trouble| trouble.pause)
     }
 
     async fn recovered(&mut self) {

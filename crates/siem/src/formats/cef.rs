@@ -27,7 +27,6 @@ fn render(seen: &Seen) -> Vec<Body> {
         value(&seen.id()),
         value(&seen.log),
     );
-    let found: Vec<&str> = seen.findings().filter_map(|found| found.get("kind")?.as_str()).collect();
     let outcome = if code.is_empty() { "" } else { "refused" };
     let fields = [
         ("src", seen.text("/source").to_owned()),
@@ -41,7 +40,7 @@ fn render(seen: &Seen) -> Vec<Body> {
     let custom = [
         ("cs1", "target", seen.text("/target/name").to_owned()),
         ("cs2", "trace", seen.text("/trace").to_owned()),
-        ("cs3", "findings", found.join(",")),
+        ("cs3", "findings", seen.kinds().join(",")),
         ("cs4", "policies", policies(seen)),
     ];
     for (key, text) in fields.into_iter().filter(|(_, text)| !text.is_empty()) {

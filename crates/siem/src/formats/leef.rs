@@ -17,7 +17,6 @@ fn clean(text: &str) -> String {
 
 fn render(seen: &Seen) -> Vec<Body> {
     let mut line = format!("LEEF:2.0|{PRODUCT}|{PRODUCT}|{VERSION}|{}|x09|", clean(seen.event()));
-    let found: Vec<&str> = seen.findings().filter_map(|found| found.get("kind")?.as_str()).collect();
     let attributes = [
         ("devTime", seen.at_ms().to_string()),
         ("sev", seen.grade.of([1, 3, 5, 8, 10]).to_string()),
@@ -29,7 +28,7 @@ fn render(seen: &Seen) -> Vec<Body> {
         ("resource", seen.text("/target/server").to_owned()),
         ("target", seen.text("/target/name").to_owned()),
         ("trace", seen.text("/trace").to_owned()),
-        ("findings", found.join(",")),
+        ("findings", seen.kinds().join(",")),
         ("policy", cef::policies(seen)),
         ("msg", seen.line()),
     ];

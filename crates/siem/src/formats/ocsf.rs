@@ -54,7 +54,7 @@ fn render(seen: &Seen) -> Vec<Body> {
     let class = class(seen);
     let mut first = base(seen, class, &seen.id());
     let activity = match class.0 {
-        2004 => finding(seen, &mut first, &seen.id(), seen.event(), &[seen.event().to_owned()]),
+        2004 => finding(seen, &mut first, &seen.id(), seen.event(), &[seen.event()]),
         3002 => authentication(seen, &mut first),
         3003 => authorize(seen, &mut first),
         3004 => entity(seen, &mut first),
@@ -63,8 +63,7 @@ fn render(seen: &Seen) -> Vec<Body> {
         _ => (2, "Exception"),
     };
     let mut out = vec![finish(first, class, activity)];
-    let kinds: Vec<String> =
-        seen.findings().filter_map(|found| Some(found.get("kind")?.as_str()?.to_owned())).collect();
+    let kinds = seen.kinds();
     if class.0 != FINDING.0 && !kinds.is_empty() {
         let id = format!("{}:finding", seen.id());
         let mut second = base(seen, FINDING, &id);
@@ -259,7 +258,7 @@ fn finding(
     body: &mut Map<String, Value>,
     id: &str,
     title: &str,
-    kinds: &[String],
+    kinds: &[&str],
 ) -> (u32, &'static str) {
     body.insert(
         "finding_info".to_owned(),

@@ -23,7 +23,7 @@ struct Bulk {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Sink>, KindError> {
-    let post = Post::new(settings).map_err(|why| wrong(KIND.name, why))?;
+    let post = Post::new(settings, Some("ApiKey")).map_err(|why| wrong(KIND.name, why))?;
     Ok(Box::new(Bulk { post, index: settings.index.clone().unwrap_or_else(|| "portcullis".to_owned()) }))
 }
 
@@ -56,8 +56,7 @@ impl Sink for Bulk {
             let action = json!({ "create": { "_index": self.index, "_id": message.id } });
             body.push_str(&format!("{action}\n{document}\n"));
         }
-        let mut headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
-        headers.extend(self.post.authorization("ApiKey").await?.map(|value| (header::AUTHORIZATION, value)));
+        let headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
         let path = self.post.path("/_bulk").map_err(Failure::Away)?;
         judged(&self.post.send(path, headers, body).await?)
     }

@@ -54,15 +54,11 @@ fn build(settings: &Settings) -> Result<Box<dyn Sink>, KindError> {
             return Err(wrong(KIND.name, format!("`{other}` is no way to NATS: write `tls://HOST:4222`")));
         }
     };
-    let host = url.host_str().filter(|host| !host.is_empty());
-    let host = host.ok_or_else(|| wrong(KIND.name, "`url` names no host"))?;
     let subject = settings.index.clone().unwrap_or_else(|| "portcullis.events".to_owned());
     if !subject.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'*' | b'>')) {
         return Err(wrong(KIND.name, "`index` is no subject to publish to: letters, digits and dots"));
     }
-    let reach = &settings.reach;
-    let peer = RawPeer::new((host, url.port().unwrap_or(4222)), reach.egress, &reach.tls, reach.timeout)
-        .map_err(|error| wrong(KIND.name, error.to_string()))?;
+    let peer = settings.raw_peer(4222).map_err(|why| wrong(KIND.name, why))?;
     Ok(Box::new(JetStream { peer, tls, subject, token: settings.token.clone(), open: None }))
 }
 

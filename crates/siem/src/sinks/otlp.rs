@@ -1,7 +1,6 @@
 //! OpenTelemetry logs, by OTLP over HTTP with JSON (OTLP 1.x).
 
 use async_trait::async_trait;
-use http::header;
 use portcullis_core::kind::{Kind, KindError};
 use serde_json::{Value, json};
 
@@ -23,7 +22,9 @@ pub(super) const KIND: Kind<Box<dyn Sink>, Settings> = Kind {
 struct Logs(Post);
 
 fn build(settings: &Settings) -> Result<Box<dyn Sink>, KindError> {
-    Post::new(settings).map(|post| Box::new(Logs(post)) as Box<dyn Sink>).map_err(|why| wrong(KIND.name, why))
+    Post::new(settings, Some("Bearer"))
+        .map(|post| Box::new(Logs(post)) as Box<dyn Sink>)
+        .map_err(|why| wrong(KIND.name, why))
 }
 
 /// A value as OTLP writes it.
@@ -82,10 +83,8 @@ impl Sink for Logs {
                 "logRecords": messages.iter().map(record).collect::<Vec<_>>(),
             }],
         }] });
-        let authorization = self.0.authorization("Bearer").await?;
-        let headers = authorization.map(|value| (header::AUTHORIZATION, value)).into_iter().collect();
         let path = self.0.path("/v1/logs").map_err(Failure::Away)?;
-        let answer = self.0.send(path, headers, body.to_string()).await?;
+        let answer = self.0.send(path, Vec::new(), body.to_string()).await?;
         let rejected = answer.pointer("/partialSuccess/rejectedLogRecords");
         match rejected {
             None => Ok(()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::rand;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use portcullis_core::kind::{Kind, KindError};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -34,7 +34,7 @@ struct Collector {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Sink>, KindError> {
-    let post = Post::new(settings).map_err(|why| wrong(KIND.name, why))?;
+    let post = Post::new(settings, Some("Splunk")).map_err(|why| wrong(KIND.name, why))?;
     if settings.token.is_none() {
         return Err(wrong(KIND.name, "`token` is missing: the token of the collector"));
     }
@@ -75,10 +75,8 @@ impl Collector {
         event
     }
 
-    async fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
-        let mut headers = vec![(CHANNEL, HeaderValue::try_from(&self.channel).map_err(Failure::away)?)];
-        headers.extend(self.post.authorization("Splunk").await?.map(|value| (header::AUTHORIZATION, value)));
-        Ok(headers)
+    fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
+        Ok(vec![(CHANNEL, HeaderValue::try_from(&self.channel).map_err(Failure::away)?)])
     }
 
     /// Asks until it is indexed; the courier ends that when it takes too long.
@@ -87,7 +85,7 @@ impl Collector {
         let path = path.map_err(Failure::Away)?;
         loop {
             let question = json!({ "acks": [id] }).to_string();
-            let answer = self.post.send(path.clone(), self.headers().await?, question).await?;
+            let answer = self.post.send(path.clone(), self.headers()?, question).await?;
             if answer.pointer(&format!("/acks/{id}")) == Some(&Value::Bool(true)) {
                 return Ok(());
             }
@@ -101,7 +99,7 @@ impl Sink for Collector {
     async fn deliver(&mut self, messages: &[Message]) -> Result<(), Failure> {
         let body: String = messages.iter().map(|message| self.event(message).to_string()).collect();
         let path = self.post.path("/services/collector/event").map_err(Failure::Away)?;
-        let answer = self.post.send(path, self.headers().await?, body).await?;
+        let answer = self.post.send(path, self.headers()?, body).await?;
         if answer.get("code").and_then(Value::as_u64) != Some(0) {
             return Err(Failure::Away(format!("the collector answers {answer}")));
         }

@@ -59,11 +59,7 @@ fn build(settings: &Settings) -> Result<Box<dyn Sink>, KindError> {
             ));
         }
     };
-    let host = url.host_str().filter(|host| !host.is_empty());
-    let host = host.ok_or_else(|| wrong(KIND.name, "`url` names no host"))?;
-    let reach = &settings.reach;
-    let peer = RawPeer::new((host, url.port().unwrap_or(port)), reach.egress, &reach.tls, reach.timeout)
-        .map_err(|error| wrong(KIND.name, error.to_string()))?;
+    let peer = settings.raw_peer(port).map_err(|why| wrong(KIND.name, why))?;
     Ok(Box::new(Syslog { peer, over, stream: None, socket: None }))
 }
 

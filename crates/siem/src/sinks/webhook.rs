@@ -31,7 +31,7 @@ struct Webhook {
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Sink>, KindError> {
-    let post = Post::new(settings).map_err(|why| wrong(KIND.name, why))?;
+    let post = Post::new(settings, None).map_err(|why| wrong(KIND.name, why))?;
     let secret = settings.token.clone();
     let secret = secret
         .ok_or_else(|| wrong(KIND.name, "`token` is missing: the secret that posts are signed with"))?;
