@@ -95,6 +95,20 @@ pub fn new_key(gateway: &Gateway, name: &str, role: &str) -> Outcome<String> {
     Ok(made.get("text").and_then(Value::as_str).ok_or("no text")?.to_owned())
 }
 
+/// What a command prints with `--json`, which must succeed.
+///
+/// # Errors
+/// It cannot be run, or prints something else.
+///
+/// # Panics
+/// When it fails, with what it says.
+pub fn asked(gateway: &Gateway, arguments: &[&str]) -> Outcome<Value> {
+    let output = gateway.command(arguments)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
 /// Entries of the ledger, as the admin API gives them for this query.
 ///
 /// # Errors

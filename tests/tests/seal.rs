@@ -15,7 +15,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portcullis_testkit::{Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
-use portcullis_tests::pair::{Pair, SOON, code_of, known, new_key, soon};
+use portcullis_tests::pair::{Pair, SOON, asked, code_of, known, new_key, soon};
 use serde_json::{Value, json};
 
 /// Put together here, so that no scanner of this repository takes them for credentials.
@@ -24,13 +24,6 @@ const PLANTED: [&str; 3] = [
     concat!("told-to-", "an-approver-77b2"),
     concat!("person.of.", "the.text@example.com"),
 ];
-
-fn asked(gateway: &Gateway, arguments: &[&str]) -> Outcome<Value> {
-    let output = gateway.command(arguments)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
 
 /// Puts a secret, whose value comes on standard input.
 fn put(gateway: &Gateway, name: &str, value: &str) -> Outcome {

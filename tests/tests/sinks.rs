@@ -3,15 +3,8 @@
 use std::{fs, path::Path};
 
 use portcullis_testkit::{Gateway, Outcome};
-use portcullis_tests::pair::{SOON, entries, known, new_key, soon};
+use portcullis_tests::pair::{SOON, asked, entries, known, new_key, soon};
 use serde_json::{Value, json};
-
-fn asked(gateway: &Gateway, arguments: &[&str]) -> Outcome<Value> {
-    let output = gateway.command(arguments)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
