@@ -1,10 +1,18 @@
 //! Entries of the ledger go to sinks: all that their filter wants, in order, at least once, whatever ends in between.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use portcullis_testkit::{Gateway, Outcome};
 use portcullis_tests::pair::{SOON, asked, entries, known, new_key, soon};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -178,5 +186,67 @@ async fn a_sink_that_would_send_in_the_clear_or_nowhere_is_a_mistake_with_its_pl
         assert_eq!(output.status.code(), Some(5), "{yaml}: {said}");
         assert!(said.contains(expected), "{yaml}: {said}");
     }
+    Ok(())
+}
+
+/// A receiver of webhooks that shows this certificate, and its port.
+async fn receiver(shown: &portcullis_testkit::Certificate) -> Outcome<u16> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = vec![CertificateDer::from_pem_slice(shown.certificate_pem.as_bytes())?];
+    let key = PrivateKeyDer::from_pem_slice(shown.key_pem.as_bytes())?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut some = [0; 65_536];
+                while stream.read(&mut some).await.is_ok_and(|count| count > 0) {
+                    // A post is small and comes in one piece or two; an answer to a piece more would end the connection.
+                    let _ = stream
+                        .write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                        .await;
+                    let _ = stream.shutdown().await;
+                }
+            });
+        }
+    });
+    Ok(port)
+}
+
+#[tokio::test]
+async fn an_authority_that_was_replaced_in_its_file_reaches_a_sink_though_no_rule_has_changed() -> Outcome {
+    let (shown, other) =
+        (portcullis_testkit::self_signed(&["localhost"])?, portcullis_testkit::self_signed(&["localhost"])?);
+    let port = receiver(&shown).await?;
+    let files = tempfile::tempdir()?;
+    let (ca, token) = (files.path().join("ca.pem"), files.path().join("token"));
+    fs::write(&ca, &other.certificate_pem)?;
+    fs::write(&token, "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz")?;
+    let yaml = format!(
+        "sinks:\n  post: {{kind: webhook, url: 'https://localhost:{port}/', token: 'file:{}', from: start, tls: {{ca: [{}]}}}}\n",
+        token.display(),
+        ca.display(),
+    );
+    let gateway = Gateway::start(&yaml).await?;
+    known(&gateway, SOON).await?;
+    let told = |what: &str| {
+        sink(&gateway, "post").is_ok_and(|one| one["error"].as_str().is_some_and(|why| why.contains(what)))
+    };
+    soon("the authority is not that of the receiver", || told("certificate")).await?;
+    let before = entries(&gateway, "event=config.changed").await?.len();
+    fs::write(&ca, &shown.certificate_pem)?;
+    gateway.reload()?;
+    soon("the receiver is trusted", || {
+        sink(&gateway, "post").is_ok_and(|one| one["delivered"].as_u64() > Some(0) && one["error"].is_null())
+    })
+    .await?;
+    assert_eq!(entries(&gateway, "event=config.changed").await?.len(), before, "no rule has changed");
     Ok(())
 }

@@ -7,6 +7,7 @@ mod banner;
 mod canaries;
 mod certificates;
 mod compile;
+mod control;
 mod convert;
 mod groups;
 mod guard;

@@ -45,8 +45,11 @@ impl Post {
         Ok(Self { upstream, token: scheme.zip(settings.token.clone()), timeout: settings.reach.timeout })
     }
 
-    /// The path of the configured URL with `tail` behind it.
+    /// The path of the configured URL with `tail` behind it; without one it is the URL's as it stands.
     pub(crate) fn path(&self, tail: &str) -> Result<PathAndQuery, String> {
+        if let (true, Some(whole)) = (tail.is_empty(), self.upstream.uri().path_and_query()) {
+            return Ok(whole.clone());
+        }
         let path = format!("{}{tail}", self.upstream.uri().path().trim_end_matches('/'));
         PathAndQuery::try_from(path).map_err(|error| error.to_string())
     }

@@ -57,6 +57,8 @@ async fn apply(
     if before == after {
         core.gateway.rules.store(Arc::new(rules));
         core.config.store(Arc::new(config));
+        // What stands in files that a sink names is none of the rules.
+        renew_sinks(core);
         return Ok(format!("nothing changed; {summary}"));
     }
     // Recorded before it takes effect; without a record it does not.
@@ -64,13 +66,17 @@ async fn apply(
     record(core, Event::ConfigChanged, data).await.map_err(|error| vec![format!("{error:#}")])?;
     let old = core.gateway.rules.swap(Arc::new(rules));
     core.config.store(Arc::new(config));
+    renew_sinks(core);
+    tracing::info!(%before, %after, "new rules are in force");
+    end_removed(core, &old).await;
+    Ok(summary)
+}
+
+fn renew_sinks(core: &Core) {
     if let Err(error) = super::sinks::apply(core, &core.config.load()) {
         // They were judged with the rest; what changed since then is a file that they name.
         tracing::error!(error, "sinks go on as they were");
     }
-    tracing::info!(%before, %after, "new rules are in force");
-    end_removed(core, &old).await;
-    Ok(summary)
 }
 
 /// Children of servers that are gone end in order.

@@ -1,14 +1,13 @@
 //! The start: what must be there, is made or is refused, in this order, before anything listens.
 
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
 };
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use portcullis_admin::{AdminParts, FreshKey, GatewayInfo};
+use portcullis_admin::{AdminParts, GatewayInfo};
 use portcullis_approve::{self as approve, Desk};
 use portcullis_authorize::{Authorizer, Parts as AuthorizerParts};
 use portcullis_config::{Config, ConfigMistake};
@@ -44,16 +43,14 @@ use serde_json::{Value, json};
 
 use super::RunOptions;
 use super::{
-    authorization::Book,
     canaries::Canaries,
     certificates::{self, Source},
     compile::{self, World},
-    health::Facts,
-    judge, own_tls, sandbox,
+    control, judge, own_tls, sandbox,
     telemetry::Telemetry,
     world::{SystemClock, SystemEntropy},
 };
-use super::{keys, secret_book::OwnBook, secrets};
+use super::{keys, secrets};
 
 /// What runs for as long as the process.
 #[derive(Debug)]
@@ -128,7 +125,7 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
         vkey,
         started_ms: started.0,
     };
-    let parts = admin_parts(&core, &token, entropy, info)?;
+    let parts = control::parts(&core, &token, entropy, info)?;
     Ok(Node { core, data, admin, tls, source, parts })
 }
 
@@ -412,76 +409,6 @@ fn authorizer(
         entropy: Arc::clone(entropy),
         instance: Arc::clone(instance),
     }))
-}
-
-fn admin_parts(
-    core: &Arc<Core>,
-    token: &Secret<Vec<u8>>,
-    entropy: Arc<dyn Entropy>,
-    info: GatewayInfo,
-) -> anyhow::Result<AdminParts> {
-    let token = String::from_utf8(token.expose().clone()).context("admin.token is not text")?;
-    let config = core.config.load();
-    let follower = Arc::clone(core);
-    let (policies, roles, metrics, reloader) =
-        (Arc::clone(core), Arc::clone(core), Arc::clone(core), Arc::clone(core));
-    let (base, counting, holding) = (Arc::clone(core), Arc::clone(core), Arc::clone(core));
-    let (people, sessions) = (Arc::clone(core), Arc::clone(core));
-    let ring = Arc::clone(core.world.keyring.ring());
-    Ok(AdminParts {
-        ledger: Arc::clone(&core.ledger),
-        keys: Arc::clone(&core.keys),
-        grants: Arc::clone(&core.gateway.usage.grants),
-        quotas: Arc::new(move || super::quotas::states(Arc::clone(&counting))),
-        connections: Arc::new(Book(Arc::clone(core))),
-        keyring: Arc::clone(&core.world.keyring),
-        secrets: Arc::new(OwnBook(Arc::clone(core))),
-        sinks: Arc::new(super::sinks::Book(Arc::clone(core))),
-        canaries: Arc::new(core.world.canaries.clone()),
-        revisions: Arc::clone(&core.revisions),
-        kills: Arc::clone(&core.gateway.kills),
-        approvals: Arc::clone(&core.gateway.approvals),
-        subjects: Arc::clone(&core.world.subjects),
-        subject_of: Arc::new(move |who| {
-            let index = people.world.keyring.ring().index()?;
-            Some(portcullis_inspect::subject_of(index.expose(), who))
-        }),
-        sessions: Arc::new(move |caller, end| super::health::sessions(&sessions, caller, end)),
-        holder: Arc::new(move |key| super::health::holder(&holding, key)),
-        fresh_key: Arc::new(move || {
-            let (text, id, hash) = new_api_key(&*entropy, &ring.index()?);
-            Some(FreshKey { text, id, hash })
-        }),
-        policies: Arc::new(move || Arc::clone(&policies.gateway.rules.load().policy)),
-        roles: Arc::new(move || role_names(&roles.config.load())),
-        health: Arc::new(Facts(Arc::clone(core))),
-        metrics: Arc::new(move || metrics.telemetry.render()),
-        metrics_public: config.settings.telemetry.metrics_public,
-        follow: Arc::new(move || {
-            let core = Arc::clone(&follower);
-            Box::pin(async move { super::watch::follow_store(&core).await })
-        }),
-        reload: Arc::new(move || {
-            let core = Arc::clone(&reloader);
-            Box::pin(async move { super::reload::reload(&core).await })
-        }),
-        check_server: Arc::new(move |name, server| {
-            let (core, name, server) = (Arc::clone(&base), name.to_owned(), server.clone());
-            Box::pin(async move {
-                let around = (&core.world.surroundings, &core.world.broker);
-                compile::check_server(&core.config.load_full(), around, &name, &server).await
-            })
-        }),
-        clock: Arc::clone(&core.gateway.clock),
-        limits: config.settings.limits.clone(),
-        token: Secret::new(token.trim().to_owned()),
-        info,
-    })
-}
-
-fn role_names(config: &Config) -> BTreeSet<String> {
-    let declared = config.settings.roles.keys().cloned();
-    portcullis_policy::builtin_roles().into_iter().map(|role| role.name).chain(declared).collect()
 }
 
 impl Core {
