@@ -208,6 +208,33 @@ async fn what_a_caller_sends_is_unwrapped_as_well() -> Outcome {
 }
 
 #[tokio::test]
+async fn an_operator_where_a_value_is_meant_is_refused_and_one_in_a_filter_is_not() -> Outcome {
+    let server = HostileServer::start().await?;
+    let find = json!({"name": "find", "description": "Finds people.", "inputSchema": {"type": "object"}});
+    server.set_tools(vec![find]);
+    let pair = Pair::with(server, "inspect:\n  nosql_injection: {arguments: refuse}\n", &[]).await?;
+    for (arguments, expected) in [
+        (json!({"user": "admin", "password": {"$ne": null}}), "arguments.refused"),
+        (json!({"user": {"name": [{"$regex": ".*"}]}}), "arguments.refused"),
+        (json!({"password[$gt]": ""}), "arguments.refused"),
+        (json!({"user": "{\"$gt\": \"\"}"}), "arguments.refused"),
+        (json!({"filter": {"$where": "sleep(1000)"}}), "arguments.refused"),
+        (json!({"filter": {"age": {"$gt": 18}}, "limit": 3}), ""),
+        (json!({"pipeline": [{"$match": {"$or": [{"a": 1}, {"b": {"$in": [1, 2]}}]}}]}), ""),
+        (json!({"schema": {"$ref": "#/$defs/x"}, "price": "$in"}), ""),
+    ] {
+        for era in Era::ALL {
+            let answer = pair.client(era).await?.call("find", arguments.clone()).await?;
+            assert_eq!(code_of(&answer), expected, "{arguments}: {}", answer.reply.text());
+        }
+    }
+    let refused = entries(&pair.gateway, "event=call.refused").await?;
+    let places: Vec<&Value> = refused.iter().map(|entry| &entry["findings"][0]["place"]).collect();
+    assert_eq!(places[0], "/params/arguments/password/$ne", "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_is_masked_looks_as_the_configuration_says_and_a_pseudonym_stays_the_same() -> Outcome {
     let yaml = "inspect:\n  email: {answers: mask, form: pseudonym}\n  payment_card: {form: stars}\n";
     let pair = Pair::with(HostileServer::start().await?, yaml, &[]).await?;

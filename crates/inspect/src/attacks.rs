@@ -74,6 +74,8 @@ impl Attack {
 pub(crate) struct Argument<'a> {
     /// The name of its parameter.
     key: &'a str,
+    /// Where it stands: a JSON pointer into its message.
+    place: &'a str,
     length: usize,
     /// As it came.
     pub(crate) raw: &'a [u8],
@@ -91,7 +93,7 @@ impl<'a> Argument<'a> {
         suspect.then(|| {
             let plain = Unwrapped::of(raw);
             let grams = Grams::of(&plain.bytes);
-            Self { key: subject.key(), length: bytes.len(), raw, plain, grams }
+            Self { key: subject.key(), place: subject.place, length: bytes.len(), raw, plain, grams }
         })
     }
 
@@ -106,6 +108,12 @@ impl<'a> Argument<'a> {
         words
             .iter()
             .any(|word| key.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes())))
+    }
+
+    /// What it stands in, from the nearest on, where it is the name of a member itself.
+    pub(crate) fn named_in(&self) -> Option<impl Iterator<Item = &'a str>> {
+        let around = self.place.strip_suffix(self.key).filter(|_| self.raw == self.key.as_bytes())?;
+        Some(around.split('/').rev().filter(|part| !part.is_empty()))
     }
 
     /// Options of programs are what it is meant for.
