@@ -372,9 +372,12 @@ impl Inspector {
         let Subject { place, text, .. } = *subject;
         self.scan_within(subject, budget, out);
         let tail = window.tail(place);
-        if !tail.is_empty() {
-            let (cut, start) = (tail.len(), window.start_of(text));
-            let joined = format!("{tail}{start}");
+        // What is shown event by event may be read with a line break between two words.
+        let broken = tail.ends_with(char::is_alphanumeric) && text.starts_with(char::is_alphanumeric);
+        let ways = if tail.is_empty() { 0 } else { 1 + usize::from(broken) };
+        for between in ["", "\n"].into_iter().take(ways) {
+            let (cut, start) = (tail.len() + between.len(), window.start_of(text));
+            let joined = format!("{tail}{between}{start}");
             let mut both = Vec::new();
             self.scan_within(&Subject { text: &joined, ..*subject }, budget, &mut both);
             for mut found in both.into_iter().filter(|found| found.range.end > cut) {

@@ -1,5 +1,7 @@
 //! Detectors over what a tool or a model will read. They only report; the verdict is one pure function.
 
+mod spread;
+
 use std::{collections::BTreeSet, ops::Range};
 
 use bytes::Bytes;
@@ -204,7 +206,11 @@ fn search(
         unread: false,
         dropped: false,
     };
-    if window.is_none() && !inspector.quick(direction, message.bytes(), message.stats().unicode_escapes) {
+    // Texts are read once more at their borders, which is bounded by itself.
+    let mut beside = inspector.budget().within(ways.scope);
+    let spread = spread::found(inspector, direction, message, &mut beside);
+    let quick = window.is_none() && spread.is_empty() && !beside.is_spent();
+    if quick && !inspector.quick(direction, message.bytes(), message.stats().unicode_escapes) {
         return clean;
     }
     let mut search = Search {
@@ -224,6 +230,7 @@ fn search(
         labels: Labels::NONE,
         abroad: false,
         budget: inspector.budget().within(ways.scope),
+        spread,
         findings,
     };
     // Members that the protocol does not know as well: they are relayed like the others.
@@ -243,7 +250,7 @@ fn search(
     let masked = if changes { edits.apply(message.bytes()).ok() } else { None };
     // What should have been changed and could not be is refused, never let through.
     let must = worst == Verdict::Mask || (worst == Verdict::Warn && edited);
-    let unread = budget.is_spent();
+    let unread = budget.is_spent() || beside.is_spent();
     let verdict = if unread || (must && masked.is_none()) { Verdict::Refuse } else { worst };
     Seen { verdict, masked, labels, abroad, unread, dropped: !dropped.is_empty() }
 }
@@ -269,6 +276,8 @@ struct Search<'a> {
     labels: Labels,
     abroad: bool,
     budget: Budget,
+    /// What is seen only when several texts are read as one.
+    spread: spread::Found,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -317,6 +326,11 @@ impl Search<'_> {
                 self.inspector.scan_event(&subject, window, &mut self.budget, &mut matches);
             }
             None => self.inspector.scan_within(&subject, &mut self.budget, &mut matches),
+        }
+        if kind == Place::Value {
+            let mut more = self.spread.remove(place).unwrap_or_default();
+            more.retain(|one| !matches.iter().any(|known| spread::is_same(known, one)));
+            matches.append(&mut more);
         }
         if matches.is_empty() {
             return;
