@@ -26,7 +26,7 @@ impl Change {
     /// What a person should look at comes first.
     fn rank(&self) -> u8 {
         match self.event {
-            Event::DefinitionChanged => 0,
+            Event::DefinitionChanged | Event::DefinitionHeld => 0,
             _ if self.why.is_some() => 1,
             Event::DefinitionObserved => 2,
             _ => 3,
@@ -84,6 +84,9 @@ impl Catalog {
         // As a text it is quoted: a name may hold line breaks.
         let named = target.to_string();
         match (change.event, self.state().known(change.kind)) {
+            (Event::DefinitionHeld, _) => {
+                tracing::warn!(target = named, seen = change.why.as_deref(), "held for review");
+            }
             _ if change.why.is_some() => tracing::warn!(
                 target = named,
                 why = change.why.as_deref(),
@@ -102,7 +105,8 @@ impl Catalog {
         let mut entry = Entry::new(change.event, self.parts.clock.now(), &self.parts.instance);
         entry.target = Some(&target);
         entry.detail = change.why.as_deref();
-        entry.code = change.why.as_ref().map(|_| Code::DefinitionUnusable);
+        let unusable = change.why.is_some() && change.event != Event::DefinitionHeld;
+        entry.code = unusable.then_some(Code::DefinitionUnusable);
         entry.to_jcs()
     }
 

@@ -4,6 +4,7 @@
 
 mod entries;
 mod fresh;
+mod held;
 mod imitation;
 mod lists;
 mod neighbours;
@@ -22,7 +23,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use portcullis_connect::results::Results;
-use portcullis_core::{Clock, Digest, TargetKind};
+use portcullis_core::{Clock, Code, Digest, Refusal, TargetKind};
 use portcullis_inspect::Inspector;
 use portcullis_mcp::{json::View, revision::ParamHeader, schema::Schema, template};
 use portcullis_policy::Audience;
@@ -34,6 +35,9 @@ pub use self::{
     lists::{Judges, List, Made},
     neighbours::Neighbours,
 };
+
+/// Who moves heads when a server shows something new.
+const OBSERVER: &str = "gateway";
 
 /// What happens to definitions nobody has approved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,6 +223,9 @@ pub struct Catalog {
     /// One refresh at a time; whoever waited takes a result that began after it asked.
     gate: tokio::sync::Mutex<()>,
     loading: tokio::sync::Mutex<()>,
+    judging: tokio::sync::Mutex<()>,
+    /// What of its neighbours was known when its definitions were last judged by them.
+    judged: AtomicU64,
     fetched_us: [AtomicU64; 4],
     error: std::sync::Mutex<Option<String>>,
     offered: ArcSwap<Vec<String>>,
@@ -248,6 +255,8 @@ impl Catalog {
             held: std::sync::Mutex::default(),
             gate: tokio::sync::Mutex::default(),
             loading: tokio::sync::Mutex::default(),
+            judging: tokio::sync::Mutex::default(),
+            judged: AtomicU64::default(),
             fetched_us: Default::default(),
             error: std::sync::Mutex::default(),
             offered: ArcSwap::default(),
@@ -358,11 +367,12 @@ impl Catalog {
                 }
             }
         }
-        self.seat.set(state.list(TargetKind::Tool).map(|item| Arc::clone(&item.name)).collect());
+        let tools = state.list(TargetKind::Tool).map(|item| (Arc::clone(&item.name), item.pinned)).collect();
         // What was decided about a state lasts as long as it does.
         if !state.is_like(&old) {
             self.state.store(Arc::new(state));
         }
+        self.seat.set(tools);
         Ok(())
     }
 
@@ -424,4 +434,8 @@ impl Catalog {
 
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn store_refusal(error: StoreError) -> Refusal {
+    Refusal::new(Code::Internal, format!("the store failed: {error}"))
 }

@@ -16,6 +16,8 @@ const NAME_MIN: usize = 6;
 #[derive(Debug, Default)]
 pub struct Neighbours {
     next: AtomicU64,
+    /// Rises whenever a tool is pinned that was not before.
+    version: AtomicU64,
     named: Mutex<BTreeMap<u64, Named>>,
 }
 
@@ -23,6 +25,8 @@ pub struct Neighbours {
 struct Named {
     server: Arc<str>,
     tools: Vec<Arc<str>>,
+    /// Those of them that are pinned.
+    pinned: BTreeSet<Arc<str>>,
 }
 
 /// The place of one catalogue among its neighbours; it is free again when this is dropped.
@@ -42,8 +46,14 @@ impl Neighbours {
     /// A place for the tools of a server.
     pub(crate) fn seat(self: &Arc<Self>, server: &Arc<str>) -> Seat {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(id, Named { server: Arc::clone(server), tools: Vec::new() });
+        self.lock()
+            .insert(id, Named { server: Arc::clone(server), tools: Vec::new(), pinned: BTreeSet::new() });
         Seat { id, all: Arc::clone(self) }
+    }
+
+    /// Changes when there is more to judge definitions by.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Named>> {
@@ -52,19 +62,35 @@ impl Neighbours {
 }
 
 impl Seat {
-    /// What the server calls its tools now.
-    pub(crate) fn set(&self, tools: Vec<Arc<str>>) {
+    /// What the server calls its tools now, and which of them are pinned.
+    pub(crate) fn set(&self, tools: Vec<(Arc<str>, bool)>) {
         if let Some(named) = self.all.lock().get_mut(&self.id) {
-            named.tools = tools;
+            let pinned = tools.iter().filter(|(_, pinned)| *pinned).map(|(name, _)| Arc::clone(name));
+            let pinned: BTreeSet<Arc<str>> = pinned.collect();
+            // A server that lists other names each time brings nobody else to be judged each time.
+            if !pinned.is_subset(&named.pinned) {
+                self.all.version.fetch_add(1, Ordering::Release);
+            }
+            named.pinned.extend(pinned);
+            named.tools = tools.into_iter().map(|(name, _)| name).collect();
         }
     }
 
     /// What other servers call their tools, and this one does not; `own` are its names.
     pub(crate) fn others(&self, own: &BTreeSet<&str>) -> Others {
+        self.named_by_others(own, |other| other.tools.iter().collect())
+    }
+
+    /// The same of tools that are pinned: what nobody has approved says nothing against what is in use.
+    pub(crate) fn pinned_by_others(&self, own: &BTreeSet<&str>) -> Others {
+        self.named_by_others(own, |other| other.pinned.iter().collect())
+    }
+
+    fn named_by_others(&self, own: &BTreeSet<&str>, of: fn(&Named) -> Vec<&Arc<str>>) -> Others {
         let named = self.all.lock();
         let server = named.get(&self.id).map(|own| Arc::clone(&own.server));
         let tools = named.values().filter(|other| Some(&other.server) != server.as_ref());
-        let tools = tools.flat_map(|other| &other.tools).filter(|name| !own.contains(&***name));
+        let tools = tools.flat_map(of).filter(|name| !own.contains(&***name));
         let mut others = Others::default();
         for name in tools {
             others.shapes.insert(shape(name));
@@ -135,7 +161,7 @@ mod tests {
     fn the_tools_of_others_are_known_as_long_as_they_are_there_and_own_names_are_nobody_elses() {
         let all = Arc::new(Neighbours::default());
         let (mail, notes) = (all.seat(&Arc::from("mail")), all.seat(&Arc::from("notes")));
-        mail.set(vec![Arc::from("send_email"), Arc::from("read"), Arc::from("list_files")]);
+        mail.set(["send_email", "read", "list_files"].map(|name| (Arc::from(name), false)).into());
         let own: BTreeSet<&str> = ["list_files", "send_emai1", "add"].into();
         let others = notes.others(&own);
         for (text, named) in [
@@ -157,7 +183,7 @@ mod tests {
     fn a_name_with_a_sign_for_a_letter_imitates_and_another_way_of_writing_does_not() {
         let all = Arc::new(Neighbours::default());
         let (one, other) = (all.seat(&Arc::from("one")), all.seat(&Arc::from("other")));
-        one.set(["send_email", "read_file", "summarize"].map(Arc::from).into());
+        one.set(["send_email", "read_file", "summarize"].map(|name| (Arc::from(name), true)).into());
         for (name, imitates) in [
             ("send_emai1", true),
             ("s3nd_email", true),

@@ -11,11 +11,8 @@ use portcullis_mcp::{answer, json::View, revision::ParamHeader};
 use portcullis_proof::manifest::{self, ManifestError};
 use portcullis_store::{Batch, Move, NewRevision, definitions};
 
-use super::{Catalog, Trust, entries::Change, lock, neighbours::Others};
+use super::{Catalog, OBSERVER, Trust, entries::Change, held, lock, store_refusal};
 use portcullis_upstream::{Behalf, Upstream, own::Offer};
-
-/// Who moves heads when a server shows something new.
-const OBSERVER: &str = "gateway";
 
 /// What a server says about one definition.
 struct Observed {
@@ -271,10 +268,19 @@ impl Catalog {
             self.put(plan, kind, item, heads.observed);
             self.move_head(plan, kind, &item.name, definitions::OBSERVED, heads.observed, Some(item.digest));
             match heads.pinned {
-                None if first && self.is_harmless(kind, item, &others) => {
-                    self.move_head(plan, kind, &item.name, definitions::PINNED, None, Some(item.digest));
-                    plan.change(Event::DefinitionPinned, kind, &item.name, item.digest);
-                }
+                None if first => match held::why(&self.seen_in(kind, &item.name, &item.raw, &others)) {
+                    None => {
+                        self.move_head(plan, kind, &item.name, definitions::PINNED, None, Some(item.digest));
+                        plan.change(Event::DefinitionPinned, kind, &item.name, item.digest);
+                    }
+                    why => plan.events.push(Change {
+                        event: Event::DefinitionHeld,
+                        kind,
+                        name: Arc::clone(&item.name),
+                        digest: Some(item.digest),
+                        why,
+                    }),
+                },
                 Some(pinned) if pinned == item.digest => {}
                 None => plan.change(Event::DefinitionObserved, kind, &item.name, item.digest),
                 Some(_) => plan.change(Event::DefinitionChanged, kind, &item.name, item.digest),
@@ -287,29 +293,6 @@ impl Catalog {
             plan.change(Event::DefinitionVanished, kind, &Arc::from(name), digest);
         }
         Ok(())
-    }
-
-    /// Whether nothing is seen in a definition that a person should look at before anybody uses it.
-    fn is_harmless(&self, kind: TargetKind, item: &Observed, others: &Others) -> bool {
-        let inspector = self.parts.inspector.load();
-        let mut found = Vec::new();
-        answer::leaves(View::of(&item.raw), "", |place, _, leaf| {
-            if let Some(text) = leaf.as_str() {
-                found.extend(inspector.holds(place, &text));
-                if others.are_named_in(&text) {
-                    found.push("tool_of_another_server");
-                }
-            }
-        });
-        if crate::imitation::imitates(&item.name) || others.are_imitated_by(&item.name) {
-            found.push("look_alike_name");
-        }
-        found.sort_unstable();
-        found.dedup();
-        if !found.is_empty() {
-            tracing::warn!(server = %self.server, name = ?item.name, %kind, seen = ?found, "held for review");
-        }
-        found.is_empty()
     }
 
     fn put(&self, plan: &mut Plan, kind: TargetKind, item: &Observed, parent: Option<Digest>) {
@@ -344,8 +327,4 @@ impl Catalog {
             at: self.parts.clock.now(),
         });
     }
-}
-
-fn store_refusal(error: portcullis_store::StoreError) -> Refusal {
-    Refusal::new(Code::Internal, format!("the store failed: {error}"))
 }

@@ -101,6 +101,8 @@ events! {
     DefinitionPinned = "definition.pinned",
     /// A definition was seen for the first time and waits for review, or cannot be pinned as `code` and `detail` say.
     DefinitionObserved = "definition.observed",
+    /// A definition that would have been pinned on first use, or was, waits for a person; `detail` names what was seen in it.
+    DefinitionHeld = "definition.held",
     /// A pinned definition changed upstream and is quarantined.
     DefinitionChanged = "definition.changed",
     /// A definition vanished upstream.

@@ -67,6 +67,7 @@ const GRADES: &[(&str, Grade)] = &[
     ("config.refused", Grade::Low),
     ("connection.failed", Grade::Low),
     ("definition.changed", Grade::High),
+    ("definition.held", Grade::High),
     ("definition.observed", Grade::Low),
     ("definition.vanished", Grade::Low),
     ("definitions.changed", Grade::High),

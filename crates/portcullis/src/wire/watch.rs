@@ -94,6 +94,12 @@ pub(crate) async fn follow_store(core: &Core) {
             tracing::error!(server = %server.name, %error, "definitions cannot be read; the old ones stay");
         }
     }
+    // Only now everybody's tools are known.
+    for server in rules.servers.values() {
+        if let Err(error) = server.catalog.judge_again(rules.limits.definition_entries_max).await {
+            tracing::error!(server = %server.name, %error, "definitions cannot be judged again; calls wait for it");
+        }
+    }
     let now = active_servers(core).await;
     if now != *active {
         *active = now;

@@ -73,6 +73,8 @@ pub async fn target(
     let mut target = Target { server: Arc::clone(&server.name), item: None, digest: None };
     let mut found = None;
     if let Some((kind, name)) = named(&call)? {
+        // What was pinned before the tools of a neighbour were known is judged by them before it is used.
+        server.catalog.judge_again(rules.limits.definition_entries_max).await?;
         let item = find(server, kind, &name, (&Behalf::now(caller), rules)).await?;
         let state = server.catalog.state();
         let of_item = |item: &Arc<Item>| state.held(item.kind, &item.name);

@@ -14,7 +14,10 @@ pub(super) const KIND: Format = Format {
 
 fn categories(seen: &Seen) -> &'static [&'static str] {
     let (event, code) = (seen.event(), seen.text("/code"));
-    if matches!(event, "canary.seen" | "secret.leaked" | "sandbox.denied" | "definition.changed") {
+    if matches!(
+        event,
+        "canary.seen" | "secret.leaked" | "sandbox.denied" | "definition.changed" | "definition.held"
+    ) {
         return &["intrusion_detection"];
     }
     if code.starts_with("auth.") || event == "admin.refused" {

@@ -36,9 +36,12 @@ fn class(seen: &Seen) -> Class {
     match seen.event() {
         "call.refused" | "admin.refused" if is_authentication(seen) => AUTHENTICATION,
         "call.intent" | "call.outcome" | "call.refused" | "server.request" => API,
-        "canary.seen" | "secret.leaked" | "sandbox.denied" | "definition.changed" | "definitions.changed" => {
-            FINDING
-        }
+        "canary.seen"
+        | "secret.leaked"
+        | "sandbox.denied"
+        | "definition.changed"
+        | "definition.held"
+        | "definitions.changed" => FINDING,
         "gateway.started" | "gateway.stopped" | "ledger.recovered" => APPLICATION,
         "grant.created" | "grant.break_glass" => AUTHORIZE,
         "connection.failed" | "sink.failing" | "sink.recovered" | "sink.skipped" => ERROR,

@@ -31,6 +31,7 @@ pub(super) async fn answer(
         let kinds = std::slice::from_ref(&kind);
         server.catalog.freshen(&server.upstream, kinds, Some(&armed.behalf()), limits).await?;
     }
+    server.catalog.judge_again(limits.definition_entries_max).await?;
     let caller = &armed.recorded.inspected.permitted.caller;
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;
     let context = call.context(gateway.clock.now());

@@ -46,6 +46,9 @@ pub(super) async fn answer(
         }
     };
     let down = ask(rules, group, kind).await;
+    for server in group.members().iter().filter_map(|member| rules.servers.get(&*member.server)) {
+        server.catalog.judge_again(rules.limits.definition_entries_max).await?;
+    }
     let call = &armed.recorded.inspected.permitted.valid.aimed.call;
     let context = call.context(now);
     let seen: Vec<Option<Seen>> = group
