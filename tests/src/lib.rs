@@ -8,6 +8,7 @@ pub mod differ;
 pub mod disk;
 pub mod era;
 pub mod host;
+pub mod house;
 pub mod issuer;
 pub mod load;
 pub mod odd;

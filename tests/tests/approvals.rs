@@ -1,14 +1,14 @@
 //! Approvals: a call that policy allows only with people's yes is refused and told so, passes once when they said yes to
 //! exactly that call, and never otherwise.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use portcullis_testkit::{Answer, Era, Gateway, Hostile, HostileServer, McpClient, Outcome};
-use portcullis_tests::pair::{code_of, entries, known, new_key};
+use portcullis_tests::{
+    house::{House, SOON, asked, events, until},
+    pair::{code_of, entries, known, new_key},
+};
 use serde_json::{Value, json};
-
-/// How long anything that must happen may take on a machine that does much else.
-const SOON: Duration = Duration::from_secs(40);
 
 const ROLES: &str = "roles:
   lead: {}
@@ -30,100 +30,13 @@ const ROLES: &str = "roles:
         approval: {roles: [lead]}
 ";
 
-/// A gateway before a server, a caller, and people with files that hold their keys.
-struct House {
-    gateway: Gateway,
-    server: HostileServer,
-    key: String,
-}
-
-impl House {
-    async fn start(more: &str) -> Outcome<Self> {
-        Self::with(ROLES, more).await
-    }
-
-    async fn with(roles: &str, more: &str) -> Outcome<Self> {
-        let server = HostileServer::start().await?;
-        let yaml = format!("{roles}servers:\n  s:\n    url: {}\n{more}", server.url());
-        let gateway = Gateway::start(&yaml).await?;
-        known(&gateway, SOON).await?;
-        let key = new_key(&gateway, "caller", "caller")?;
-        Ok(Self { gateway, server, key })
-    }
-
-    async fn client(&self, era: Era) -> Outcome<McpClient> {
-        McpClient::connect(&self.gateway.url("s"), Some(&self.key), era).await
-    }
-
-    /// A person with these roles; the file with its key.
-    fn person(&self, name: &str, roles: &[&str]) -> Outcome<String> {
-        self.key_file(name, roles, true)
-    }
-
-    fn key_file(&self, name: &str, roles: &[&str], person: bool) -> Outcome<String> {
-        let mut arguments = vec!["key", "create", name];
-        roles.iter().for_each(|role| arguments.extend(["--role", role]));
-        arguments.extend(person.then_some("--user"));
-        let made = self.command(&arguments)?;
-        let text = made["text"].as_str().ok_or("no text")?;
-        let file = self.gateway.folder().join(format!("{name}.key"));
-        std::fs::write(&file, text)?;
-        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        Ok(file.to_string_lossy().into_owned())
-    }
-
-    /// A command that must succeed; what it says as JSON.
-    fn command(&self, arguments: &[&str]) -> Outcome<Value> {
-        self.try_command(arguments)?.map_err(|said| format!("{arguments:?}: {said}").into())
-    }
-
-    /// What a command says, or why it fails.
-    fn try_command(&self, arguments: &[&str]) -> Outcome<Result<Value, String>> {
-        let output = self.gateway.command(&[arguments, &["--json"]].concat())?;
-        if !output.status.success() {
-            return Ok(Err(String::from_utf8_lossy(&output.stderr).into_owned()));
-        }
-        Ok(Ok(serde_json::from_slice(&output.stdout)?))
-    }
-
-    fn answer(&self, verb: &str, id: &str, person: &str) -> Outcome<Result<Value, String>> {
-        self.try_command(&["approval", verb, id, "--key-file", person, "--reason", "a test"])
-    }
-
-    fn approve(&self, id: &str, person: &str) -> Outcome<Value> {
-        self.answer("approve", id, person)?.map_err(|said| format!("{id}: {said}").into())
-    }
-}
-
-fn answer_data(answer: &Answer) -> Value {
-    let found = answer.messages.iter().find_map(|message| {
-        message.pointer("/error/data").or_else(|| message.pointer("/result/_meta/dev.portcullis~1data"))
-    });
-    found.cloned().unwrap_or_default()
-}
-
-/// The name of the question for which a call must have been refused.
-fn asked(answer: &Answer) -> Outcome<String> {
-    if code_of(answer) != "approval.required" {
-        return Err(format!("not asked: {}", answer.reply.text()).into());
-    }
-    Ok(answer_data(answer)["approval"].as_str().ok_or("no name")?.to_owned())
-}
-
 async fn echo(client: &mut McpClient, text: &str) -> Outcome<Answer> {
     client.call("echo", json!({"text": text})).await
 }
 
-/// The events about a question, as they stand in the ledger.
-async fn events(gateway: &Gateway, id: &str) -> Outcome<Vec<String>> {
-    let all = entries(gateway, "").await?;
-    let of = all.iter().filter(|entry| entry["data"]["approval"] == *id);
-    Ok(of.filter_map(|entry| entry["event"].as_str().map(str::to_owned)).collect())
-}
-
 #[tokio::test]
 async fn a_call_waits_for_people_and_passes_once_when_they_said_yes_to_exactly_this_one() -> Outcome {
-    let house = House::start("").await?;
+    let house = House::with(ROLES, "").await?;
     let lead = house.person("lead", &["lead"])?;
     for (era, text) in [(Era::Legacy, "x"), (Era::Modern, "y")] {
         let mut client = house.client(era).await?;
@@ -215,7 +128,7 @@ async fn what_a_client_says_beside_a_call_reaches_its_server_only_where_nobody_h
 
 #[tokio::test]
 async fn who_asks_programs_strangers_and_the_admin_token_answer_nothing() -> Outcome {
-    let house = House::start("").await?;
+    let house = House::with(ROLES, "").await?;
     let own = house.person("own", &["caller", "lead"])?;
     let program = house.key_file("program", &["lead"], false)?;
     let stranger = house.person("stranger", &["caller"])?;
@@ -263,7 +176,7 @@ async fn who_asks_programs_strangers_and_the_admin_token_answer_nothing() -> Out
 
 #[tokio::test]
 async fn two_people_are_two_keys_and_either_may_take_a_yes_back_before_the_call() -> Outcome {
-    let house = House::start("").await?;
+    let house = House::with(ROLES, "").await?;
     let [one, two] = [house.person("one", &["lead"])?, house.person("two", &["lead"])?];
     let mut client = house.client(Era::Modern).await?;
     let sum = json!({"a": 1, "b": 2});
@@ -288,7 +201,7 @@ async fn two_people_are_two_keys_and_either_may_take_a_yes_back_before_the_call(
 
 #[tokio::test]
 async fn a_yes_is_for_one_caller_one_message_one_definition_one_policy_and_a_time() -> Outcome {
-    let house = House::start("limits:\n  catalog_refresh_ms: 200\n").await?;
+    let house = House::with(ROLES, "limits:\n  catalog_refresh_ms: 200\n").await?;
     let lead = house.person("lead", &["lead"])?;
     let mut client = house.client(Era::Modern).await?;
     let granted = |id: &str| house.approve(id, &lead).map(|_| ());
@@ -333,21 +246,9 @@ async fn a_yes_is_for_one_caller_one_message_one_definition_one_policy_and_a_tim
     Ok(())
 }
 
-/// Asks again and again until it is so.
-async fn until<F: Future<Output = Outcome<bool>>>(what: &str, so: impl Fn() -> F) -> Outcome {
-    let due = Instant::now() + SOON;
-    while !so().await? {
-        if Instant::now() > due {
-            return Err(what.into());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
-}
-
 #[tokio::test]
 async fn when_its_time_is_over_a_yes_is_worth_nothing_and_the_ledger_says_so() -> Outcome {
-    let house = House::start("").await?;
+    let house = House::with(ROLES, "").await?;
     let lead = house.person("lead", &["lead"])?;
     let mut client = house.client(Era::Legacy).await?;
     let due = Instant::now() + SOON;
@@ -378,7 +279,7 @@ async fn when_its_time_is_over_a_yes_is_worth_nothing_and_the_ledger_says_so() -
 
 #[tokio::test]
 async fn questions_and_answers_outlive_a_restart_and_a_kill() -> Outcome {
-    let mut house = House::start("").await?;
+    let mut house = House::with(ROLES, "").await?;
     let lead = house.person("lead", &["lead"])?;
     let mut client = house.client(Era::Modern).await?;
     let id = asked(&echo(&mut client, "x").await?)?;
@@ -403,7 +304,7 @@ async fn questions_and_answers_outlive_a_restart_and_a_kill() -> Outcome {
 
 #[tokio::test]
 async fn what_an_operator_stopped_no_yes_lets_through_and_no_yes_is_used_up_by_it() -> Outcome {
-    let house = House::start("").await?;
+    let house = House::with(ROLES, "").await?;
     let lead = house.person("lead", &["lead"])?;
     let mut client = house.client(Era::Modern).await?;
     let id = asked(&echo(&mut client, "x").await?)?;
@@ -422,7 +323,7 @@ async fn what_an_operator_stopped_no_yes_lets_through_and_no_yes_is_used_up_by_i
 
 #[tokio::test]
 async fn of_fifty_calls_at_once_a_yes_lets_one_through() -> Outcome {
-    let house = House::start("").await?;
+    let house = House::with(ROLES, "").await?;
     let lead = house.person("lead", &["lead"])?;
     let mut client = house.client(Era::Modern).await?;
     let at_once = |client: &McpClient| {
@@ -459,7 +360,7 @@ async fn of_fifty_calls_at_once_a_yes_lets_one_through() -> Outcome {
 
 #[tokio::test]
 async fn a_call_that_its_server_wants_in_several_rounds_is_approved_once_for_all_of_them() -> Outcome {
-    let house = House::start("    server_requests: [elicitation]\n").await?;
+    let house = House::with(ROLES, "    server_requests: [elicitation]\n").await?;
     let lead = house.person("lead", &["lead"])?;
     let mut client = house.client(Era::Modern).await?;
     let question = json!({"method": "elicitation/create", "params": {
@@ -501,7 +402,7 @@ async fn a_call_that_its_server_wants_in_several_rounds_is_approved_once_for_all
 
 #[tokio::test]
 async fn so_many_questions_are_open_for_a_caller_and_for_all_and_no_more() -> Outcome {
-    let house = House::start("limits:\n  caller_approvals_max: 2\n  approvals_max: 3\n").await?;
+    let house = House::with(ROLES, "limits:\n  caller_approvals_max: 2\n  approvals_max: 3\n").await?;
     let lead = house.person("lead", &["lead"])?;
     let mut client = house.client(Era::Modern).await?;
     let ids = [asked(&echo(&mut client, "1").await?)?, asked(&echo(&mut client, "2").await?)?];
@@ -522,7 +423,7 @@ async fn so_many_questions_are_open_for_a_caller_and_for_all_and_no_more() -> Ou
 
 #[tokio::test]
 async fn people_see_no_more_of_the_arguments_than_the_caller_would_of_an_answer() -> Outcome {
-    let house = House::start("").await?;
+    let house = House::with(ROLES, "").await?;
     let mut client = house.client(Era::Modern).await?;
     let arguments = json!({"a": 1, "b": 2, "note": "to me@example.com"});
     let id = asked(&client.call("add", arguments).await?)?;
@@ -541,7 +442,7 @@ async fn people_see_no_more_of_the_arguments_than_the_caller_would_of_an_answer(
 
 #[tokio::test]
 async fn prompts_resources_and_routes_over_several_servers_ask_as_well() -> Outcome {
-    let house = House::start("aggregate:\n  enabled: true\n").await?;
+    let house = House::with(ROLES, "aggregate:\n  enabled: true\n").await?;
     let lead = house.person("lead", &["lead"])?;
     house.server.set_prompts(vec![json!({"name": "greet"})]);
     house.server.set_resources(vec![json!({"name": "r", "uri": "file:///r"})]);
@@ -769,7 +670,7 @@ async fn a_client_that_cannot_ask_is_refused_and_where_policy_asks_others_no_cli
     house.approve(&id, &lead)?;
     assert_eq!(client.request("tools/call", call).await?.text(), "3");
 
-    let strict = House::start("").await?;
+    let strict = House::with(ROLES, "").await?;
     let mut client = strict.client(Era::Modern).await?;
     for (tool, arguments) in [("echo", json!({"text": "x"})), ("add", json!({"a": 1, "b": 2}))] {
         let call = with_forms(tool, &arguments);
