@@ -116,5 +116,5 @@ fn finding(finding: &Finding) -> Value {
         Severity::High => "high",
         Severity::Critical => "critical",
     };
-    json!({ "detector": finding.kind, "severity": severity, "place": finding.place, "treatment": finding.treatment.name() })
+    json!({ "detector": finding.kind, "severity": severity, "confidence": finding.confidence, "place": finding.place, "treatment": finding.treatment.name() })
 }

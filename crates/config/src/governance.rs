@@ -24,6 +24,9 @@ impl Setting for Label {
     }
 }
 
+/// The role that is asked about what detectors find where nothing is said.
+const REVIEWER: &str = "admin";
+
 choice! {
     /// The flow rule.
     Flow {
@@ -93,6 +96,19 @@ section! {
 }
 
 impl ApprovalSection {
+    /// As it counts for what detectors find: where nobody is named, whoever may do everything is asked.
+    pub(super) fn of_finds(&self) -> Approval {
+        let named = self.compiled();
+        let roles = if named.by_caller { BTreeSet::new() } else { Self::reviewers().roles };
+        if named.roles.is_empty() { Approval { roles, ..named } } else { named }
+    }
+
+    /// Who is asked about what detectors find where nothing is said.
+    pub(super) fn reviewers() -> Approval {
+        let roles = BTreeSet::from([BTreeSet::from([String::from(REVIEWER)])]);
+        Approval { people: 1, roles, expires_s: Approval::EXPIRES_S, by_caller: false }
+    }
+
     /// As policy takes it.
     pub fn compiled(&self) -> Approval {
         let any: BTreeSet<String> = self.roles.iter().map(|role| role.0.clone()).collect();

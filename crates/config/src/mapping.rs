@@ -6,7 +6,7 @@ use std::{
     sync::LazyLock,
 };
 
-use portcullis_core::TargetKind;
+use portcullis_core::{Review, TargetKind};
 use portcullis_inspect::InspectSettings;
 use portcullis_policy::{self as policy, Agent};
 use portcullis_usage::{Amount, Quota, Share};
@@ -15,7 +15,7 @@ use super::{
     Config, ConfigMistake, Place, Rule, Server,
     governance::{AgentSection, ApprovalSection, Flow, QuotaSection, QuotaShare},
     privacy::{self, Preset},
-    sections::{AnswerTreatment, Settings, Treatment},
+    sections::{AnswerTreatment, Detector, Settings, Treatment},
     values::{DetectorName, Form, PatternText},
 };
 
@@ -251,6 +251,16 @@ impl Settings {
         }
     }
 
+    /// Whom to ask about what detectors find.
+    pub fn compiled_review(&self) -> Review {
+        let own = |(name, section): (&DetectorName, &Detector)| {
+            Some((name.0.clone(), section.approval.as_ref()?.of_finds()))
+        };
+        let others = self.inspect_approval.as_ref();
+        let others = others.map_or_else(ApprovalSection::reviewers, ApprovalSection::of_finds);
+        Review { others, detectors: self.inspect.iter().filter_map(own).collect() }
+    }
+
     /// What each detector does: its own defaults or those of the preset, and what the file says instead.
     pub fn compiled_inspect(&self) -> InspectSettings {
         let preset = self.privacy.preset.map(preset_of);
@@ -274,6 +284,7 @@ impl Settings {
 
 const fn treatment_of(treatment: Treatment) -> portcullis_core::Treatment {
     match treatment {
+        Treatment::Ask => portcullis_core::Treatment::Ask,
         Treatment::Mask => portcullis_core::Treatment::Mask,
         Treatment::Pass => portcullis_core::Treatment::Pass,
         Treatment::Refuse => portcullis_core::Treatment::Refuse,

@@ -68,6 +68,8 @@ section! {
         privacy: Privacy;
         /// What detectors look for in arguments and answers, by detector name. Overrules the preset.
         inspect: BTreeMap<DetectorName, Detector>;
+        /// Whom to ask about finds that are treated with `ask`, where their detector does not say. Default: one person with role `admin`.
+        inspect_approval: Option<ApprovalSection>;
         /// Where secrets are kept that are named by reference.
         secrets: SecretsSection;
         /// What is sealed at rest, and with which key.
@@ -230,12 +232,17 @@ section! {
         form: Option<Form>;
         /// Labels that a session has once a finding in an answer to it was let through.
         labels: Option<Vec<Label>>;
+        /// Whom to ask about its findings, where they are treated with `ask`. Default: `inspect_approval`.
+        approval: Option<ApprovalSection>;
     }
 }
 
 choice! {
     /// What is done about a finding in arguments.
     Treatment {
+        /// Let it through once people said yes; masked where nobody can be asked, as in what is no call of a tool, a prompt
+        /// or a resource.
+        Ask = "ask",
         /// Let it through; the finding is recorded.
         Pass = "pass",
         /// Replace the text that was found by a placeholder.

@@ -1,6 +1,9 @@
 //! Whom a permit wants to be asked before a call is made.
 
-use alloc::{collections::BTreeSet, string::String};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+};
 
 /// People who must say yes to exactly this call (`@approval` on a policy).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,28 @@ impl Approval {
     }
 }
 
+/// Whom to ask about what detectors find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Review {
+    /// About the finds of every other detector.
+    pub others: Approval,
+    /// About those of the detectors of these names.
+    pub detectors: BTreeMap<String, Approval>,
+}
+
+impl Review {
+    /// What satisfies `demand` and all that is said of the finds of these detectors.
+    #[must_use]
+    pub fn and<'a>(
+        &self,
+        demand: Option<Approval>,
+        detectors: impl IntoIterator<Item = &'a str>,
+    ) -> Option<Approval> {
+        let asked = detectors.into_iter().map(|name| self.detectors.get(name).unwrap_or(&self.others));
+        asked.fold(demand, |all, one| Some(all.map_or_else(|| one.clone(), |all| all.and(one))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::{string::ToString, vec::Vec};
@@ -66,6 +91,24 @@ mod tests {
         ] {
             let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
             assert_eq!(both.may_answer(&roles), may, "{roles:?}");
+        }
+    }
+
+    #[test]
+    fn one_question_is_enough_for_a_policy_and_all_that_was_found() {
+        let (lead, security) = (approval(1, &["lead"], 60, true), approval(2, &["security"], 600, false));
+        let detectors = BTreeMap::from([("sql_injection".to_string(), security.clone())]);
+        let review = Review { others: lead.clone(), detectors };
+        let policy = approval(1, &["boss"], 30, true);
+        for (demand, found, expected) in [
+            (None, &[][..], None),
+            (Some(&policy), &[], Some(policy.clone())),
+            (None, &["injection"], Some(lead.clone())),
+            (None, &["sql_injection"], Some(security.clone())),
+            (None, &["injection", "sql_injection"], Some(lead.and(&security))),
+            (Some(&policy), &["sql_injection"], Some(policy.and(&security))),
+        ] {
+            assert_eq!(review.and(demand.cloned(), found.iter().copied()), expected, "{found:?}");
         }
     }
 

@@ -38,6 +38,8 @@ pub enum Treatment {
     Pass,
     /// Let it through, marked so that a model sees that others wrote it.
     Warn,
+    /// Let it through once people said yes; what nobody can be asked about is masked.
+    Ask,
     /// Replace the matched text by a placeholder.
     Mask,
     /// Leave out the member that holds it.
@@ -48,7 +50,8 @@ pub enum Treatment {
 
 impl Treatment {
     /// Every treatment, mildest first.
-    pub const ALL: &'static [Self] = &[Self::Pass, Self::Warn, Self::Mask, Self::Drop, Self::Refuse];
+    pub const ALL: &'static [Self] =
+        &[Self::Pass, Self::Warn, Self::Ask, Self::Mask, Self::Drop, Self::Refuse];
 
     /// The name, as in configuration, ledger entries and metrics.
     #[must_use]
@@ -56,10 +59,17 @@ impl Treatment {
         match self {
             Self::Pass => "pass",
             Self::Warn => "warn",
+            Self::Ask => "ask",
             Self::Mask => "mask",
             Self::Drop => "drop",
             Self::Refuse => "refuse",
         }
+    }
+
+    /// Whether it takes something away.
+    #[must_use]
+    pub const fn takes(self) -> bool {
+        matches!(self, Self::Mask | Self::Drop)
     }
 
     /// The treatment of that name.
@@ -76,12 +86,19 @@ pub struct Finding {
     pub kind: &'static str,
     /// How bad it is.
     pub severity: Severity,
+    /// How sure, of 1,000.
+    pub confidence: u16,
     /// Where: a JSON pointer (RFC 6901) into the message.
     pub place: String,
     /// SHA-256 of the matched text, so that two sightings can be compared without keeping the text.
     pub evidence: Digest,
     /// What was done about it.
     pub treatment: Treatment,
+}
+
+impl Finding {
+    /// As sure as can be.
+    pub const CERTAIN: u16 = 1_000;
 }
 
 /// What a permit demands beyond "yes". New members stop the build where they must be honoured.
@@ -112,12 +129,17 @@ impl Obligations {
         self.demand(other);
     }
 
+    /// What such a detector finds in answers is treated at least like that.
+    pub fn at_least(&mut self, detector: &str, treatment: Treatment) {
+        let least = self.answers.entry(detector.into()).or_insert(treatment);
+        *least = (*least).max(treatment);
+    }
+
     fn demand(&mut self, other: &Self) {
         let Self { answers, approval, restore: _, abroad, buffer } = other;
         self.buffer |= buffer;
         for (detector, treatment) in answers {
-            let least = self.answers.entry(detector.clone()).or_insert(*treatment);
-            *least = (*least).max(*treatment);
+            self.at_least(detector, *treatment);
         }
         for (label, treatment) in abroad {
             let least = self.abroad.entry(*label).or_insert(*treatment);

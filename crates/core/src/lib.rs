@@ -20,7 +20,7 @@ mod secret;
 mod target;
 
 pub use action::Action;
-pub use approval::Approval;
+pub use approval::{Approval, Review};
 pub use caller::{Caller, CallerKind, Proof, Scope};
 pub use clock::{Clock, Entropy, Timestamp};
 pub use code::{Code, Fault, Level};

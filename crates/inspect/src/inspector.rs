@@ -20,7 +20,7 @@ use crate::{
     labels::labels_of,
     plain::Plain,
     raw::Raw,
-    verdict::{mask, verdict},
+    verdict::{mask, takes, verdict},
     watch::{self, Watch},
 };
 
@@ -29,8 +29,6 @@ use crate::{
 pub struct Match {
     /// What was seen; its treatment is the configured one until [`crate::verdict`] raises it.
     pub finding: Finding,
-    /// How sure, of 1,000.
-    pub confidence: u16,
     /// Bytes of the scanned text.
     pub range: Range<usize>,
     /// What masking puts in their place ([`Form`]), or nothing for what nobody sees.
@@ -271,13 +269,18 @@ impl Inspector {
             if budget.is_spent() {
                 return None;
             }
-            match verdict(subject.role.direction(), &mut more, obligations) {
-                Verdict::Pass | Verdict::Warn => return Some(text),
-                Verdict::Refuse => return None,
-                Verdict::Mask => text = mask(&text, &more),
+            if verdict(subject.role.direction(), &mut more, obligations) == Verdict::Refuse {
+                return None;
             }
-            more.retain(|one| matches!(one.finding.treatment, Treatment::Mask | Treatment::Drop));
+            let done = !takes(&more);
+            if !done {
+                text = mask(&text, &more);
+            }
+            more.retain(|one| one.finding.treatment.takes() || is_news(one, matches));
             matches.append(&mut more);
+            if done {
+                return Some(text);
+            }
         }
         None
     }
@@ -436,11 +439,11 @@ impl Active {
             finding: Finding {
                 kind: self.name,
                 severity: sighting.severity,
+                confidence: sighting.confidence,
                 place: start_of(subject.place).into(),
                 evidence: Digest::of(seen.as_bytes()),
                 treatment: self.settings.treatment(subject.role.direction()),
             },
-            confidence: sighting.confidence,
             range: sighting.range.clone(),
             // What describes a tool is nobody's data.
             labels: if subject.role == Role::Definition { words_only(self.labels) } else { self.labels },
@@ -456,6 +459,12 @@ impl Active {
 /// Those that say who wrote it, not what it is about.
 fn words_only(labels: Labels) -> Labels {
     labels.both([Label::SeesUntrusted].into_iter().collect())
+}
+
+/// Whether people would have to be asked about it who are not asked about any of those.
+fn is_news(one: &Match, known: &[Match]) -> bool {
+    let asks = |one: &Match| one.finding.treatment == Treatment::Ask;
+    asks(one) && !known.iter().any(|known| asks(known) && known.finding.kind == one.finding.kind)
 }
 
 /// Whether two sightings of the same detector overlap.

@@ -41,6 +41,6 @@ pub use preset::{Clause, Preset};
 pub use raw::Raw;
 pub use settings::{DetectorSettings, InspectError, InspectSettings};
 pub use subject::{Role, Subject};
-pub use verdict::{Verdict, mask, verdict};
+pub use verdict::{Verdict, mask, takes, verdict};
 pub use watch::{ARMED, CANARY, Watch, Watched};
 pub use window::Window;

@@ -15,15 +15,18 @@ pub enum Verdict {
     Warn,
     /// Let it through with the matched texts replaced ([`mask`]).
     Mask,
+    /// Ask people, and let it through once they said yes, with the matched texts replaced of which that is said.
+    Ask,
     /// Refuse it.
     Refuse,
 }
 
-/// Raises each finding's treatment to what `obligations` demand of answers, and returns the greatest.
+/// Raises each finding's treatment to what `obligations` demand of answers, and returns what is
+/// done with all of them.
 pub fn verdict(direction: Direction, matches: &mut [Match], obligations: &Obligations) -> Verdict {
     let Obligations { answers, approval: _, restore: _, abroad, buffer: _ } = obligations;
-    let mut greatest = Treatment::Pass;
-    for Match { finding, confidence: _, range: _, replacement: _, labels } in matches {
+    let mut greatest = Verdict::Pass;
+    for Match { finding, range: _, replacement: _, labels } in matches {
         if direction == Direction::Outward
             && let Some(least) = answers.get(finding.kind)
         {
@@ -33,14 +36,21 @@ pub fn verdict(direction: Direction, matches: &mut [Match], obligations: &Obliga
             let barred = abroad.iter().filter(|(label, _)| labels.has(**label));
             finding.treatment = barred.fold(finding.treatment, |all, (_, least)| all.max(*least));
         }
-        greatest = greatest.max(finding.treatment);
+        greatest = greatest.max(match finding.treatment {
+            Treatment::Pass => Verdict::Pass,
+            Treatment::Warn => Verdict::Warn,
+            Treatment::Mask | Treatment::Drop => Verdict::Mask,
+            Treatment::Ask => Verdict::Ask,
+            Treatment::Refuse => Verdict::Refuse,
+        });
     }
-    match greatest {
-        Treatment::Pass => Verdict::Pass,
-        Treatment::Warn => Verdict::Warn,
-        Treatment::Mask | Treatment::Drop => Verdict::Mask,
-        Treatment::Refuse => Verdict::Refuse,
-    }
+    greatest
+}
+
+/// Whether something is taken away of a text with these matches.
+#[must_use]
+pub fn takes(matches: &[Match]) -> bool {
+    matches.iter().any(|found| found.finding.treatment.takes())
 }
 
 /// `text` with every match replaced whose treatment takes something away, and without those that are to be left out. The matches are those of this text, in any order;

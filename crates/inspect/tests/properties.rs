@@ -388,6 +388,12 @@ fn the_verdict_is_the_strictest_treatment_and_obligations_only_raise_it() {
         (Direction::Outward, "me@example.com", obligations(Treatment::Mask), Verdict::Mask),
         (Direction::Outward, "me@example.com", obligations(Treatment::Refuse), Verdict::Refuse),
         (Direction::Inward, "me@example.com", obligations(Treatment::Refuse), Verdict::Pass),
+        (Direction::Outward, "me@example.com", obligations(Treatment::Ask), Verdict::Ask),
+        (Direction::Outward, "me@example.com", obligations(Treatment::Warn), Verdict::Warn),
+        (Direction::Outward, "me@example.com", obligations(Treatment::Drop), Verdict::Mask),
+        // A card is masked as ever, and people are asked about the address.
+        (Direction::Outward, text, obligations(Treatment::Ask), Verdict::Ask),
+        (Direction::Outward, "4111111111111111", obligations(Treatment::Ask), Verdict::Mask),
         (Direction::Outward, text, obligations(Treatment::Pass), Verdict::Mask),
         (Direction::Inward, text, Obligations::default(), Verdict::Pass),
         (Direction::Inward, "a\u{202e}b", Obligations::default(), Verdict::Refuse),
@@ -401,6 +407,9 @@ fn the_verdict_is_the_strictest_treatment_and_obligations_only_raise_it() {
     verdict(Direction::Outward, &mut matches, &obligations(Treatment::Mask));
     assert_eq!(mask(text, &matches), "[masked:email] and [masked:payment_card]");
     assert!(matches.iter().all(|one| one.finding.treatment == Treatment::Mask && one.finding.place == "/a"));
+    let mut matches = scan(inspector, text);
+    verdict(Direction::Outward, &mut matches, &obligations(Treatment::Ask));
+    assert_eq!(mask(text, &matches), "me@example.com and [masked:payment_card]", "of that, people judge");
 }
 
 #[test]

@@ -140,6 +140,7 @@ impl Breach {
         Finding {
             kind: self.kind,
             severity: Severity::High,
+            confidence: Finding::CERTAIN,
             place: format!("/params/arguments{}", self.place),
             evidence: self.evidence,
             treatment: Treatment::Refuse,

@@ -9,7 +9,7 @@ use std::{
 use portcullis_authorize::{Authorizer, Outgoing};
 use portcullis_catalog::Catalog;
 use portcullis_connect::auth::{Authenticator, Route};
-use portcullis_core::{Digest, Limits, TargetKind};
+use portcullis_core::{Digest, Limits, Review, TargetKind};
 use portcullis_inspect::Inspector;
 use portcullis_mcp::json::JsonLimits;
 use portcullis_meaning::Meanings;
@@ -59,6 +59,8 @@ pub struct Rules {
     pub quotas: Vec<Quota>,
     /// What parameters of tools mean, by server.
     pub meanings: BTreeMap<String, Meanings>,
+    /// Whom to ask about what they find.
+    pub review: Review,
     /// Detectors.
     pub inspector: Arc<Inspector>,
     /// Servers that are the same service elsewhere, in order, by the name of the one that clients call.

@@ -46,8 +46,10 @@ wire! { answer
     ApprovalFinding {
         /// The detector.
         detector: String,
-        /// `info`, `low`, `medium` or `high`.
+        /// `info`, `low`, `medium`, `high` or `critical`.
         severity: String,
+        /// How sure, of 1,000.
+        confidence: u64,
         /// Where: a JSON pointer into the message.
         place: String,
         /// What is done about it.
@@ -237,6 +239,7 @@ fn finding(value: &Value) -> ApprovalFinding {
     ApprovalFinding {
         detector: text("detector"),
         severity: text("severity"),
+        confidence: value.get("confidence").and_then(Value::as_u64).unwrap_or_default(),
         place: text("place"),
         treatment: text("treatment"),
     }

@@ -6,7 +6,7 @@ use crate::{
     decode::place,
     governance::{Flow, QuotaShare},
     mistake::ConfigMistake,
-    sections::Settings,
+    sections::{Detector, Settings, Treatment},
     values::{DetectorName, NAME_HINT, is_local, is_name},
     yaml::Node,
 };
@@ -30,6 +30,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         refuse("flow_approval", message, "say whom to ask, or set `flow: refuse`");
     }
     hooks(settings, &mut refuse);
+    reviews(settings, &mut refuse);
     for (id, agent) in &settings.agents {
         if agent.owner.trim().is_empty() {
             refuse(&format!("agents.{id}.owner"), "names nobody", "say who answers for the program");
@@ -74,6 +75,33 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         }
     }
     out
+}
+
+/// Questions about finds that nobody could answer, or that are never asked.
+fn reviews(settings: &Settings, refuse: &mut impl FnMut(&str, &str, &str)) {
+    let asks = |section: &Detector| section.arguments == Some(Treatment::Ask);
+    let own = settings.inspect.iter().map(|(name, section)| {
+        (format!("inspect.{}.approval", name.0), section.approval.as_ref(), asks(section))
+    });
+    let all = settings.inspect.values().any(asks);
+    let all = (String::from("inspect_approval"), settings.inspect_approval.as_ref(), all);
+    for (key, approval, asked) in own.chain([all]) {
+        let Some(approval) = approval else { continue };
+        if !asked {
+            refuse(
+                &key,
+                "cannot take effect: nothing is treated with `ask`",
+                "set `arguments: ask`, or remove it",
+            );
+        }
+        if approval.by_caller && approval.people.0 > 1 {
+            refuse(
+                &key,
+                "`by_caller` where several people are asked for",
+                "ask for one person, or remove it",
+            );
+        }
+    }
 }
 
 /// Chat systems that would show questions or secrets to the wrong side.

@@ -30,6 +30,7 @@ impl Inspector {
         let finding = |(kind, value): (&'static str, String)| Finding {
             kind,
             severity: Severity::Info,
+            confidence: Finding::CERTAIN,
             place: start_of(subject.place).into(),
             evidence: Digest::of(value.as_bytes()),
             treatment: Treatment::Pass,

@@ -7,7 +7,6 @@ use portcullis_core::{Finding, Labels, Severity};
 use super::{Inspector, Match, start_of};
 use crate::{
     Subject,
-    detectors::Sighting,
     form::placeholder,
     watch::{Watch, Watched},
 };
@@ -40,12 +39,7 @@ impl Inspector {
 fn reported(watched: Watched, subject: &Subject<'_>) -> Match {
     let Watched { kind, id, treatment, range } = watched;
     let place = start_of(subject.place).into();
-    let finding = Finding { kind, severity: Severity::Critical, place, evidence: id, treatment };
-    Match {
-        finding,
-        confidence: Sighting::CERTAIN,
-        range,
-        labels: Labels::NONE,
-        replacement: placeholder(kind),
-    }
+    let (severity, confidence) = (Severity::Critical, Finding::CERTAIN);
+    let finding = Finding { kind, severity, confidence, place, evidence: id, treatment };
+    Match { finding, range, labels: Labels::NONE, replacement: placeholder(kind) }
 }

@@ -136,7 +136,11 @@ fn whole(view: &View) -> String {
     lines.push(format!("takes        {} of role {}{confirms}", view.people, roles.join(" and ")));
     for finding in &view.findings {
         let (detector, severity, place) = (&finding.detector, &finding.severity, &finding.place);
-        lines.push(format!("finding      {detector} ({severity}) at {place}: {}", finding.treatment));
+        let sure = finding.confidence;
+        lines.push(format!(
+            "finding      {detector} ({severity}, {sure} of 1000 sure) at {place}: {}",
+            finding.treatment
+        ));
     }
     for said in &view.answers {
         lines.push(format!("said         {} by {} at {} {}", said.answer, said.by, said.at, said.reason));

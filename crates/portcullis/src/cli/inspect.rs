@@ -12,7 +12,7 @@ use bytes::Bytes;
 use clap::{Subcommand, ValueEnum};
 use portcullis_config::Overrides;
 use portcullis_core::{Clock as _, Limits, Obligations, Treatment};
-use portcullis_inspect::{InspectSettings, Inspector, Match, Role, Subject, Verdict, verdict};
+use portcullis_inspect::{InspectSettings, Inspector, Match, Role, Subject, Verdict, takes, verdict};
 use portcullis_mcp::{
     answer::{Place, leaves_and_numbers},
     json::{self, Edits, JsonLimits, ValueKind, View},
@@ -222,20 +222,18 @@ impl Search<'_> {
         let found = verdict(self.role.direction(), &mut matches, &Obligations::default());
         self.found.extend(matches.iter().map(|one| shown(place, one)));
         self.worst = self.worst.max(found);
-        match found {
-            Verdict::Pass | Verdict::Warn | Verdict::Refuse => Some(text.to_owned()),
-            Verdict::Mask if member && matches.iter().any(|one| one.finding.treatment == Treatment::Drop) => {
-                None
-            }
-            Verdict::Mask => {
-                let budget = &mut self.inspector.budget();
-                let masked = self.inspector.masked(&subject, &mut matches, &Obligations::default(), budget);
-                if masked.is_none() {
-                    self.worst = Verdict::Refuse;
-                }
-                Some(masked.unwrap_or_default())
-            }
+        if found == Verdict::Refuse || !takes(&matches) {
+            return Some(text.to_owned());
         }
+        if member && matches.iter().any(|one| one.finding.treatment == Treatment::Drop) {
+            return None;
+        }
+        let budget = &mut self.inspector.budget();
+        let masked = self.inspector.masked(&subject, &mut matches, &Obligations::default(), budget);
+        if masked.is_none() {
+            self.worst = Verdict::Refuse;
+        }
+        Some(masked.unwrap_or_default())
     }
 
     /// Every text of a document, as the gateway reads a message, with what would be let through in its place. Names
@@ -261,11 +259,11 @@ impl Search<'_> {
 }
 
 fn shown(place: &str, found: &Match) -> Found {
-    let Match { finding, confidence, range, replacement: _, labels } = found;
+    let Match { finding, range, replacement: _, labels } = found;
     Found {
         detector: finding.kind,
         severity: Level::from(finding.severity).word(),
-        confidence: *confidence,
+        confidence: finding.confidence,
         place: place.to_owned(),
         start: range.start,
         end: range.end,
@@ -280,6 +278,7 @@ const fn word(verdict: Verdict) -> &'static str {
         Verdict::Pass => "pass",
         Verdict::Warn => "warn",
         Verdict::Mask => "mask",
+        Verdict::Ask => "ask",
         Verdict::Refuse => "refuse",
     }
 }

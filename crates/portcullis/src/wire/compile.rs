@@ -24,7 +24,7 @@ use portcullis_net::{
     stdio::Environment,
     tls::ClientTls,
 };
-use portcullis_policy::Policies;
+use portcullis_policy::{Lint, Policies};
 use portcullis_privacy::{Book, Life};
 use portcullis_proxy::{
     rules::{Rules, Server},
@@ -87,9 +87,7 @@ impl World {
 pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -> Result<Rules, Found> {
     let declared = declared(config, world).await?;
     let Checked { policy, shadow, inspector, warnings } = check_with(config, &declared)?;
-    for lint in warnings {
-        tracing::warn!(place = lint.place, hint = lint.hint, "{}", lint.message);
-    }
+    warnings.iter().for_each(tell);
     let (settings, limits) = (&config.settings, config.settings.limits.clone());
     let identities = |error: String| vec![mistake("identities", error, "see docs/reference/config.md")];
     let ways = super::convert::auth(settings, &world.broker).map_err(identities)?;
@@ -143,6 +141,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         shadow,
         quotas: settings.compiled_quotas(),
         meanings: meanings(&declared),
+        review: settings.compiled_review(),
         replicas: replicas(&declared),
         inspector: Arc::new(with_people(inspector.keyed(world.index().expose()), settings, world)),
         servers,
@@ -154,6 +153,10 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
         super::convert::access(settings, &issuers, |name| rules.resource(name)).map_err(identities)?;
     world.inspector.store(Arc::clone(&rules.inspector));
     Ok(rules)
+}
+
+fn tell(lint: &Lint) {
+    tracing::warn!(place = lint.place, hint = lint.hint, "{}", lint.message);
 }
 
 /// Fetches what is made once from its value: where that cannot be had, the rules cannot be either.

@@ -76,6 +76,7 @@ fn the_members_are_those_of_the_schema() {
     let finding = Finding {
         kind: "email",
         severity: Severity::Low,
+        confidence: Finding::CERTAIN,
         place: "/arguments/to".to_owned(),
         evidence: Digest::of(b"e"),
         treatment: Treatment::Mask,
@@ -132,6 +133,7 @@ fn texts_that_are_too_long_go_by_digest_and_lists_are_counted() {
     let finding = Finding {
         kind: "email",
         severity: Severity::High,
+        confidence: Finding::CERTAIN,
         place: worst.clone(),
         evidence: Digest::of(b"e"),
         treatment: Treatment::Refuse,

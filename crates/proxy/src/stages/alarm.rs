@@ -85,6 +85,7 @@ fn found_in(rules: &Rules, text: &str, place: &str) -> Vec<Finding> {
     let finding = |one: portcullis_inspect::Watched| Finding {
         kind: one.kind,
         severity: Severity::Critical,
+        confidence: Finding::CERTAIN,
         place: place.to_owned(),
         evidence: one.id,
         treatment: one.treatment,

@@ -1,10 +1,10 @@
-//! People: where policy wants to have them asked, only a call passes that they said yes to, once. It is not held open
+//! People: where policy or a detector wants to have them asked, only a call passes that they said yes to, once. It is not held open
 //! meanwhile.
 
 use std::borrow::Cow;
 
 use portcullis_approve::{Binding, Confirmation, Shown, Waiting};
-use portcullis_core::{Code, Digest, Direction, Refusal};
+use portcullis_core::{Code, Digest, Direction, Finding, Refusal, Treatment};
 use portcullis_inspect::Verdict;
 use portcullis_mcp::{
     json::{Edits, View},
@@ -12,7 +12,7 @@ use portcullis_mcp::{
     revision::META_APART,
 };
 
-use super::inspect::{self, Inspected, Ways};
+use super::inspect::{self, Asks, Inspected, Ways};
 use crate::{
     gateway::Gateway,
     refusal::{CONFIRM, CONFIRMED, CONNECT},
@@ -27,7 +27,7 @@ pub struct Approved {
     pub(super) inspected: Inspected,
 }
 
-/// Asks for the approval of a call where its permit demands one; the trail learns its name. `asks` where the client can
+/// Asks for the approval of a call where its permit, or what was found in it, demands one; the trail learns its name. `asks` where the client can
 /// show its user a form.
 ///
 /// # Errors
@@ -40,7 +40,7 @@ pub async fn call(
     asks: bool,
 ) -> Result<Approved, Refusal> {
     let permitted = &inspected.permitted;
-    let Some(demand) = &permitted.permit.obligations().approval else { return Ok(Approved { inspected }) };
+    let Some(demand) = &inspected.demand else { return Ok(Approved { inspected }) };
     let aimed = &permitted.valid.aimed;
     let message = inspected.message.as_ref().filter(|_| aimed.target.item.is_some());
     let message = message.ok_or_else(|| Refusal::new(Code::Internal, "nothing that could be approved"))?;
@@ -65,7 +65,7 @@ pub async fn call(
         findings: &trail.findings,
         session: trail.session,
         trace: trail.trace.as_deref(),
-        shown: &|| shown(&inspected, message, rules),
+        shown: &|| shown(&inspected, message, rules, &trail.findings),
     };
     let approval = gateway.approvals.pass(&waiting, &rules.limits).await?;
     trail.approval = Some(approval);
@@ -97,7 +97,7 @@ pub async fn unused(gateway: &Gateway, trail: &Trail) {
 pub(super) fn own(inspected: &Inspected) -> Vec<&'static str> {
     let permitted = &inspected.permitted;
     let connects = permitted.valid.aimed.server.authorization.is_some();
-    let confirms = permitted.permit.obligations().approval.as_ref().is_some_and(|demand| demand.by_caller);
+    let confirms = inspected.demand.as_ref().is_some_and(|demand| demand.by_caller);
     [(CONNECT, connects), (CONFIRM, confirms)]
         .into_iter()
         .filter_map(|(name, may)| may.then_some(name))
@@ -135,21 +135,25 @@ fn members(message: &Message) -> Vec<(Cow<'_, str>, &[u8])> {
     message.params().iter().flat_map(View::members).map(|(name, value)| (name, value.raw())).collect()
 }
 
-/// What people may see of the arguments: what the caller would see of them in an answer.
-fn shown(inspected: &Inspected, message: &Message, rules: &Rules) -> Shown {
-    let obligations = inspected.permitted.permit.obligations();
+/// What people may see of the arguments: what the caller would see of them in an answer, and of somebody's data that they
+/// are asked about nothing. What an attack would be they see, or they could not judge it.
+fn shown(inspected: &Inspected, message: &Message, rules: &Rules, asked: &[Finding]) -> Shown {
+    let mut obligations = inspected.permitted.permit.obligations().clone();
+    for one in asked.iter().filter(|one| one.treatment == Treatment::Ask) {
+        obligations.at_least(one.kind, Treatment::Ask);
+    }
     let (inspector, mut findings) = (&rules.inspector, Vec::new());
     let seen = inspect::look(
         inspector,
         Direction::Outward,
         message,
-        (obligations, Ways::PLAIN),
+        (&obligations, Ways { asks: Asks::Shown, ..Ways::PLAIN }),
         None,
         &mut findings,
     );
     let arguments = match (seen.verdict, seen.masked) {
-        (Verdict::Pass | Verdict::Warn, _) => Some(text(message)),
-        (Verdict::Mask, Some(bytes)) => {
+        (Verdict::Pass | Verdict::Warn, _) | (Verdict::Ask, None) => Some(text(message)),
+        (Verdict::Mask | Verdict::Ask, Some(bytes)) => {
             Message::parse(bytes, &rules.request).ok().map(|message| text(&message))
         }
         (Verdict::Mask, None) | (Verdict::Refuse, _) => None,

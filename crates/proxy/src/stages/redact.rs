@@ -11,7 +11,7 @@ use portcullis_mcp::{
     sse::Event,
 };
 
-use super::inspect::{Ways, look, refused, unread};
+use super::inspect::{Asks, Ways, look, refused, unread};
 use crate::{tasks::reparsed, trail::Measured};
 
 /// A message of a server that a client may see.
@@ -103,7 +103,7 @@ pub fn together(
             Ok(())
         }
         Verdict::Refuse if seen.unread => Err(unread()),
-        Verdict::Mask | Verdict::Refuse => Err(refused(Code::AnswerRefused, findings)),
+        Verdict::Mask | Verdict::Ask | Verdict::Refuse => Err(refused(Code::AnswerRefused, findings)),
     }
 }
 
@@ -150,7 +150,8 @@ pub fn answer(
     let facts = Facts::of(message);
     let private = for_one_caller(message, &facts);
     let message = private.as_ref().unwrap_or(message);
-    let (known, ways) = (findings.len(), Ways { entropy: Some(entropy), drops: true, scope });
+    let (known, ways) =
+        (findings.len(), Ways { entropy: Some(entropy), drops: true, asks: Asks::Masked, scope });
     let mut seen = look(inspector, Direction::Outward, message, (obligations, ways), window, findings);
     let unfit = |bytes: &Bytes| reparsed(bytes.clone()).is_ok_and(|message| !fits(&message));
     if seen.dropped && seen.masked.as_ref().is_some_and(unfit) {
@@ -163,7 +164,7 @@ pub fn answer(
         (Verdict::Warn | Verdict::Mask, Some(bytes)) => Ok(Masked { bytes, facts, labels }),
         (Verdict::Pass | Verdict::Warn, _) => Ok(Masked { bytes: message.bytes().clone(), facts, labels }),
         (Verdict::Refuse, _) if seen.unread => Err(unread()),
-        (Verdict::Mask, None) | (Verdict::Refuse, _) => {
+        (Verdict::Mask, None) | (Verdict::Ask | Verdict::Refuse, _) => {
             let code = if seen.abroad { Code::ResidencyRefused } else { Code::AnswerRefused };
             Err(refused(code, findings))
         }
