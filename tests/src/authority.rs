@@ -1,6 +1,10 @@
 //! A certificate authority for clients, and a client that shows its certificates on a connection that stays open.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Request;
@@ -11,8 +15,8 @@ use portcullis_core::Digest;
 use portcullis_testkit::{Era, McpClient, Outcome};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
-    DnType, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
-    date_time_ymd,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -38,6 +42,18 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// In PEM.
+    #[must_use]
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// In PEM.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// The fingerprint of the certificate, as tokens name it that are bound to it (`x5t#S256`, RFC 8705).
     ///
     /// # Errors
@@ -76,6 +92,26 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from(number));
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names.push(SanType::URI(id.to_owned().try_into()?));
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.0)?.pem();
+        Ok(Identity { certificate, key: key.serialize_pem() })
+    }
+
+    /// A certificate for a SPIFFE ID that also names `localhost`, for this long.
+    ///
+    /// # Errors
+    /// The id cannot stand in a certificate.
+    pub fn svid(&self, id: &str, life: Duration) -> Outcome<Identity> {
+        let now = SystemTime::now();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names.push(SanType::URI(id.to_owned().try_into()?));
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = (now - Duration::from_secs(60)).into();
+        params.not_after = (now + life).into();
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.0)?.pem();
         Ok(Identity { certificate, key: key.serialize_pem() })

@@ -1,5 +1,6 @@
 //! End-to-end tests live in `tests/`; what several of them share is here.
 
+pub mod agent;
 pub mod authority;
 pub mod book;
 pub mod chance;

@@ -23,9 +23,9 @@ impl Counts {
     #[must_use]
     pub fn registered(registry: &mut Registry) -> Self {
         let counts = Self::default();
-        let help = "Orders of a certificate for the listener: obtained, failed";
+        let help = "Attempts to get a certificate for the gateway: obtained, failed";
         registry.register("portcullis_certificate_orders", help, counts.orders.clone());
-        let help = "When the certificate that was obtained for the listener ends, in seconds since 1970; 0: there is none";
+        let help = "When the certificate that was obtained for the gateway ends, in seconds since 1970; 0: there is none";
         registry.register("portcullis_certificate_expires", help, counts.expires.clone());
         counts
     }

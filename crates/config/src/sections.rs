@@ -18,7 +18,7 @@ use super::{
     secrets::SecretsSection,
     server::Server,
     sinks::SinkSection,
-    transport_security::{AcmeSection, CertificateSection, TlsVersion},
+    transport_security::{AcmeSection, CertificateSection, SpiffeSection, TlsVersion},
     values::{DetectorName, Form, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
 };
 
@@ -72,6 +72,8 @@ section! {
         inspect_approval: Option<ApprovalSection>;
         /// Where secrets are kept that are named by reference.
         secrets: SecretsSection;
+        /// A SPIFFE Workload API, for `listen.tls.spiffe` and `servers.NAME.tls.spiffe`. `spiffe: {}` finds its socket as SPIFFE says.
+        spiffe: Option<SpiffeSection>;
         /// What is sealed at rest, and with which key.
         encryption: EncryptionSection;
         /// Everything that can grow, with its bound.
@@ -115,6 +117,9 @@ section! {
         key: Option<PathBuf>;
         /// Get the certificate from an ACME server, and renew it, in the place of `certificate` and `key`.
         acme: Option<AcmeSection>;
+        /// Show the certificate of the section `spiffe`, in the place of `certificate` and `key`, and ask clients for theirs: one with a
+        /// SPIFFE ID holds by the authorities of its own trust domain and by no others.
+        spiffe: bool = false;
         /// File with the OCSP response of its authority (DER), which is shown beside it (RFC 6066). Reloaded when it changes.
         ocsp_response: Option<PathBuf>;
         /// Further certificates, each shown to clients that ask for one of its names (SNI).
@@ -132,6 +137,12 @@ section! {
 }
 
 impl Tls {
+    /// Whether clients are asked for certificates.
+    #[must_use]
+    pub const fn asks(&self) -> bool {
+        self.client_ca.is_some() || self.spiffe
+    }
+
     /// With this certificate and key, asking clients for nothing.
     pub const fn of(certificate: PathBuf, key: PathBuf) -> Self {
         let client_certificates = ClientCertificates::Optional;
@@ -139,6 +150,7 @@ impl Tls {
             certificate: Some(certificate),
             key: Some(key),
             acme: None,
+            spiffe: false,
             ocsp_response: None,
             certificates: Vec::new(),
             min_version: TlsVersion::V12,

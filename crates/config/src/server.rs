@@ -369,10 +369,8 @@ fn check_tls(node: &Node, walk: &mut Walk, tls: Option<&ServerTlsSection>, url: 
             walk.report(node, "belongs to a server with an `https` URL", "write `url: https://…`")
         });
     }
-    if tls.certificate.is_some() != tls.key.is_some() {
-        walk.key("tls", |walk| {
-            walk.report(node, "`certificate` and `key` go together", "write both, or none")
-        });
+    if let Some((flaw, hint)) = tls.flaw() {
+        walk.key("tls", |walk| walk.report(node, flaw, hint));
     }
 }
 

@@ -3,10 +3,12 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use portcullis_net::tls::is_spiffe_id;
 use url::Url;
 
 use super::{
     decode::{Setting, Shape, Walk, choice, section},
+    primitives::Bounded,
     values::Reference,
     yaml::Node,
 };
@@ -79,8 +81,61 @@ section! {
         certificate: Option<PathBuf>;
         /// PEM file with its private key.
         key: Option<PathBuf>;
+        /// SPIFFE IDs of which the server must have one, in the place of its host name and of `ca`: `spiffe://DOMAIN/PATH`, or
+        /// `spiffe://DOMAIN/PATH/*` for all below. The gateway then shows its own of the section `spiffe`.
+        spiffe: Vec<SpiffeName>;
         /// The oldest version that the server may speak.
         min_version: TlsVersion = TlsVersion::V12;
+    }
+}
+
+impl ServerTlsSection {
+    /// What contradicts itself, with what to do.
+    #[must_use]
+    pub fn flaw(&self) -> Option<(&'static str, &'static str)> {
+        if self.certificate.is_some() != self.key.is_some() {
+            return Some(("`certificate` and `key` go together", "write both, or none"));
+        }
+        if !self.spiffe.is_empty() && (self.certificate.is_some() || !self.ca.is_empty()) {
+            let hint = "remove `ca`, `certificate` and `key`: the SPIFFE Workload API gives them";
+            return Some(("`spiffe` comes with authorities and a certificate of its own", hint));
+        }
+        None
+    }
+}
+
+section! {
+    /// The SPIFFE Workload API that gives the gateway its certificate, and the authorities of trust domains.
+    SpiffeSection {
+        /// Its socket, `unix:/path`. Default: what the environment variable `SPIFFE_ENDPOINT_SOCKET` says.
+        socket: Option<String>;
+        /// The ID of the gateway, where the agent gives it several; the first one otherwise.
+        id: Option<SpiffeName>;
+        /// How long the start waits for the first certificate; then it is refused.
+        wait_s: Bounded<1, 600> = Bounded(30);
+    }
+}
+
+/// A SPIFFE ID, or all below one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpiffeName(pub String);
+
+impl Setting for SpiffeName {
+    fn shape() -> Shape {
+        Shape::Text("SPIFFE ID")
+    }
+
+    fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
+        let text = String::read(node, walk)?;
+        if !is_spiffe_id(text.strip_suffix("/*").unwrap_or(&text)) {
+            walk.report(node, "is no SPIFFE ID", "write `spiffe://DOMAIN/PATH`; `/*` may end it");
+            return None;
+        }
+        Some(Self(text))
+    }
+
+    fn json(&self) -> Option<serde_json::Value> {
+        Some(serde_json::json!(self.0))
     }
 }
 

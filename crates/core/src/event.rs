@@ -83,7 +83,7 @@ events! {
     CanarySeen = "canary.seen",
     /// A caller uses a secret for the first time since the gateway started; `secret` in `data` is its reference.
     SecretUsed = "secret.used",
-    /// A certificate for the listener was obtained and is shown from now on; `until` in `data` is when it ends.
+    /// A certificate for the gateway was obtained and is shown from now on; `until` in `data` is when it ends.
     CertificateObtained = "certificate.obtained",
     /// No certificate could be obtained; what was shown stays, and it is tried again. `detail` in `data` says why.
     CertificateFailed = "certificate.failed",

@@ -5,6 +5,7 @@ mod challenges;
 mod clients;
 mod identities;
 mod upstream;
+mod workload;
 
 use std::{fmt, sync::Arc};
 
@@ -23,7 +24,8 @@ pub use self::{
     challenges::Challenges,
     clients::{ClientAuth, ClientVerifier, PeerCertificate},
     identities::ServerIdentity,
-    upstream::{ClientIdentity, ClientTls},
+    upstream::{ClientIdentity, ClientTls, SpiffePeer},
+    workload::{Bundles, Workload, is_spiffe_id},
 };
 
 /// Why TLS could not be set up.

@@ -1,10 +1,10 @@
-//! Where the certificate of the listener comes from: files, or an ACME server.
+//! Where the certificate of the listener comes from: files, an ACME server, or a SPIFFE Workload API.
 
 use crate::{
     decode::place,
     mistake::ConfigMistake,
     sections::Settings,
-    transport_security::{AcmeChallenge, AcmeSection},
+    transport_security::{AcmeChallenge, AcmeSection, ServerTlsSection},
     values::is_local,
     yaml::Node,
 };
@@ -14,13 +14,22 @@ const DOMAINS_MAX: usize = 100;
 
 pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     let mut out = Vec::new();
+    spiffe(settings, root, &mut out);
     let Some(tls) = &settings.listen.tls else { return out };
+    let files = tls.certificate.is_some() || tls.key.is_some() || tls.ocsp_response.is_some();
     let mut refuse = |key: &str, message: &str, hint: &str| {
         let key = format!("listen.tls{key}");
         out.push(ConfigMistake::new(place(root, &key), key, message, hint));
     };
+    if tls.spiffe && (files || tls.acme.is_some()) {
+        let hint = "remove `certificate`, `key`, `ocsp_response` and `acme`; further ones stand under `certificates`";
+        refuse(".spiffe", "the certificate cannot come from elsewhere as well", hint);
+    }
     let Some(acme) = &tls.acme else {
-        let hint = "write `certificate` and `key`, or `acme`";
+        if tls.spiffe {
+            return out;
+        }
+        let hint = "write `certificate` and `key`, `acme` or `spiffe`";
         for (key, _) in
             [(".certificate", &tls.certificate), (".key", &tls.key)].iter().filter(|(_, file)| file.is_none())
         {
@@ -28,7 +37,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         }
         return out;
     };
-    if tls.certificate.is_some() || tls.key.is_some() || tls.ocsp_response.is_some() {
+    if files {
         let hint = "remove `certificate`, `key` and `ocsp_response`; further ones stand under `certificates`";
         refuse(".acme", "the certificate cannot come from files as well", hint);
     }
@@ -53,6 +62,36 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         _ => {}
     }
     out
+}
+
+/// Whatever uses the Workload API needs its section.
+fn spiffe(settings: &Settings, root: &Node, out: &mut Vec<ConfigMistake>) {
+    let mut refuse = |key: String, message: &str, hint: &str| {
+        out.push(ConfigMistake::new(place(root, &key), key, message, hint));
+    };
+    if let Some(section) = &settings.spiffe {
+        let socket = section.socket.as_ref();
+        if socket.is_some_and(|socket| !socket.starts_with("unix:/")) {
+            refuse(
+                "spiffe.socket".into(),
+                "is no Unix socket",
+                "write `unix:/run/spire/agent/public/api.sock`",
+            );
+        }
+        if section.id.as_ref().is_some_and(|id| id.0.ends_with("/*")) {
+            refuse("spiffe.id".into(), "stands for several IDs", "write one");
+        }
+        return;
+    }
+    let users = |tls: Option<&ServerTlsSection>| tls.is_some_and(|tls| !tls.spiffe.is_empty());
+    let listener = settings.listen.tls.as_ref().is_some_and(|tls| tls.spiffe);
+    let servers = settings.servers.iter().filter(|(_, one)| users(one.tls.as_deref()));
+    let sinks = settings.sinks.iter().filter(|(_, one)| users(one.tls.as_ref()));
+    let keys = listener.then(|| "listen.tls.spiffe".to_owned()).into_iter();
+    let keys = keys.chain(servers.map(|(name, _)| format!("servers.{name}.tls.spiffe")));
+    for key in keys.chain(sinks.map(|(name, _)| format!("sinks.{name}.tls.spiffe"))) {
+        refuse(key, "there is no Workload API to ask", "write the section `spiffe`, or `spiffe: {}`");
+    }
 }
 
 fn directory(acme: &AcmeSection, refuse: &mut impl FnMut(&str, &str, &str)) {

@@ -7,7 +7,7 @@ use crate::{
     decode::place,
     identities::{Access, BoundTokens, IssuerDown, Jwt},
     mistake::ConfigMistake,
-    sections::{ClientCertificates, Settings},
+    sections::{ClientCertificates, Settings, Tls},
     values::is_local,
     yaml::Node,
 };
@@ -19,7 +19,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         out.push(ConfigMistake::new(place(root, key), key, message, hint));
     };
     let identities = &settings.identities;
-    let asked = settings.listen.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let asked = settings.listen.tls.as_ref().is_some_and(Tls::asks);
     if !identities.api_keys
         && identities.jwt.is_empty()
         && identities.anonymous.is_none()
@@ -31,15 +31,17 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     for (index, jwt) in identities.jwt.iter().enumerate() {
         issuer(jwt, &format!("identities.jwt[{index}]"), &mut refuse);
     }
-    let clients = "name the authorities of client certificates in `listen.tls.client_ca`";
+    let clients =
+        "name the authorities of client certificates in `listen.tls.client_ca`, or write `listen.tls.spiffe`";
     if !identities.certificates.is_empty() && !asked {
         refuse("identities.certificates", "clients are not asked for certificates", clients);
     }
     if let Some(tls) = settings.listen.tls.as_ref().filter(|tls| tls.client_ca.is_none()) {
+        // No list is read for the certificates of SPIFFE, which are good for hours.
         if !tls.client_crls.is_empty() {
             refuse("listen.tls.client_crls", "clients are not asked for certificates", clients);
         }
-        if tls.client_certificates == ClientCertificates::Required {
+        if tls.client_certificates == ClientCertificates::Required && !tls.asks() {
             refuse("listen.tls.client_certificates", "there is no authority to check them with", clients);
         }
     }

@@ -8,6 +8,7 @@ use portcullis_core::{
     Caller, CallerKind, Proof, Scope,
     kind::{Kind, KindError},
 };
+use portcullis_net::tls::is_spiffe_id;
 use x509_parser::{
     certificate::X509Certificate,
     extensions::{GeneralName, ParsedExtension},
@@ -74,7 +75,7 @@ impl FromStr for NamePattern {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(parent) = text.strip_suffix("/*").filter(|text| text.starts_with("spiffe://")) {
-            return if is_spiffe(parent) {
+            return if is_spiffe_id(parent) {
                 Ok(Self::Below(format!("{parent}/")))
             } else {
                 Err(format!("`{text}` names no part of a SPIFFE trust domain"))
@@ -90,27 +91,11 @@ impl FromStr for NamePattern {
             Some(("cn", name)) => CertificateName::CommonName(plain(name)?),
             Some(("dns", name)) => CertificateName::Dns(plain(name)?.to_ascii_lowercase()),
             Some(("email", name)) => CertificateName::Email(plain(name)?),
-            Some(("spiffe", _)) if is_spiffe(text) => CertificateName::Spiffe(text.to_owned()),
+            Some(("spiffe", _)) if is_spiffe_id(text) => CertificateName::Spiffe(text.to_owned()),
             _ => return Err(format!("`{text}` is no `spiffe://…`, `dns:…`, `email:…` or `cn:…`")),
         };
         Ok(Self::Exact(name))
     }
-}
-
-/// Whether it is a SPIFFE ID, as the standard writes it: no port, no query, no empty or relative segment.
-fn is_spiffe(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("spiffe://").filter(|_| text.len() <= NAME_BYTES_MAX) else {
-        return false;
-    };
-    let mut segments = rest.split('/');
-    let domain = segments.next().unwrap_or_default();
-    let in_domain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
-    let in_path = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    (1..=255).contains(&domain.len())
-        && domain.bytes().all(in_domain)
-        && segments.all(|segment| {
-            !segment.is_empty() && !matches!(segment, "." | "..") && segment.bytes().all(in_path)
-        })
 }
 
 /// Whom certificates stand for.
@@ -203,7 +188,7 @@ fn names(der: &[u8]) -> Result<Vec<CertificateName>, AuthError> {
         }
     }
     match uris.as_slice() {
-        [id] if is_spiffe(id) => names.push(CertificateName::Spiffe((*id).to_owned())),
+        [id] if is_spiffe_id(id) => names.push(CertificateName::Spiffe((*id).to_owned())),
         // With more than one URI, or a malformed ID, nobody can say who is meant (X.509-SVID, section 2).
         uris if uris
             .iter()

@@ -27,7 +27,7 @@ impl Authority {
     }
 
     fn auth(&self, revoked_pem: Vec<Vec<u8>>) -> ClientAuth {
-        ClientAuth { authorities_pem: self.0.pem().into_bytes(), revoked_pem, required: false }
+        ClientAuth { authorities_pem: self.0.pem().into_bytes(), revoked_pem, domains: None, required: false }
     }
 
     pub(crate) fn verifier(&self) -> ClientVerifier {

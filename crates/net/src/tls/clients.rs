@@ -3,6 +3,7 @@
 //! takes effect with the next request, and is answered, not cut off.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -13,8 +14,9 @@ use std::{
 
 use portcullis_core::{Digest, Timestamp};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
     client::danger::HandshakeSignatureValid,
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem::PemObject},
     server::{
         WebPkiClientVerifier,
@@ -22,17 +24,23 @@ use rustls::{
     },
 };
 
-use super::{TlsError, certificates, provider};
+use super::{
+    Bundles, TlsError, certificates, provider,
+    workload::{spiffe_id, stores, vouching},
+};
 
 /// How long a certificate that was checked is not checked again, unless authorities or lists change: it can expire, and
 /// so can a revocation list.
 const CHECK_EVERY_S: u64 = 10;
 
 /// What is taken for a client's certificate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ClientAuth {
-    /// The authorities, in PEM.
+    /// The authorities, in PEM. With `domains` there may be none.
     pub authorities_pem: Vec<u8>,
+    /// Trust domains of SPIFFE. Where this is there, a certificate with a SPIFFE ID holds by the authorities of its own domain
+    /// and by no others.
+    pub domains: Option<Bundles>,
     /// Revocation lists in PEM. Where there is any, each authority of a chain needs one that is in date.
     pub revoked_pem: Vec<Vec<u8>>,
     /// Whether a client without a certificate is turned away.
@@ -48,14 +56,32 @@ struct Shared {
     /// Counts what was put into use.
     generation: AtomicU64,
     required: bool,
+    provider: Arc<CryptoProvider>,
 }
+
+type Verifier = Arc<dyn ClientCertVerifier>;
 
 #[derive(Clone)]
 struct Current {
-    /// Without revocation lists.
-    handshake: Arc<dyn ClientCertVerifier>,
-    /// With them.
-    request: Arc<dyn ClientCertVerifier>,
+    /// Without revocation lists, and with them. `None`: only those of SPIFFE hold.
+    others: Option<(Verifier, Verifier)>,
+    /// By trust domain.
+    domains: Option<Arc<BTreeMap<String, Verifier>>>,
+}
+
+impl Current {
+    /// Whose authorities judge this certificate, with revocation lists if this is about a request.
+    fn judge(&self, leaf: &CertificateDer<'_>, request: bool) -> Result<&Verifier, Error> {
+        if let Some(domains) = &self.domains
+            && let Some(id) = spiffe_id(leaf)?
+        {
+            return vouching(domains, &id);
+        }
+        let others = self.others.as_ref();
+        let (handshake, with_lists) =
+            others.ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        Ok(if request { with_lists } else { handshake })
+    }
 }
 
 impl ClientVerifier {
@@ -66,7 +92,8 @@ impl ClientVerifier {
     pub fn new(clients: &ClientAuth) -> Result<Self, TlsError> {
         let current = RwLock::new(read(clients)?);
         let required = clients.required;
-        Ok(Self(Arc::new(Shared { current, generation: AtomicU64::new(1), required })))
+        let generation = AtomicU64::new(1);
+        Ok(Self(Arc::new(Shared { current, generation, required, provider: provider() })))
     }
 
     /// Takes other authorities and lists into use, also for connections that are open.
@@ -87,28 +114,41 @@ impl ClientVerifier {
 }
 
 fn read(clients: &ClientAuth) -> Result<Current, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(&clients.authorities_pem)? {
-        roots.add(authority).map_err(|error| TlsError::Clients(error.to_string()))?;
-    }
+    let broken = |error: &dyn fmt::Display| TlsError::Clients(error.to_string());
+    let domains = clients.domains.as_ref().map(|bundles| {
+        let judge = |(domain, roots)| Ok((domain, built(&roots, Vec::new())?));
+        stores(bundles)?.into_iter().map(judge).collect::<Result<_, TlsError>>().map(Arc::new)
+    });
+    let domains = domains.transpose()?;
     let mut lists: Vec<CertificateRevocationListDer<'static>> = Vec::new();
     for pem in &clients.revoked_pem {
         let before = lists.len();
         for list in CertificateRevocationListDer::pem_slice_iter(pem) {
-            lists.push(list.map_err(|error| TlsError::Clients(error.to_string()))?);
+            lists.push(list.map_err(|error| broken(&error))?);
         }
         // A file that was emptied by mistake must not make every certificate good.
         if lists.len() == before {
             return Err(TlsError::Clients("a file of revocation lists holds none".to_owned()));
         }
     }
+    if domains.is_some() && clients.authorities_pem.is_empty() {
+        return Ok(Current { others: None, domains });
+    }
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(&clients.authorities_pem)? {
+        roots.add(authority).map_err(|error| broken(&error))?;
+    }
     let roots = Arc::new(roots);
-    let build = |lists: Vec<CertificateRevocationListDer<'static>>| {
-        let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider());
-        let builder = builder.with_crls(lists).enforce_revocation_expiration().allow_unauthenticated();
-        builder.build().map_err(|error| TlsError::Clients(error.to_string()))
-    };
-    Ok(Current { handshake: build(Vec::new())?, request: build(lists)? })
+    Ok(Current { others: Some((built(&roots, Vec::new())?, built(&roots, lists)?)), domains })
+}
+
+fn built(
+    roots: &Arc<RootCertStore>,
+    lists: Vec<CertificateRevocationListDer<'static>>,
+) -> Result<Verifier, TlsError> {
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider());
+    let builder = builder.with_crls(lists).enforce_revocation_expiration().allow_unauthenticated();
+    builder.build().map_err(|error| TlsError::Clients(error.to_string()))
 }
 
 impl fmt::Debug for ClientVerifier {
@@ -133,7 +173,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.current().handshake.verify_client_cert(end_entity, intermediates, now)
+        self.current().judge(end_entity, false)?.verify_client_cert(end_entity, intermediates, now)
     }
 
     fn verify_tls12_signature(
@@ -142,7 +182,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.current().handshake.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.0.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -151,11 +191,11 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.current().handshake.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.0.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.current().handshake.supported_verify_schemes()
+        self.0.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -206,7 +246,8 @@ impl PeerCertificate {
         }
         let (leaf, rest) = chain.split_first().ok_or("no client certificate")?;
         let time = UnixTime::since_unix_epoch(Duration::from_secs(now_s));
-        let verified = verifier.current().request.verify_client_cert(leaf, rest, time);
+        let current = verifier.current();
+        let verified = current.judge(leaf, true).and_then(|judge| judge.verify_client_cert(leaf, rest, time));
         verified.map_err(|error| format!("the client certificate does not hold: {error}"))?;
         *checked.lock().unwrap_or_else(PoisonError::into_inner) = (generation, now_s);
         Ok(())

@@ -33,7 +33,7 @@ impl ServerIdentity {
         Self { cert_pem: cert_pem.to_vec(), key_pem: Secret::new(key_pem.to_vec()), ocsp: None }
     }
 
-    fn certified(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+    pub(super) fn certified(&self) -> Result<Arc<CertifiedKey>, TlsError> {
         let chain = certificates(&self.cert_pem)?;
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.expose())
             .map_err(|error| TlsError::Key(error.to_string()))?;

@@ -6,14 +6,14 @@ use portcullis_core::Secret;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::ParsedCertificate,
 };
 
-use super::{TlsError, certificates, digest_of_key, provider, roots, versions};
+use super::{TlsError, Workload, certificates, digest_of_key, provider, roots, versions, workload::Named};
 
 /// A certificate that is shown to servers, with its key.
 #[derive(Clone)]
@@ -43,6 +43,17 @@ pub struct ClientTls {
     pub identity: Option<ClientIdentity>,
     /// Nothing older than TLS 1.3.
     pub only_1_3: bool,
+    /// A server of a SPIFFE trust domain, in the place of roots and a certificate of files.
+    pub spiffe: Option<SpiffePeer>,
+}
+
+/// A server that is known by its SPIFFE ID, and gets to see ours.
+#[derive(Clone, Debug)]
+pub struct SpiffePeer {
+    /// What we show, and whom we trust for which names.
+    pub workload: Workload,
+    /// IDs that it may have; one that ends with `/*` stands for all below.
+    pub ids: Vec<String>,
 }
 
 impl ClientTls {
@@ -51,19 +62,21 @@ impl ClientTls {
     /// # Errors
     /// What cannot be used.
     pub fn config(&self, http2: bool) -> Result<Arc<ClientConfig>, TlsError> {
-        let roots = Arc::new(roots(&self.roots_pem, self.only_these_roots)?);
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
-            .build()
-            .map_err(|error| TlsError::Certificate(error.to_string()))?;
-        let pinned = Pinned { verifier, pins: self.pins.clone() };
+        let pinned = Pinned { verifier: self.verifier()?, pins: self.pins.clone() };
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(self.only_1_3))
             .map_err(TlsError::Setup)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(pinned));
-        let mut config = match &self.identity {
-            None => builder.with_no_client_auth(),
-            Some(ClientIdentity { cert_pem, key_pem }) => {
+        let mut config = match (&self.spiffe, &self.identity) {
+            (Some(peer), _) => {
+                let mut config = builder.with_client_cert_resolver(Arc::new(peer.workload.clone()));
+                // A session that goes on asks neither side for its certificate, and these are good for hours.
+                config.resumption = Resumption::disabled();
+                config
+            }
+            (None, None) => builder.with_no_client_auth(),
+            (None, Some(ClientIdentity { cert_pem, key_pem })) => {
                 let key = PrivateKeyDer::from_pem_slice(key_pem.expose());
                 let key = key.map_err(|error| TlsError::Key(error.to_string()))?;
                 builder.with_client_auth_cert(certificates(cert_pem)?, key).map_err(TlsError::Pair)?
@@ -73,12 +86,21 @@ impl ClientTls {
             if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
         Ok(Arc::new(config))
     }
+
+    fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+        if let Some(SpiffePeer { workload, ids }) = &self.spiffe {
+            return Ok(Arc::new(Named::new(workload.clone(), ids)));
+        }
+        let roots = Arc::new(roots(&self.roots_pem, self.only_these_roots)?);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+        Ok(verifier.map_err(|error| TlsError::Certificate(error.to_string()))?)
+    }
 }
 
 /// Judges as the library does, and asks for one of certain keys beside.
 #[derive(Debug)]
 struct Pinned {
-    verifier: Arc<WebPkiServerVerifier>,
+    verifier: Arc<dyn ServerCertVerifier>,
     pins: Vec<[u8; 32]>,
 }
 

@@ -211,6 +211,7 @@ async fn taken(side: Side, shown: Shown) -> bool {
     let clients = ClientAuth {
         authorities_pem: shown.root.clone().into_bytes(),
         revoked_pem: Vec::new(),
+        domains: None,
         required: true,
     };
     let options = ServerTlsOptions {

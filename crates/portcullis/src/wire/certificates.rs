@@ -1,19 +1,21 @@
 //! The certificate that the gateway gets by itself, from what the configuration says to what the listener shows.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use portcullis_certs::{Acme, External, HttpAnswers, Parts, Settings, Way};
-use portcullis_config::{AcmeChallenge, AcmeSection};
-use portcullis_core::Secret;
+use portcullis_certs::{
+    Acme, Counts, External, HttpAnswers, Parts, Settings, Spiffe, SpiffeParts, SpiffeSettings, Svid, Way,
+};
+use portcullis_config::{AcmeChallenge, AcmeSection, Config};
+use portcullis_core::{Clock, Entropy, Secret};
 use portcullis_net::{
     guard::EgressPolicy,
     listen::{self, Bound, ListenOptions},
     tls::ServerTls,
 };
 use portcullis_seal::Sealer;
-use portcullis_store::Connections;
+use portcullis_store::{Connections, Ledger};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
@@ -21,10 +23,38 @@ use super::{
     start::{Core, bind},
 };
 
-/// What gets a certificate, and where the server's question arrives if not at the listener.
-pub(crate) struct Source {
-    acme: Acme,
-    answers: Option<Bound>,
+/// What gets a certificate.
+pub(crate) enum Source {
+    /// From an ACME server; and where its question arrives, if not at the listener.
+    Acme(Acme, Option<Bound>),
+    /// From a SPIFFE Workload API.
+    Spiffe(Spiffe),
+}
+
+/// The Workload API of the configuration, with its first certificate.
+pub(super) async fn spiffe(
+    config: &Config,
+    (ledger, counts): (&Arc<dyn Ledger>, &Counts),
+    (clock, entropy, instance): (&Arc<dyn Clock>, &Arc<dyn Entropy>, &Arc<str>),
+) -> anyhow::Result<Option<Spiffe>> {
+    let Some(section) = &config.settings.spiffe else { return Ok(None) };
+    let hint = "hint: is the agent running, and does it know this workload? Set `spiffe.socket` or SPIFFE_ENDPOINT_SOCKET";
+    let socket = section.socket.clone().or_else(|| std::env::var("SPIFFE_ENDPOINT_SOCKET").ok());
+    let socket = socket.with_context(|| format!("no socket of a SPIFFE Workload API is named; {hint}"))?;
+    let settings = SpiffeSettings {
+        socket,
+        id: section.id.as_ref().map(|id| id.0.clone()),
+        wait: Duration::from_secs(section.wait_s.0),
+    };
+    let parts = SpiffeParts {
+        ledger: Arc::clone(ledger),
+        clock: Arc::clone(clock),
+        entropy: Arc::clone(entropy),
+        instance: Arc::clone(instance),
+        counts: counts.clone(),
+    };
+    let opened = Spiffe::open(settings, parts).await;
+    opened.map(Some).map_err(|error| anyhow!("the SPIFFE Workload API at {error}; {hint}"))
 }
 
 /// What the configuration asks for; the certificate of the last run is shown from the start.
@@ -33,13 +63,16 @@ pub(super) async fn source(
     registrations: Arc<dyn Connections>,
 ) -> anyhow::Result<Option<Source>> {
     let config = core.config.load();
-    let Some(section) = config.settings.listen.tls.as_ref().and_then(|tls| tls.acme.as_ref()) else {
-        return Ok(None);
-    };
+    let Some(tls) = &config.settings.listen.tls else { return Ok(None) };
+    if let Some(spiffe) = core.world.spiffe.as_ref().filter(|_| tls.spiffe) {
+        core.obtained.store(spiffe.current().map(|svid| Arc::new(svid.identity.clone())));
+        return Ok(Some(Source::Spiffe(spiffe.clone())));
+    }
+    let Some(section) = &tls.acme else { return Ok(None) };
     let acme = Acme::new(settings(section, core)?, parts(core, registrations));
     core.obtained.store(acme.kept().await.map(Arc::new));
     let answers = section.http.map(|address| bind(address, "listen.tls.acme.http")).transpose()?;
-    Ok(Some(Source { acme, answers }))
+    Ok(Some(Source::Acme(acme, answers)))
 }
 
 fn parts(core: &Core, registrations: Arc<dyn Connections>) -> Parts {
@@ -83,26 +116,46 @@ fn settings(section: &AcmeSection, core: &Core) -> anyhow::Result<Settings> {
 impl Source {
     /// TLS that also answers the server.
     pub(super) fn answering(&self, tls: ServerTls) -> ServerTls {
-        tls.with_challenges(Arc::new(self.acme.clone()))
+        match self {
+            Self::Acme(acme, _) => tls.with_challenges(Arc::new(acme.clone())),
+            Self::Spiffe(_) => tls,
+        }
     }
 
     /// Keeps the certificate fresh until `stop`.
     pub(super) async fn follow(self, core: Arc<Core>, tls: ServerTls, stop: watch::Receiver<bool>) {
-        let Self { acme, answers } = self;
-        let mut tasks = JoinSet::new();
-        if let Some(bound) = answers {
-            let limits = core.gateway.rules.load().limits.clone();
-            let (answers, stop) = (HttpAnswers(acme.clone()), stop.clone());
-            let options = ListenOptions::new(None, &limits);
-            tasks.spawn(async move {
-                listen::serve(bound, options, answers, stop, std::time::Duration::from_secs(1)).await;
-            });
+        match self {
+            Self::Acme(acme, answers) => ordered(acme, answers, core, (tls, stop)).await,
+            Self::Spiffe(spiffe) => {
+                let show = move |svid: Option<Arc<Svid>>| {
+                    core.obtained.store(svid.map(|svid| Arc::new(svid.identity.clone())));
+                    reload::renew(&core, Some(&tls));
+                };
+                spiffe.follow(show, stop).await;
+            }
         }
-        let show = move |identity| {
-            core.obtained.store(Some(Arc::new(identity)));
-            reload::renew(&core, Some(&tls));
-        };
-        acme.run(show, stop).await;
-        tasks.shutdown().await;
     }
+}
+
+async fn ordered(
+    acme: Acme,
+    answers: Option<Bound>,
+    core: Arc<Core>,
+    (tls, stop): (ServerTls, watch::Receiver<bool>),
+) {
+    let mut tasks = JoinSet::new();
+    if let Some(bound) = answers {
+        let limits = core.gateway.rules.load().limits.clone();
+        let (answers, stop) = (HttpAnswers(acme.clone()), stop.clone());
+        let options = ListenOptions::new(None, &limits);
+        tasks.spawn(async move {
+            listen::serve(bound, options, answers, stop, Duration::from_secs(1)).await;
+        });
+    }
+    let show = move |identity| {
+        core.obtained.store(Some(Arc::new(identity)));
+        reload::renew(&core, Some(&tls));
+    };
+    acme.run(show, stop).await;
+    tasks.shutdown().await;
 }

@@ -11,6 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use portcullis_authorize::{Authorizer, Outgoing};
 use portcullis_catalog::{Catalog, Neighbours, Parts as CatalogParts, Trust};
+use portcullis_certs::Spiffe;
 use portcullis_config::{self as config, Config, Reference, Settings};
 use portcullis_connect::auth::{AuthSettings, Authenticator, Parts, ProofMemory};
 use portcullis_core::{Caller, Clock, Digest, Entropy, Limits, Secret};
@@ -22,7 +23,7 @@ use portcullis_net::{
     guard::EgressPolicy,
     sandbox::{Confinement, Sandbox, Surroundings},
     stdio::Environment,
-    tls::ClientTls,
+    tls::{ClientTls, Workload},
 };
 use portcullis_policy::{Lint, Policies};
 use portcullis_privacy::{Book, Life};
@@ -68,11 +69,20 @@ pub(crate) struct World {
     /// What servers call their tools.
     pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) data: SocketAddr,
+    /// The Workload API, where there is one.
+    pub(crate) spiffe: Option<Spiffe>,
     /// The only caller, where there is no listener.
     pub(crate) local: Option<Arc<Caller>>,
 }
 
+/// What the settings of a server are made with.
+type Around<'a> = (&'a Surroundings, &'a Arc<Broker>, Option<Workload>);
+
 impl World {
+    fn around(&self) -> Around<'_> {
+        (&self.surroundings, &self.broker, self.spiffe.as_ref().map(Spiffe::workload))
+    }
+
     /// The key of digests that are looked up. While it is not open one that is good for nothing later on: what is found
     /// with it was put there in the meantime.
     pub(crate) fn index(&self) -> Secret<Vec<u8>> {
@@ -99,7 +109,7 @@ pub(crate) async fn rules(config: &Config, world: &World, old: Option<&Rules>) -
     // Links and answers of browsers name it.
     let moved = old.is_some_and(|old| old.public_url != public_url);
     for (name, section) in &declared {
-        match server_settings(section, settings.require_sandbox, &world.surroundings, &world.broker) {
+        match server_settings(section, settings.require_sandbox, world.around()) {
             Ok(settings) => {
                 digests.push(settings.digest);
                 let kept = old.and_then(|old| old.servers.get(name)).filter(|kept| {
@@ -253,7 +263,7 @@ async fn declared(config: &Config, world: &World) -> Result<BTreeMap<String, con
 /// Judges a server that is to be added. Secrets that it needs before it serves are fetched now.
 pub(crate) async fn check_server(
     config: &Config,
-    (around, broker): (&Surroundings, &Arc<Broker>),
+    world: &World,
     name: &str,
     json: &Value,
 ) -> Result<(), Vec<String>> {
@@ -266,8 +276,8 @@ pub(crate) async fn check_server(
     let texts = |mistakes: Found| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let server = config::Server::from_json(name, json).map_err(texts)?;
     let alone = BTreeMap::from([(name.to_owned(), server.clone())]);
-    Box::pin(fetch_early(&config.settings, &alone, broker)).await.map_err(texts)?;
-    server_settings(&server, config.settings.require_sandbox, around, broker)
+    Box::pin(fetch_early(&config.settings, &alone, &world.broker)).await.map_err(texts)?;
+    server_settings(&server, config.settings.require_sandbox, world.around())
         .map(|_| ())
         .map_err(|reason| vec![reason])
 }
@@ -275,14 +285,13 @@ pub(crate) async fn check_server(
 fn server_settings(
     section: &config::Server,
     required: bool,
-    around: &Surroundings,
-    broker: &Arc<Broker>,
+    (around, broker, workload): Around<'_>,
 ) -> Result<ServerSettings, String> {
     let mut parts = vec![
         format!("{:?}{:?}{:?}", section.trust, section.isolation, section.server_requests),
         format!("{:?}{:?}{:?}", section.methods, section.extensions, section.output_schema),
     ];
-    let tls = super::server_tls::read(section.tls.as_deref(), &mut parts)?;
+    let tls = super::server_tls::read(section.tls.as_deref(), workload, &mut parts)?;
     let transport = match &section.upstream {
         config::Upstream::Http { url, transport, headers, egress, authorization } => {
             let mut joined = Vec::new();

@@ -68,8 +68,7 @@ pub(super) fn parts(
         check_server: Arc::new(move |name, server| {
             let (core, name, server) = (Arc::clone(&base), name.to_owned(), server.clone());
             Box::pin(async move {
-                let around = (&core.world.surroundings, &core.world.broker);
-                compile::check_server(&core.config.load_full(), around, &name, &server).await
+                compile::check_server(&core.config.load_full(), &core.world, &name, &server).await
             })
         }),
         clock: Arc::clone(&core.gateway.clock),

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
+use portcullis_certs::Spiffe;
 use portcullis_config::{self as config, Config, ConfigMistake, Place};
 use portcullis_core::{Action, Limits, Secret};
 use portcullis_inspect::Inspector;
@@ -136,21 +137,22 @@ fn policies(source: &PolicySource, limits: &Limits) -> Result<Arc<Policies>, Fou
 
 /// TLS of the data plane, if it is configured.
 pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
-    tls_with(config, None)
+    tls_with(config, None, None)
 }
 
 /// The same with the certificate that was obtained, where it does not come from files.
 pub(super) fn tls_with(
     config: &Config,
     obtained: Option<ServerIdentity>,
+    spiffe: Option<&Spiffe>,
 ) -> anyhow::Result<Option<ServerTls>> {
     let Some(tls) = &config.settings.listen.tls else { return Ok(None) };
     if own_tls::is_unmade(tls) {
         return Ok(None);
     }
     let only_1_3 = tls.min_version == config::TlsVersion::V13;
-    let options =
-        ServerTlsOptions { identities: identities(tls, obtained)?, clients: clients(tls)?, only_1_3 };
+    let clients = clients(tls, spiffe)?;
+    let options = ServerTlsOptions { identities: identities(tls, obtained)?, clients, only_1_3 };
     Ok(Some(ServerTls::of(&options)?))
 }
 
@@ -177,18 +179,25 @@ pub(super) fn identities(
             ocsp: ocsp.map(|path| file(path)).transpose()?,
         })
     };
-    let obtained = match (obtained, &tls.acme) {
-        (None, Some(acme)) => Some(portcullis_certs::placeholder(&acme.domains).map_err(anyhow::Error::msg)?),
+    let nobody = tls.spiffe.then(|| vec!["localhost".to_owned()]);
+    let unmade = tls.acme.as_ref().map(|acme| acme.domains.clone()).or(nobody);
+    let obtained = match (obtained, unmade) {
+        (None, Some(names)) => Some(portcullis_certs::placeholder(&names).map_err(anyhow::Error::msg)?),
         (obtained, _) => obtained,
     };
     obtained.map(Ok).into_iter().chain(first.into_iter().chain(more).map(read)).collect()
 }
 
 /// What is taken for a client's certificate, where clients are asked for one.
-pub(super) fn clients(tls: &config::Tls) -> anyhow::Result<Option<ClientAuth>> {
-    let Some(authorities) = &tls.client_ca else { return Ok(None) };
+pub(super) fn clients(tls: &config::Tls, spiffe: Option<&Spiffe>) -> anyhow::Result<Option<ClientAuth>> {
+    if !tls.asks() {
+        return Ok(None);
+    }
+    // Once the time of what the Workload API gave is over, no domain vouches for anybody.
+    let bundles = || spiffe.and_then(Spiffe::current).map(|svid| svid.bundles.clone()).unwrap_or_default();
     Ok(Some(ClientAuth {
-        authorities_pem: file(authorities)?,
+        authorities_pem: tls.client_ca.as_ref().map(|path| file(path)).transpose()?.unwrap_or_default(),
+        domains: tls.spiffe.then(bundles),
         revoked_pem: tls.client_crls.iter().map(|path| file(path)).collect::<Result<_, _>>()?,
         required: tls.client_certificates == config::ClientCertificates::Required,
     }))

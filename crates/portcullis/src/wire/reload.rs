@@ -98,12 +98,17 @@ async fn end_removed(core: &Core, old: &portcullis_proxy::rules::Rules) {
 /// Whether clients are asked for certificates, and whether they need one.
 fn asks(settings: &Settings) -> Option<ClientCertificates> {
     let tls = settings.listen.tls.as_ref()?;
-    tls.client_ca.as_ref().map(|_| tls.client_certificates)
+    tls.asks().then_some(tls.client_certificates)
 }
 
 /// Where the certificate comes from, if not from files.
 fn acme(settings: &Settings) -> Option<&portcullis_config::AcmeSection> {
     settings.listen.tls.as_ref()?.acme.as_ref()
+}
+
+/// Whether it is that of the SPIFFE Workload API.
+fn of_spiffe(settings: &Settings) -> bool {
+    settings.listen.tls.as_ref().is_some_and(|tls| tls.spiffe)
 }
 
 /// The oldest version of TLS that clients may speak.
@@ -119,12 +124,14 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
         ("listen.address", old_settings.listen.address == new_settings.listen.address),
         ("listen.tls", old_settings.listen.tls.is_some() == new_settings.listen.tls.is_some()),
         ("listen.tls.acme", acme(old_settings) == acme(new_settings)),
+        ("listen.tls.spiffe", of_spiffe(old_settings) == of_spiffe(new_settings)),
         ("listen.tls.client_ca", asks(old_settings) == asks(new_settings)),
         ("listen.tls.min_version", oldest(old_settings) == oldest(new_settings)),
         ("admin.address", old_settings.admin.address == new_settings.admin.address),
         ("data", old.data_dir() == new.data_dir()),
         ("approval_hooks", old_settings.approval_hooks == new_settings.approval_hooks),
         ("encryption", old_settings.encryption == new_settings.encryption),
+        ("spiffe", old_settings.spiffe == new_settings.spiffe),
         ("secrets", old_settings.secrets == new_settings.secrets),
         ("store", old_settings.store == new_settings.store),
         ("ledger", old_settings.ledger == new_settings.ledger),
@@ -200,7 +207,7 @@ pub(super) fn renew(core: &Core, tls: Option<&ServerTls>) {
         tracing::error!(error, "the certificate cannot be renewed; the old one stays");
     }
     // What was in use stays in use: it refuses by itself once a revocation list is out of date.
-    let clients = judge::clients(files).map_err(|error| format!("{error:#}"));
+    let clients = judge::clients(files, core.world.spiffe.as_ref()).map_err(|error| format!("{error:#}"));
     let renewed = clients.and_then(|clients| match clients {
         Some(clients) => tls.reload_clients(&clients).map_err(|error| error.to_string()),
         None => Ok(()),

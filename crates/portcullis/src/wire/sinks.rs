@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use portcullis_admin::{Pending, SinkBook, SinkState};
+use portcullis_certs::Spiffe;
 use portcullis_config::{Config, FieldKeep, Reference, SinkGrade, SinkSection, SinkStart};
 use portcullis_core::{Clock, Secret};
-use portcullis_net::guard::EgressPolicy;
+use portcullis_net::{guard::EgressPolicy, tls::Workload};
 use portcullis_secrets::Broker;
 use portcullis_siem::{
     Counts, Couriers, Credential, Fields, Filter, Format, Grade, Keep, Parts, Reach, Settings,
@@ -53,7 +54,8 @@ pub(super) fn check(config: &Config) -> Found {
     let clock: Arc<dyn Clock> = Arc::new(super::SystemClock::new());
     let mut found = Found::new();
     for (name, section) in &config.settings.sinks {
-        let built = settings(name, section, None, &clock).and_then(|one| Couriers::check(&[one]));
+        let built = settings(name, section, (None, Some(Workload::default())), &clock)
+            .and_then(|one| Couriers::check(&[one]));
         if let Err(reason) = built {
             found.push(mistake(format!("sinks.{name}"), reason, "docs/operate/siem.md shows each kind"));
         }
@@ -68,7 +70,8 @@ pub(super) fn check(config: &Config) -> Found {
 pub(super) fn apply(core: &Core, config: &Config) -> Result<(), String> {
     core.telemetry.warn(&config.settings.dangers());
     let one = |(name, section): (&String, &SinkSection)| {
-        settings(name, section, Some(&core.world.broker), &core.world.clock)
+        let with = (Some(&core.world.broker), core.world.spiffe.as_ref().map(Spiffe::workload));
+        settings(name, section, with, &core.world.clock)
     };
     core.couriers.apply(config.settings.sinks.iter().map(one).collect::<Result<_, _>>()?)
 }
@@ -76,11 +79,11 @@ pub(super) fn apply(core: &Core, config: &Config) -> Result<(), String> {
 fn settings(
     name: &str,
     section: &SinkSection,
-    broker: Option<&Arc<Broker>>,
+    (broker, workload): (Option<&Arc<Broker>>, Option<Workload>),
     clock: &Arc<dyn Clock>,
 ) -> Result<Settings, String> {
     let mut parts = vec![format!("{section:?}")];
-    let tls = server_tls::read(section.tls.as_ref(), &mut parts)?;
+    let tls = server_tls::read(section.tls.as_ref(), workload, &mut parts)?;
     let local = section.url.as_ref().is_some_and(portcullis_config::Receiver::is_local);
     let token = section.token.clone().map(|reference| {
         Arc::new(Followed { reference, broker: broker.map(Arc::clone) }) as Arc<dyn Credential>

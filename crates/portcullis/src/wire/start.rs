@@ -114,7 +114,8 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
     let core =
         base.core(config, options, Place { data: data.local_addr(), environment, local: None }).await?;
     let source = certificates::source(&core, registrations).await?;
-    let tls = judge::tls_with(&core.config.load(), core.obtained.load().as_deref().cloned())?;
+    let obtained = core.obtained.load().as_deref().cloned();
+    let tls = judge::tls_with(&core.config.load(), obtained, core.world.spiffe.as_ref())?;
     let tls = tls.map(|tls| source.iter().fold(tls, |tls, source| source.answering(tls)));
     let info = GatewayInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -184,7 +185,10 @@ impl Base {
         let (secrets, fixed) = (&config.settings.secrets, (&clock, &entropy, &instance));
         let (own, broker) = secrets::open(secrets, (&kept.store, &kept.ledger), fixed, keyring.ring())?;
         let canaries = Canaries::open(&kept.store, &sealer, (&clock, &entropy), &broker).await?;
+        let recording = (&kept.ledger, &certificates);
+        let spiffe = certificates::spiffe(&config, recording, (&clock, &entropy, &instance)).await?;
         let world = World {
+            spiffe,
             authorizer,
             broker,
             canaries,
