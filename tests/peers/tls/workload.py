@@ -60,12 +60,12 @@ class Authority:
         self.usage = {**usage, "encipher_only": False, "decipher_only": False}
         signs = x509.KeyUsage(digital_signature=False, key_cert_sign=True, crl_sign=True, **self.usage)
         parts = [(x509.BasicConstraints(True, None), True), (signs, True), (uri, False)]
-        self.certificate = self.signed(self.key.public_key(), parts, 3600)
+        self.certificate = self.signed(self.name, self.key.public_key(), parts, 3600)
         self.pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
-    def signed(self, key, parts, seconds):
+    def signed(self, name, key, parts, seconds):
         now = datetime.datetime.now(datetime.timezone.utc)
-        builder = x509.CertificateBuilder().subject_name(self.name).issuer_name(self.name).public_key(key)
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(self.name).public_key(key)
         builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(minutes=1))
         builder = builder.not_valid_after(now + datetime.timedelta(seconds=seconds))
         for part, critical in parts:
@@ -79,7 +79,8 @@ class Authority:
         both = x509.ExtendedKeyUsage([oid.SERVER_AUTH, oid.CLIENT_AUTH])
         uses = x509.KeyUsage(digital_signature=True, key_cert_sign=False, crl_sign=False, **self.usage)
         parts = [(x509.BasicConstraints(False, None), True), (uses, True), (both, False), (names, False)]
-        certificate = self.signed(key.public_key(), parts, seconds)
+        name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "SPIRE")])
+        certificate = self.signed(name, key.public_key(), parts, seconds)
         private = key.private_bytes(
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

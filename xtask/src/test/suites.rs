@@ -311,6 +311,7 @@ fn tls(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
         packages("testssl h2load pebble", "testssl.sh nghttp2-client pebble"),
         peers(root, cache, "tls/run.py", minutes(10)),
         peers(root, cache, "tls/acme.py", minutes(10)),
+        peers(root, cache, "tls/workload.py", minutes(3)),
     ])
 }
 
