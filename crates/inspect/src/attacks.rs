@@ -3,7 +3,6 @@
 //! Each detector scores one way; the score is the confidence. A value is read as programs read it, after what it wears
 //! has been taken off (percent escapes, entities, backslashes), and the name of the parameter says what is ordinary there.
 
-use alloc::vec::Vec;
 use core::ops::Range;
 
 use portcullis_core::{Severity, Treatment};
@@ -46,8 +45,6 @@ impl Detector for Attack {
     fn may_match(&self, raw: &Raw<'_>) -> bool {
         raw.has_attacks()
     }
-
-    fn find(&self, _subject: &Subject<'_>, _found: &mut Vec<Sighting>) {}
 }
 
 impl Attack {

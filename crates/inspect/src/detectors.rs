@@ -5,7 +5,7 @@ use core::{fmt, ops::Range};
 
 use portcullis_core::{Severity, catalog, kind::Kind};
 
-use crate::{Attack, DetectorSettings, Role, Schemes, Subject, raw::Raw};
+use crate::{Attack, DetectorSettings, Role, Schemes, Subject, needles::Hit, raw::Raw};
 
 /// Looks for one kind of thing. It only reports; the verdict decides.
 pub trait Detector: fmt::Debug + Send + Sync {
@@ -46,8 +46,17 @@ pub trait Detector: fmt::Debug + Send + Sync {
     /// False is certain. Asked only where one of the anchors occurs.
     fn may_match(&self, raw: &Raw<'_>) -> bool;
 
-    /// Appends what it sees in a decoded text, in order and without overlap, whatever the confidence.
-    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>);
+    /// Appends what it sees in a decoded text, in order and without overlap, whatever the confidence. One that wants places
+    /// is asked by [`Self::find_at`] instead.
+    fn find(&self, _subject: &Subject<'_>, _found: &mut Vec<Sighting>) {}
+
+    /// Whether it is to be told where its anchors stand.
+    fn wants_places(&self) -> bool {
+        false
+    }
+
+    /// As [`Self::find`], told where its anchors stand in the text: all of them, in order of their beginnings.
+    fn find_at(&self, _subject: &Subject<'_>, _anchors: &[Hit], _found: &mut Vec<Sighting>) {}
 }
 
 /// What a detector saw.

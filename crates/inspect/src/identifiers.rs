@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use portcullis_core::{Treatment, kind::KindError};
 
-use crate::{Detector, DetectorSettings, Raw, Role, Sighting, Subject};
+use crate::{Detector, DetectorSettings, Raw, Role, Subject};
 pub(crate) use labels::is_word;
 use labels::{Label, Labels, Lines};
 pub(crate) use look::{Look, Value};
@@ -136,8 +136,6 @@ impl Detector for Schemes {
     fn may_match(&self, raw: &Raw<'_>) -> bool {
         raw.has_identifiers()
     }
-
-    fn find(&self, _subject: &Subject<'_>, _found: &mut Vec<Sighting>) {}
 }
 
 /// What was seen, and by which of the schemes.

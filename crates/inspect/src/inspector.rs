@@ -11,7 +11,7 @@ use portcullis_core::{Digest, Direction, Finding, Label, Labels, Obligations, Se
 use crate::{
     Budget, CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Verdict,
     Window,
-    anchors::{Anchors, Seen},
+    anchors::{Anchors, Places, Seen},
     attacks::Argument,
     decode,
     detectors::Sighting,
@@ -97,14 +97,15 @@ impl Inspector {
             }
         }
         let identifiers = Identifiers::new(active.iter().map(|one: &Active| one.detector.schemes()))?;
-        let anchors = Anchors::new(
-            active.iter().map(|one| [one.detector.anchors(), one.detector.weak_anchors()]),
-            identifiers.labels(),
-        )?;
         let bits = |fits: &dyn Fn(&Active) -> bool| {
             let fits = active.iter().enumerate().filter(|(_, one)| fits(one));
             fits.fold(0, |all: u64, (index, _)| all | 1 << index)
         };
+        let anchors = Anchors::new(
+            active.iter().map(|one| [one.detector.anchors(), one.detector.weak_anchors()]),
+            identifiers.labels(),
+            bits(&|one| one.detector.wants_places()),
+        )?;
         let nothing = Raw::new(&[], false);
         let looking = [Direction::Inward, Direction::Outward].map(|direction| {
             let sure = |one: &Active| one.anchored && one.detector.may_match(&nothing);
@@ -328,12 +329,14 @@ impl Inspector {
     fn sight(&self, subject: &Subject<'_>, mut tell: impl FnMut(&Active, u16, &[Sighting])) {
         let mut sightings = Vec::new();
         // Under a name that says what it is, a text needs no word of it.
-        let key = self.anchors.seen(subject.role, subject.key().as_bytes());
-        let seen = self.anchors.seen(subject.role, subject.text.as_bytes()).and(key);
+        let key = self.anchors.seen(subject.role, subject.key().as_bytes(), &mut Places::default());
+        let (mut places, mut plain_places) = (Places::default(), Places::default());
+        let seen = self.anchors.seen(subject.role, subject.text.as_bytes(), &mut places).and(key);
         // What it says without its disguises; nearly always it has none.
         let plain = Plain::of(subject.text);
-        let said =
-            plain.as_ref().map_or(seen, |plain| self.anchors.seen(subject.role, plain.text.as_bytes()));
+        let said = plain
+            .as_ref()
+            .map_or(seen, |plain| self.anchors.seen(subject.role, plain.text.as_bytes(), &mut plain_places));
         let identified = self.identifiers.find(subject, seen.schemes | self.called);
         let argument = Argument::of(subject);
         let bare = plain.as_ref().and_then(|plain| {
@@ -347,9 +350,9 @@ impl Inspector {
                 let bare = bare.as_ref().map(|(argument, range)| (argument, range.clone()));
                 sightings.extend(attack.sight(argument.as_ref(), bare));
             }
-            one.detector.find(subject, &mut sightings);
+            one.find(index, subject, &places, &mut sightings);
             if let Some(plain) = &plain {
-                one.undisguised(subject, plain, &mut sightings);
+                one.undisguised(index, subject, plain, &plain_places, &mut sightings);
             }
             let own = identified.iter().filter(|found| found.owner == index);
             sightings.extend(own.map(|found| Sighting {
@@ -400,10 +403,26 @@ impl Inspector {
 }
 
 impl Active {
+    /// What it sees, as the detector of that number.
+    fn find(&self, number: usize, subject: &Subject<'_>, places: &Places, sightings: &mut Vec<Sighting>) {
+        if self.detector.wants_places() {
+            self.detector.find_at(subject, &places.of(number), sightings);
+        } else {
+            self.detector.find(subject, sightings);
+        }
+    }
+
     /// Adds what only shows without the disguises of a text, at the place where it is hidden.
-    fn undisguised(&self, subject: &Subject<'_>, plain: &Plain, sightings: &mut Vec<Sighting>) {
+    fn undisguised(
+        &self,
+        number: usize,
+        subject: &Subject<'_>,
+        plain: &Plain,
+        places: &Places,
+        sightings: &mut Vec<Sighting>,
+    ) {
         let mut more = Vec::new();
-        self.detector.find(&Subject { text: &plain.text, ..*subject }, &mut more);
+        self.find(number, &Subject { text: &plain.text, ..*subject }, places, &mut more);
         let before = sightings.len();
         for mut sighting in more {
             sighting.range = plain.range(&sighting.range);

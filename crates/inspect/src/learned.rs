@@ -20,7 +20,7 @@ pub use judge::{DEPTH, SIGNS, Signs, TREE_BYTES, Trees};
 use lexicon::Concept;
 use tokens::{Token, tokens};
 pub(crate) use turned::MARKS;
-use turned::Marks;
+use turned::{Marks, Turned};
 pub(crate) use words::Words as Table;
 
 /// Features are numbered below this.
@@ -105,9 +105,10 @@ fn features(tokens: &[Token], mut tell: impl FnMut(usize, u16, bool)) {
     let mut before: [Option<(usize, Concept)>; BEFORE] = [None; BEFORE];
     let (mut last, mut other) = (None, None);
     for (at, token) in tokens.iter().enumerate() {
+        let place = Recent::count(at);
         let mut add = |hash: Hash, of_concept: bool| {
             let feature = (hash.get() as usize % FEATURES) as u16;
-            if recent.is_new(feature, at) {
+            if recent.is_new(feature, place) {
                 tell(at, feature, of_concept);
             }
         };
@@ -143,9 +144,13 @@ impl Recent {
         Self { places: vec![(0, 0); places], mask: places - 1 }
     }
 
-    fn is_new(&mut self, feature: u16, at: usize) -> bool {
+    /// A place in the text as it is remembered.
+    const fn count(at: usize) -> u16 {
+        (at % u16::MAX as usize) as u16 + 1
+    }
+
+    fn is_new(&mut self, feature: u16, at: u16) -> bool {
         let Some(place) = self.places.get_mut(usize::from(feature) & self.mask) else { return true };
-        let at = (at % usize::from(u16::MAX)) as u16 + 1;
         let (known, last) = *place;
         *place = (feature, at);
         last == 0 || known != feature || at.wrapping_sub(last) >= WINDOW as u16
@@ -296,7 +301,21 @@ impl<'a> Model<'a> {
     /// What looks most like an order in a text, as bytes of it, and how much, also in other letters than it is written in.
     #[must_use]
     pub fn read_through(&self, words: &Words, text: &str) -> Option<(Range<usize>, u16)> {
-        let turned = words.marks.turned(text);
+        self.read_all(words, text, &words.marks.turned(text))
+    }
+
+    /// As [`Self::read_through`], of a text in which these of [`MARKS`] occur, by their places in the list, in the order in
+    /// which they do.
+    pub(crate) fn read_marked(
+        &self,
+        words: &Words,
+        text: &str,
+        marks: impl Iterator<Item = usize>,
+    ) -> Option<(Range<usize>, u16)> {
+        self.read_all(words, text, &words.marks.turned_by(text, marks))
+    }
+
+    fn read_all(&self, words: &Words, text: &str, turned: &[Turned]) -> Option<(Range<usize>, u16)> {
         let turned = turned.iter().filter_map(|turned| {
             let (range, score) = self.look(words, &turned.text)?;
             Some((turned.range(&range), score))

@@ -18,7 +18,11 @@ use self::{
     value::{PLACEHOLDERS, is_placeholder, is_secret},
 };
 use super::{Detector, Sighting};
-use crate::{DetectorSettings, Subject, needles::Needles, raw::Raw};
+use crate::{
+    DetectorSettings, Subject,
+    needles::{Hit, Needles},
+    raw::Raw,
+};
 
 mod label;
 mod value;
@@ -83,23 +87,32 @@ impl Detector for GenericSecrets {
     // Behind a word stands, not far, something long enough with a digit in it, or something longer.
     fn may_match(&self, raw: &Raw<'_>) -> bool {
         let bytes = raw.bytes();
-        let mut from = 0;
-        raw.is_disguised()
-            || self.words.longest(bytes).any(|hit| {
-                let start = hit.start.max(from);
+        let (mut from, mut may) = (0, raw.is_disguised());
+        if !may {
+            self.words.each(bytes, |hit| {
+                let start = hit.end.max(from);
                 let end = bytes.len().min(hit.end + RAW_BYTES_MAX);
                 from = end.saturating_sub(VALUE_BYTES_MIN * 4).max(from);
-                may_hold(bytes.get(start..bytes.len().min(end + VALUE_BYTES_MIN * 4)).unwrap_or_default())
-            })
+                may = may_hold(
+                    bytes.get(start..bytes.len().min(end + VALUE_BYTES_MIN * 4)).unwrap_or_default(),
+                );
+                !may
+            });
+        }
+        may
     }
 
-    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>) {
+    fn wants_places(&self) -> bool {
+        true
+    }
+
+    fn find_at(&self, subject: &Subject<'_>, anchors: &[Hit], found: &mut Vec<Sighting>) {
         let bytes = subject.text.as_bytes();
         let mut ranges: Vec<Range<usize>> = Vec::new();
         ranges.extend(self.under(subject));
         // Within a long value that was looked at no other is looked for: the search stays linear.
         let mut done = 0;
-        for hit in self.words.longest(bytes) {
+        for hit in longest(anchors) {
             if hit.start < done {
                 continue;
             }
@@ -127,6 +140,20 @@ impl Detector for GenericSecrets {
             }
         }
     }
+}
+
+/// The longest word at the first place, the longest behind it, and so on.
+fn longest(words: &[Hit]) -> impl Iterator<Item = Hit> {
+    let mut rest = words.iter().copied().peekable();
+    let mut from = 0;
+    core::iter::from_fn(move || {
+        let mut word = rest.by_ref().find(|word| word.start >= from)?;
+        while let Some(longer) = rest.next_if(|next| next.start == word.start) {
+            word = if longer.end > word.end { longer } else { word };
+        }
+        from = word.end;
+        Some(word)
+    })
 }
 
 /// Whether raw JSON holds a run without blanks and quotes that may be a value.

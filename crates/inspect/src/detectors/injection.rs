@@ -15,6 +15,7 @@ use super::{Detector, Sighting};
 use crate::{
     DetectorSettings, Role, Subject,
     learned::{MARKS, Model, Words},
+    needles::Hit,
     raw::Raw,
 };
 use words::{ANCHORS, WEAK_ANCHORS};
@@ -22,7 +23,7 @@ use words::{ANCHORS, WEAK_ANCHORS};
 pub(super) const KIND: Kind<Box<dyn Detector>> = Kind {
     name: "injection",
     doc: "Text that gives orders to a model: prompt injection, poisoned definitions.",
-    build: |_| Ok(Box::new(Injection { words: Words::default() })),
+    build: |_| Ok(Box::new(Injection { words: Words::default(), own: ANCHORS.split('|').count() })),
 };
 
 /// What was learnt from definitions, and from answers: `cargo xtask train` writes it.
@@ -40,6 +41,8 @@ const OVERLAP_BYTES: usize = 1_024;
 #[derive(Debug)]
 struct Injection {
     words: Words,
+    /// Anchors that stand before the words that are written otherwise.
+    own: usize,
 }
 
 impl Detector for Injection {
@@ -73,7 +76,13 @@ impl Detector for Injection {
         true
     }
 
-    fn find(&self, subject: &Subject<'_>, found: &mut Vec<Sighting>) {
+    fn wants_places(&self) -> bool {
+        true
+    }
+
+    fn find_at(&self, subject: &Subject<'_>, anchors: &[Hit], found: &mut Vec<Sighting>) {
+        let turned: Vec<(usize, usize)> =
+            anchors.iter().filter_map(|hit| Some((hit.start, hit.word.checked_sub(self.own)?))).collect();
         let model = match subject.role {
             Role::Definition => Model::read(DEFINITION),
             Role::Answer | Role::Argument => Model::read(ANSWER),
@@ -84,8 +93,10 @@ impl Detector for Injection {
                 .rev()
                 .find(|end| part.is_char_boundary(*end))
                 .unwrap_or(part.len());
+            let marks =
+                turned.iter().filter(|(at, _)| (start..start + end).contains(at)).map(|(_, mark)| *mark);
             if let Some((range, confidence)) =
-                model.read_through(&self.words, part.get(..end).unwrap_or_default())
+                model.read_marked(&self.words, part.get(..end).unwrap_or_default(), marks)
             {
                 let range = start + range.start..start + range.end;
                 let after = found.last().is_none_or(|last| last.range.end <= range.start);

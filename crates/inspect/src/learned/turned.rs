@@ -70,15 +70,24 @@ impl Marks {
 
     /// The text in plain letters, once for each way in which a part of it seems to be written.
     pub(super) fn turned(&self, text: &str) -> Vec<Turned> {
-        let mut found: Vec<Writing> = Vec::new();
+        let mut marks = Vec::new();
         if let Some(needles) = &self.needles {
             needles.each(text.as_bytes(), |hit| {
-                if let Some(writing) = self.writings.get(hit.word).filter(|writing| !found.contains(writing))
-                {
-                    found.push(*writing);
-                }
-                found.len() < WRITINGS_MAX
+                marks.push((hit.start, hit.word));
+                true
             });
+        }
+        marks.sort_unstable();
+        self.turned_by(text, marks.into_iter().map(|(_, mark)| mark))
+    }
+
+    /// The same of a text in which these of [`MARKS`] occur, in the order in which they do.
+    pub(super) fn turned_by(&self, text: &str, marks: impl Iterator<Item = usize>) -> Vec<Turned> {
+        let mut found: Vec<Writing> = Vec::new();
+        for writing in marks.filter_map(|mark| self.writings.get(mark)) {
+            if found.len() < WRITINGS_MAX && !found.contains(writing) {
+                found.push(*writing);
+            }
         }
         found.into_iter().flat_map(|writing| writing.read(text)).collect()
     }
