@@ -89,7 +89,8 @@ impl<'a> Reader<'a> {
             return true;
         }
         let Some(c) = self.rest().chars().next() else { return false };
-        if c.is_alphanumeric() || matches!(c, '~' | '/' | '.' | '_') && self.is_path_start() {
+        let worded = if c.is_ascii() { c.is_ascii_alphanumeric() } else { c.is_alphanumeric() };
+        if worded || matches!(c, '~' | '/' | '.' | '_') && self.is_path_start() {
             self.chunk(c);
         } else {
             self.sign(c);
@@ -101,12 +102,23 @@ impl<'a> Reader<'a> {
     /// read everything, have to look.
     fn simple(&mut self, byte: u8) -> bool {
         let next = self.text.as_bytes().get(self.at + 1).copied().unwrap_or_default();
+        let single = next != byte;
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => return self.simple_word(),
             b' ' if !matches!(next, b' ' | b'\t') && next.is_ascii() => {}
-            b',' => self.after_word = false,
+            b',' | b'$' | b'%' | b'&' | b'+' | b'@' | b'^' | b'\\' => self.after_word = false,
+            b'-' | b'=' | b'*' | b'#' if single => self.after_word = false,
+            b'"' | b'`' | b'\'' => {
+                self.quotation(char::from(byte));
+                self.after_word = false;
+            }
             b')' | b'}' | b']' | b'>' | b'|' => (self.begins, self.after_word) = (true, false),
-            b'.' | b'!' | b'?' | b';' if next != byte && !(byte == b'.' && next.is_ascii_alphabetic()) => {
+            b'{' if single => (self.begins, self.after_word) = (true, false),
+            b'(' if single => self.begins = true,
+            b'.' | b'!' | b'?' | b';' if single && !(byte == b'.' && next.is_ascii_alphabetic()) => {
+                (self.begins, self.after_word) = (true, false);
+            }
+            b':' if single && self.out.last().is_none_or(|last| !last.begins) => {
                 (self.begins, self.after_word) = (true, false);
             }
             b'\n' if !matches!(next, b'\n' | b'\r' | b' ' | b'\t') => {
@@ -122,40 +134,49 @@ impl<'a> Reader<'a> {
     fn simple_word(&mut self) -> bool {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         let mut spelling = Spelling::new();
-        let (mut worded, mut small) = (false, false);
-        let mut length = 0;
-        for (at, byte) in rest.iter().enumerate() {
-            length = at;
-            match byte {
-                b'a'..=b'z' => (worded, small) = (true, true),
-                b'A'..=b'Z' => worded = true,
-                b'0'..=b'9' => {}
+        let mut length = spelling.read(rest);
+        let mut worded = false;
+        while let Some(sign) = rest.get(length) {
+            let next = rest.get(length + 1).copied().unwrap_or_default();
+            match sign {
                 // Signs that join a word to what follows.
-                b'\'' | b'-' => match rest.get(at + 1) {
-                    Some(b'a'..=b'z' | b'A'..=b'Z') => worded = true,
-                    Some(128..) => return false,
-                    _ => break,
-                },
+                b'\'' | b'-' if next.is_ascii_alphabetic() => {
+                    worded = true;
+                    spelling.add(*sign);
+                    length += 1 + spelling.read(rest.get(length + 1..).unwrap_or_default());
+                }
+                b'\'' | b'-' if next < 128 => break,
                 b'_' | b'/' | b'~' | b'.' | b'@' | b':' | b'\\' | b'=' | b'?' | b'&' | b'%' | b'#' | b'+'
-                | b'$' => match rest.get(at + 1) {
-                    Some(b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'_' | b'.' | b'~' | 128..) => {
-                        return false;
-                    }
-                    _ => break,
-                },
-                128.. => return false,
+                | b'$'
+                    if !joins(next) =>
+                {
+                    break;
+                }
+                b'_'
+                | b'/'
+                | b'~'
+                | b'.'
+                | b'@'
+                | b':'
+                | b'\\'
+                | b'='
+                | b'?'
+                | b'&'
+                | b'%'
+                | b'#'
+                | b'+'
+                | b'$'
+                | b'\''
+                | b'-'
+                | 128.. => return false,
                 _ => break,
             }
-            self.words.spell(&mut spelling, *byte);
-            length = at + 1;
         }
-        if length >= TOKEN_BYTES_MAX {
-            return false;
-        }
+        let Some(word) = rest.get(..length).filter(|word| word.len() < TOKEN_BYTES_MAX) else { return false };
         let range = self.at..self.at + length;
-        if worded {
-            let found = self.words.spelt(&spelling);
-            self.push(found.hash, found.concept, length > 2 && !small, range);
+        if worded || spelling.has_letters() {
+            let found = self.words.spelt(word, &spelling);
+            self.push(found.hash, found.concept, length > 2 && !spelling.has_small(), range);
         } else {
             self.push(Hash::new(2).byte(length.min(6) as u8).get(), None, false, range);
         }
@@ -188,30 +209,7 @@ impl<'a> Reader<'a> {
             return self.ideograph(first);
         }
         let rest = self.rest();
-        let inner = |c: char| c.is_alphanumeric() && !is_ideograph(c);
-        let mut end = 0;
-        let mut signs = 0_usize;
-        let mut chars = rest.char_indices().peekable();
-        while let Some((at, c)) = chars.next() {
-            let joins = match c {
-                _ if inner(c) => true,
-                '\'' | '\u{2019}' | '-' => {
-                    chars.peek().is_some_and(|(_, next)| next.is_alphabetic()) && at > 0
-                }
-                '_' | '/' | '~' | '.' | '@' | ':' | '\\' | '=' | '?' | '&' | '%' | '#' | '+' | '$' => {
-                    let close = chars
-                        .peek()
-                        .is_some_and(|(_, next)| inner(*next) || matches!(next, '/' | '_' | '.' | '~'));
-                    signs += usize::from(close);
-                    close
-                }
-                _ => false,
-            };
-            if !joins || at > TOKEN_BYTES_MAX {
-                break;
-            }
-            end = at + c.len_utf8();
-        }
+        let (end, signs) = ascii_chunk(rest.as_bytes()).unwrap_or_else(|| any_chunk(rest));
         let end = end.max(first.len_utf8());
         let chunk = rest.get(..end).unwrap_or_default();
         let concept_of_form = if signs == 0 { None } else { form(chunk) };
@@ -240,7 +238,8 @@ impl<'a> Reader<'a> {
     /// The words of a joined name.
     fn parts(&mut self, chunk: &str) {
         let mut at = self.at;
-        for part in chunk.split(|c: char| !c.is_alphanumeric()) {
+        let ends = |c: char| if c.is_ascii() { !c.is_ascii_alphanumeric() } else { !c.is_alphanumeric() };
+        for part in chunk.split(ends) {
             if part.len() > 1 && !part.bytes().all(|byte| byte.is_ascii_digit()) {
                 self.word(part, at);
             }
@@ -336,7 +335,7 @@ impl<'a> Reader<'a> {
 
     /// Whether a value begins here, as in `class="x"`: nobody is quoted by it, and its end is no beginning.
     fn after_equals(&self) -> bool {
-        self.text.get(..self.at).is_some_and(|text| text.ends_with('='))
+        self.text.as_bytes().get(..self.at).is_some_and(|text| text.ends_with(b"="))
     }
 
     fn push(&mut self, hash: u32, concept: Option<Concept>, loud: bool, range: Range<usize>) {
@@ -352,20 +351,104 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The bytes of what is joined to a text's first character, and how many signs join it.
+fn any_chunk(rest: &str) -> (usize, usize) {
+    let inner = |c: char| c.is_alphanumeric() && !is_ideograph(c);
+    let mut end = 0;
+    let mut signs = 0_usize;
+    let mut chars = rest.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let joins = match c {
+            _ if inner(c) => true,
+            '\'' | '\u{2019}' | '-' => chars.peek().is_some_and(|(_, next)| next.is_alphabetic()) && at > 0,
+            '_' | '/' | '~' | '.' | '@' | ':' | '\\' | '=' | '?' | '&' | '%' | '#' | '+' | '$' => {
+                let close = chars
+                    .peek()
+                    .is_some_and(|(_, next)| inner(*next) || matches!(next, '/' | '_' | '.' | '~'));
+                signs += usize::from(close);
+                close
+            }
+            _ => false,
+        };
+        if !joins || at > TOKEN_BYTES_MAX {
+            break;
+        }
+        end = at + c.len_utf8();
+    }
+    (end, signs)
+}
+
+/// The same where only ASCII decides it.
+fn ascii_chunk(rest: &[u8]) -> Option<(usize, usize)> {
+    let mut signs = 0;
+    for (at, byte) in rest.iter().enumerate() {
+        let next = rest.get(at + 1).copied().unwrap_or_default();
+        let joined = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => true,
+            b'\'' | b'-' if next.is_ascii() => next.is_ascii_alphabetic() && at > 0,
+            b'_' | b'/' | b'~' | b'.' | b'@' | b':' | b'\\' | b'=' | b'?' | b'&' | b'%' | b'#' | b'+'
+            | b'$'
+                if next.is_ascii() =>
+            {
+                signs += usize::from(joins(next));
+                joins(next)
+            }
+            b'_'
+            | b'/'
+            | b'~'
+            | b'.'
+            | b'@'
+            | b':'
+            | b'\\'
+            | b'='
+            | b'?'
+            | b'&'
+            | b'%'
+            | b'#'
+            | b'+'
+            | b'$'
+            | b'\''
+            | b'-'
+            | 128.. => return None,
+            _ => false,
+        };
+        if !joined || at > TOKEN_BYTES_MAX {
+            return Some((at, signs));
+        }
+    }
+    Some((rest.len(), signs))
+}
+
+/// Whether what follows a sign is joined by it to what stands before.
+const fn joins(next: u8) -> bool {
+    next.is_ascii_alphanumeric() || matches!(next, b'/' | b'_' | b'.' | b'~' | 128..)
+}
+
 /// What a chunk with signs in it is.
 fn form(chunk: &str) -> Option<Concept> {
-    let has = |sign: char| chunk.contains(sign);
-    if chunk.contains("://") || chunk.starts_with("www.") {
-        return Some(Concept::Url);
+    let bytes = chunk.as_bytes();
+    let [mut slash, mut dot, mut at, mut colon, mut bar, mut back, mut small] = [false; 7];
+    for byte in bytes {
+        match byte {
+            b'a'..=b'z' => small = true,
+            b'/' => slash = true,
+            b'.' => dot = true,
+            b'@' => at = true,
+            b':' => colon = true,
+            b'_' => bar = true,
+            b'\\' => back = true,
+            _ => {}
+        }
     }
-    if has('@') && has('.') {
-        return Some(Concept::Mail);
+    if (colon && slash && chunk.contains("://")) || bytes.starts_with(b"www.") {
+        Some(Concept::Url)
+    } else if at && dot {
+        Some(Concept::Mail)
+    } else if matches!(bytes, [b'~' | b'/' | b'.', ..]) || (slash && dot) || back {
+        Some(Concept::Path)
+    } else {
+        (bar && !slash && small).then_some(Concept::Identifier)
     }
-    if chunk.starts_with(['~', '/', '.']) || (has('/') && has('.')) || has('\\') {
-        return Some(Concept::Path);
-    }
-    let snake = has('_') && !has('/') && !has(' ');
-    (snake && chunk.bytes().any(|byte| byte.is_ascii_lowercase())).then_some(Concept::Identifier)
 }
 
 /// Scripts that put no blanks between words.

@@ -40,16 +40,63 @@ pub(super) struct Found {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spelling {
     hash: Hash,
-    length: usize,
-    /// The concept of words that begin so.
-    open: Option<Concept>,
-    /// A beginning may be longer than what was read.
-    goes_on: bool,
+    /// [`SMALL`] and [`LARGE`], as letters of that kind occurred.
+    kinds: u8,
 }
+
+/// What a byte is in a word: its letter in lower case, and of what kind it is. Nothing for what ends a word.
+#[expect(clippy::indexing_slicing, reason = "made when it is compiled")]
+static LETTERS: [(u8, u8); 256] = {
+    let mut letters = [(0, 0); 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        letters[byte as usize] = match byte {
+            b'a'..=b'z' => (byte, SMALL),
+            b'A'..=b'Z' => (byte.to_ascii_lowercase(), LARGE),
+            b'0'..=b'9' => (byte, DIGIT),
+            _ => (0, 0),
+        };
+        byte += 1;
+    }
+    letters
+};
+const SMALL: u8 = 1;
+const LARGE: u8 = 2;
+const DIGIT: u8 = 4;
 
 impl Spelling {
     pub(super) const fn new() -> Self {
-        Self { hash: Hash::new(0), length: 0, open: None, goes_on: true }
+        Self { hash: Hash::new(0), kinds: 0 }
+    }
+
+    /// Reads the ASCII letters and digits that a text begins with, and tells how many there are.
+    pub(super) fn read(&mut self, text: &[u8]) -> usize {
+        let Self { mut hash, mut kinds } = *self;
+        let mut length = 0;
+        for byte in text {
+            let (letter, kind) = LETTERS.get(usize::from(*byte)).copied().unwrap_or_default();
+            if kind == 0 {
+                break;
+            }
+            hash = hash.byte(letter);
+            kinds |= kind;
+            length += 1;
+        }
+        *self = Self { hash, kinds };
+        length
+    }
+
+    /// Reads one byte more, whatever it is.
+    pub(super) const fn add(&mut self, byte: u8) {
+        self.hash = self.hash.byte(byte.to_ascii_lowercase());
+    }
+
+    pub(super) const fn has_letters(&self) -> bool {
+        self.kinds & (SMALL | LARGE) != 0
+    }
+
+    pub(super) const fn has_small(&self) -> bool {
+        self.kinds & SMALL != 0
     }
 }
 
@@ -114,22 +161,27 @@ impl Words {
         self.look(hash).filter(|(_, open)| *open).map(|(concept, _)| concept)
     }
 
-    /// Reads one letter more of a word of ASCII.
-    pub(super) fn spell(&self, word: &mut Spelling, letter: u8) {
-        word.hash = word.hash.byte(letter.to_ascii_lowercase());
-        word.length += 1;
-        if word.goes_on && word.length < LETTERS_MAX {
-            let hash = word.hash.get();
-            if self.lengths >> word.length & 1 == 1 {
-                word.open = self.begun(hash).or(word.open);
-            }
-            word.goes_on = word.length != 3 || is_marked(&self.threes, hash);
-        }
+    /// What a word of ASCII is about that was spelt: as [`Self::find`].
+    pub(super) fn spelt(&self, word: &[u8], spelling: &Spelling) -> Found {
+        self.found(spelling.hash.get(), self.opened(word))
     }
 
-    /// What the word is about that was read letter by letter: as [`Self::find`].
-    pub(super) fn spelt(&self, word: &Spelling) -> Found {
-        self.found(word.hash.get(), word.open)
+    /// The concept of words that begin as a word of ASCII does: of the longest such beginning. None has fewer than three
+    /// letters.
+    fn opened(&self, word: &[u8]) -> Option<Concept> {
+        let (three, rest) = word.split_first_chunk::<3>()?;
+        let mut hash = three.iter().fold(Hash::new(0), |hash, letter| hash.byte(letter.to_ascii_lowercase()));
+        if !is_marked(&self.threes, hash.get()) {
+            return None;
+        }
+        let mut open = self.begun(hash.get());
+        for (index, letter) in rest.iter().take(LETTERS_MAX - 4).enumerate() {
+            hash = hash.byte(letter.to_ascii_lowercase());
+            if self.lengths >> (index + 4) & 1 == 1 {
+                open = self.begun(hash.get()).or(open);
+            }
+        }
+        open
     }
 
     fn found(&self, hash: u32, open: Option<Concept>) -> Found {
@@ -139,6 +191,11 @@ impl Words {
 
     /// What a word is about.
     pub(super) fn find(&self, word: &str) -> Found {
+        if word.is_ascii() {
+            let mut spelling = Spelling::new();
+            word.bytes().for_each(|byte| spelling.add(byte));
+            return self.spelt(word.as_bytes(), &spelling);
+        }
         let mut hash = Hash::new(0);
         let mut open = None;
         for (count, letter) in letters(word).enumerate() {
