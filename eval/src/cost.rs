@@ -13,8 +13,9 @@ use crate::corpus::Row;
 /// Times that everything is looked at; the fastest counts.
 const ROUNDS: usize = 5;
 
-/// Prints microseconds for each KiB of the harmless results of a corpus, for each detector alone and for all.
-pub fn run(inspector: &Inspector, rows: &[Row]) -> Result<()> {
+/// Prints microseconds for each KiB of the harmless results of a corpus, for each detector alone and for all; or only for
+/// `only`: a detector, or `all`.
+pub fn run(inspector: &Inspector, rows: &[Row], only: Option<&str>) -> Result<()> {
     let texts: Vec<&str> = rows
         .iter()
         .filter(|row| row.is_benign() && row.kind == "tool_result")
@@ -43,8 +44,11 @@ pub fn run(inspector: &Inspector, rows: &[Row]) -> Result<()> {
     }));
     println!("plain pass {pass:.2} us/KiB; {bytes} bytes in {} texts", texts.len());
     println!("quick look {quick:.2} us/KiB");
-    println!("all {:.2} us/KiB", scan(inspector));
-    for kind in CATALOG {
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    if wanted("all") {
+        println!("all {:.2} us/KiB", scan(inspector));
+    }
+    for kind in CATALOG.iter().filter(|kind| wanted(kind.name)) {
         let mut settings = InspectSettings::default();
         settings.detectors.iter_mut().for_each(|(name, one)| one.enabled = name == kind.name);
         println!("{} {:.2} us/KiB", kind.name, scan(&Inspector::new(&settings)?));

@@ -33,7 +33,7 @@ Usage: cargo xtask eval [--corpus DIR] [--out FILE] [--only PART] [--show] [--sh
   --out FILE     the page to write (default docs/reference/detection.md for the default corpus, else none)
   --only PART    secrets, personal, arguments or injection
   --show         print every text that was missed or wrongly flagged
-  --cost         measure what a look costs, and nothing else
+  --cost         measure what a look costs, and nothing else; with --only all or a detector, only of that
   --shipped      measure the classifier as it is shipped, also on the corpus that it learnt from
 ";
 
@@ -102,7 +102,7 @@ fn main() -> Result<()> {
     let inspector = Inspector::new(&InspectSettings::default())?;
     let wanted = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
     if options.cost {
-        return cost::run(&inspector, &rows);
+        return cost::run(&inspector, &rows, options.only.as_deref());
     }
     // The classifier has learnt from the corpus of development; there it is judged by what it makes of other sources.
     if options.corpus.is_none() && !options.shipped && wanted("injection") {
