@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         let next = self.text.as_bytes().get(self.at + 1).copied().unwrap_or_default();
         let single = next != byte;
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => return self.simple_word(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => return self.simple_words(),
             b' ' if !matches!(next, b' ' | b'\t') && next.is_ascii() => {}
             b',' | b'$' | b'%' | b'&' | b'+' | b'@' | b'^' | b'\\' => self.after_word = false,
             b'-' | b'=' | b'*' | b'#' if single => self.after_word = false,
@@ -128,6 +128,19 @@ impl<'a> Reader<'a> {
         }
         self.at += 1;
         true
+    }
+
+    /// Such words with a blank between them.
+    fn simple_words(&mut self) -> bool {
+        while self.simple_word() {
+            match self.text.as_bytes().get(self.at..) {
+                Some([b' ', next, ..]) if next.is_ascii_alphanumeric() && self.quote.is_none() => {
+                    self.at += 1
+                }
+                _ => return true,
+            }
+        }
+        false
     }
 
     /// A word of ASCII letters and digits that nothing is joined to, or a number.

@@ -12,6 +12,8 @@ use super::{
 const PLACES: usize = 1 << 13;
 /// Letters of a word that are compared with beginnings.
 const LETTERS_MAX: usize = 12;
+/// Places of hashes of three letters.
+const THREES: usize = 1 << 13;
 /// Bits that say whether a hash may be that of a beginning.
 const BITS: usize = 1 << 15;
 
@@ -25,8 +27,8 @@ pub(crate) struct Words {
     /// Bits of the hashes of beginnings, and of all words: nearly always they say that there is none.
     beginnings: Vec<u64>,
     known: Vec<u64>,
-    /// The same of the first three letters of beginnings.
-    threes: Vec<u64>,
+    /// By the hash of the first three letters of beginnings, how many letters these have, by bits.
+    threes: Vec<u16>,
 }
 
 /// What is known of a word.
@@ -108,7 +110,7 @@ impl Words {
             lengths: 0,
             beginnings: vec![0; BITS / 64],
             known: vec![0; BITS / 64],
-            threes: vec![0; BITS / 64],
+            threes: vec![0; THREES],
         };
         for (concept, list) in LEXICON {
             for word in list.split_ascii_whitespace() {
@@ -123,7 +125,10 @@ impl Words {
                         words.lengths |= 1 << letters(word).count().min(31);
                         mark(&mut words.beginnings, hash);
                         let three = letters(word).take(3).fold(Hash::new(0), Hash::character).get();
-                        mark(&mut words.threes, three);
+                        let length = letters(word).count();
+                        if let Some(lengths) = words.threes.get_mut(three as usize % THREES) {
+                            *lengths |= if length < LETTERS_MAX { 1 << length } else { 0 };
+                        }
                     }
                 }
             }
@@ -171,15 +176,17 @@ impl Words {
     fn opened(&self, word: &[u8]) -> Option<Concept> {
         let (three, rest) = word.split_first_chunk::<3>()?;
         let mut hash = three.iter().fold(Hash::new(0), |hash, letter| hash.byte(letter.to_ascii_lowercase()));
-        if !is_marked(&self.threes, hash.get()) {
-            return None;
-        }
-        let mut open = self.begun(hash.get());
-        for (index, letter) in rest.iter().take(LETTERS_MAX - 4).enumerate() {
-            hash = hash.byte(letter.to_ascii_lowercase());
-            if self.lengths >> (index + 4) & 1 == 1 {
+        let mut lengths = self.threes.get(hash.get() as usize % THREES).copied().unwrap_or_default() >> 3;
+        let mut open = None;
+        let mut rest = rest.iter();
+        // As many letters as the longest of them has.
+        while lengths != 0 {
+            if lengths & 1 == 1 {
                 open = self.begun(hash.get()).or(open);
             }
+            lengths >>= 1;
+            let Some(letter) = rest.next() else { break };
+            hash = hash.byte(letter.to_ascii_lowercase());
         }
         open
     }
