@@ -16,6 +16,7 @@ struct Outcome {
 pub struct Counts {
     orders: Family<Outcome, Counter>,
     expires: Gauge,
+    answers: Family<Outcome, Counter>,
 }
 
 impl Counts {
@@ -27,12 +28,20 @@ impl Counts {
         registry.register("portcullis_certificate_orders", help, counts.orders.clone());
         let help = "When the certificate that was obtained for the gateway ends, in seconds since 1970; 0: there is none";
         registry.register("portcullis_certificate_expires", help, counts.expires.clone());
+        let help = "OCSP answers that were fetched for certificates of the listener: obtained, failed";
+        registry.register("portcullis_ocsp_answers", help, counts.answers.clone());
         counts
     }
 
-    /// An order brought no certificate.
-    pub fn failed(&self) {
+    pub(crate) fn answered(&self, obtained: bool) {
+        let outcome = if obtained { "obtained" } else { "failed" };
+        self.answers.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// One of each, so that all have their labels.
+    pub fn sample(&self) {
         self.ordered(false);
+        self.answered(false);
     }
 
     pub(crate) fn ordered(&self, obtained: bool) {

@@ -55,7 +55,7 @@ pub use self::{
     server::{Isolation, OutputSchema, Server, ServerRequest, Transport, Trust, Upstream},
     sinks::{FieldKeep, Receiver, SinkGrade, SinkSection, SinkStart},
     transport_security::{
-        AcmeChallenge, AcmeSection, CertificateSection, ExternalAccount, Pin, ServerTlsSection,
+        AcmeChallenge, AcmeSection, CertificateSection, ExternalAccount, OcspSection, Pin, ServerTlsSection,
         SpiffeSection, TlsVersion,
     },
     values::{Form, PatternText, Reference, RoleName, is_local, is_name, looks_secret, names_a_secret},

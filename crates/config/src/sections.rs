@@ -18,7 +18,7 @@ use super::{
     secrets::SecretsSection,
     server::Server,
     sinks::SinkSection,
-    transport_security::{AcmeSection, CertificateSection, SpiffeSection, TlsVersion},
+    transport_security::{AcmeSection, CertificateSection, OcspSection, SpiffeSection, TlsVersion},
     values::{DetectorName, Form, Host, LogFilter, Origin, OriginName, PatternText, Ratio, RoleName},
 };
 
@@ -122,6 +122,9 @@ section! {
         spiffe: bool = false;
         /// File with the OCSP response of its authority (DER), which is shown beside it (RFC 6066). Reloaded when it changes.
         ocsp_response: Option<PathBuf>;
+        /// Fetch what authorities say of the revocation of these certificates, from the responders that they name, and show it beside
+        /// them. Where there is an `ocsp_response`, that is shown. `ocsp: {}` is enough.
+        ocsp: Option<OcspSection>;
         /// Further certificates, each shown to clients that ask for one of its names (SNI).
         certificates: Vec<CertificateSection>;
         /// The oldest version that clients may speak.
@@ -152,6 +155,7 @@ impl Tls {
             acme: None,
             spiffe: false,
             ocsp_response: None,
+            ocsp: None,
             certificates: Vec::new(),
             min_version: TlsVersion::V12,
             client_ca: None,

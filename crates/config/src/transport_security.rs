@@ -26,6 +26,18 @@ section! {
 }
 
 section! {
+    /// How OCSP answers are fetched.
+    OcspSection {
+        /// The responder, in the place of the one that a certificate names.
+        url: Option<Url>;
+        /// Responders that certificates name may be on this machine.
+        allow_loopback: bool = false;
+        /// They may have private addresses.
+        allow_private: bool = false;
+    }
+}
+
+section! {
     /// A certificate of an ACME server (RFC 8555), such as Let's Encrypt.
     AcmeSection {
         /// The server's directory, for example `https://acme-v02.api.letsencrypt.org/directory`. All requests go to its host.

@@ -101,10 +101,11 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     let admin = tokio::spawn(portcullis_admin::serve(node.admin, node.parts, stopped.clone()));
     let killing = tokio::spawn(watch::follow_kills(Arc::clone(&core), stopped.clone()));
     let sealing = tokio::spawn(keys::follow(Arc::clone(&core), stopped.clone()));
-    let certifying = node
-        .source
-        .zip(node.tls.clone())
-        .map(|(source, tls)| tokio::spawn(source.follow(Arc::clone(&core), tls, stopped.clone())));
+    let (source, following) = (node.source, (Arc::clone(&core), stopped.clone()));
+    let certifying = node.tls.clone().map(|tls| {
+        let (core, stop) = following;
+        tokio::spawn(certificates::follow(source, core, tls, stop))
+    });
     let turning = tokio::spawn(watch::follow_secrets(Arc::clone(&core), stopped.clone()));
     let following = tokio::spawn(watch::follow(Arc::clone(&core), stopped.clone()));
     let reloading = tokio::spawn(reload::on_signals_and_changes(Arc::clone(&core), node.tls, signs, stopped));

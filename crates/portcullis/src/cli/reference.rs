@@ -132,7 +132,7 @@ fn metrics() -> String {
     let metrics = Metrics::new(&mut registry);
     metrics.call("", Some(Action::CallTool), None);
     metrics.finding("email", "mask");
-    portcullis_certs::Counts::registered(&mut registry).failed();
+    portcullis_certs::Counts::registered(&mut registry).sample();
     portcullis_siem::Counts::registered(&mut registry).sample();
     Dangers::registered(&mut registry).sample();
     let _ = encode(&mut text, &registry);

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, anyhow};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use portcullis_certs::{
-    Acme, Counts, External, HttpAnswers, Parts, Settings, Spiffe, SpiffeParts, SpiffeSettings, Svid, Way,
+    Acme, Counts, External, HttpAnswers, Ocsp, OcspParts, OcspSettings, Parts, Settings, Spiffe, SpiffeParts,
+    SpiffeSettings, Svid, Way,
 };
 use portcullis_config::{AcmeChallenge, AcmeSection, Config};
 use portcullis_core::{Clock, Entropy, Secret};
@@ -19,6 +20,7 @@ use portcullis_store::{Connections, Ledger};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
+    compile::World,
     reload,
     start::{Core, bind},
 };
@@ -55,6 +57,38 @@ pub(super) async fn spiffe(
     };
     let opened = Spiffe::open(settings, parts).await;
     opened.map(Some).map_err(|error| anyhow!("the SPIFFE Workload API at {error}; {hint}"))
+}
+
+/// What fetches OCSP answers, where the configuration wants that.
+pub(super) fn ocsp(config: &Config, world: &World, counts: &Counts) -> Option<Ocsp> {
+    let section = config.settings.listen.tls.as_ref()?.ocsp.as_ref()?;
+    let egress = EgressPolicy::of(section.allow_loopback, section.allow_private);
+    let egress = section.url.as_ref().map_or(egress, |url| egress.naming(url));
+    let parts = OcspParts {
+        ledger: Arc::clone(&world.ledger),
+        clock: Arc::clone(&world.clock),
+        instance: Arc::clone(&world.instance),
+        counts: counts.clone(),
+    };
+    Some(Ocsp::new(OcspSettings { url: section.url.clone(), egress }, parts))
+}
+
+/// Keeps the certificates of a listener fresh until `stop`, and what is shown beside them.
+pub(super) async fn follow(
+    source: Option<Source>,
+    core: Arc<Core>,
+    tls: ServerTls,
+    stop: watch::Receiver<bool>,
+) {
+    let answers = async {
+        let Some(ocsp) = core.ocsp.clone() else { return };
+        ocsp.run(|| reload::renew(&core, Some(&tls)), stop.clone()).await;
+    };
+    let certificates = async {
+        let Some(source) = source else { return };
+        source.follow(Arc::clone(&core), tls.clone(), stop.clone()).await;
+    };
+    tokio::join!(answers, certificates);
 }
 
 /// What the configuration asks for; the certificate of the last run is shown from the start.
@@ -122,8 +156,7 @@ impl Source {
         }
     }
 
-    /// Keeps the certificate fresh until `stop`.
-    pub(super) async fn follow(self, core: Arc<Core>, tls: ServerTls, stop: watch::Receiver<bool>) {
+    async fn follow(self, core: Arc<Core>, tls: ServerTls, stop: watch::Receiver<bool>) {
         match self {
             Self::Acme(acme, answers) => ordered(acme, answers, core, (tls, stop)).await,
             Self::Spiffe(spiffe) => {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
-use portcullis_certs::Spiffe;
+use portcullis_certs::{Ocsp, Spiffe};
 use portcullis_config::{self as config, Config, ConfigMistake, Place};
 use portcullis_core::{Action, Limits, Secret};
 use portcullis_inspect::Inspector;
@@ -137,13 +137,13 @@ fn policies(source: &PolicySource, limits: &Limits) -> Result<Arc<Policies>, Fou
 
 /// TLS of the data plane, if it is configured.
 pub(crate) fn tls(config: &Config) -> anyhow::Result<Option<ServerTls>> {
-    tls_with(config, None, None)
+    tls_with(config, (None, None), None)
 }
 
 /// The same with the certificate that was obtained, where it does not come from files.
 pub(super) fn tls_with(
     config: &Config,
-    obtained: Option<ServerIdentity>,
+    (obtained, ocsp): (Option<ServerIdentity>, Option<&Ocsp>),
     spiffe: Option<&Spiffe>,
 ) -> anyhow::Result<Option<ServerTls>> {
     let Some(tls) = &config.settings.listen.tls else { return Ok(None) };
@@ -152,7 +152,7 @@ pub(super) fn tls_with(
     }
     let only_1_3 = tls.min_version == config::TlsVersion::V13;
     let clients = clients(tls, spiffe)?;
-    let options = ServerTlsOptions { identities: identities(tls, obtained)?, clients, only_1_3 };
+    let options = ServerTlsOptions { identities: identities(tls, obtained, ocsp)?, clients, only_1_3 };
     Ok(Some(ServerTls::of(&options)?))
 }
 
@@ -164,6 +164,7 @@ fn file(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
 pub(super) fn identities(
     tls: &config::Tls,
     obtained: Option<ServerIdentity>,
+    ocsp: Option<&Ocsp>,
 ) -> anyhow::Result<Vec<ServerIdentity>> {
     let files = tls.certificate.as_ref().zip(tls.key.as_ref());
     let first = files.map(|(certificate, key)| (certificate, key, tls.ocsp_response.as_ref()));
@@ -185,7 +186,15 @@ pub(super) fn identities(
         (None, Some(names)) => Some(portcullis_certs::placeholder(&names).map_err(anyhow::Error::msg)?),
         (obtained, _) => obtained,
     };
-    obtained.map(Ok).into_iter().chain(first.into_iter().chain(more).map(read)).collect()
+    let all = obtained.map(Ok).into_iter().chain(first.into_iter().chain(more).map(read));
+    let all = all.collect::<anyhow::Result<Vec<_>>>()?;
+    let Some(ocsp) = ocsp else { return Ok(all) };
+    let dressed = ocsp.dress(all);
+    if dressed.is_empty() {
+        let nobody = portcullis_certs::placeholder(&["localhost".to_owned()]);
+        return Ok(vec![nobody.map_err(anyhow::Error::msg)?]);
+    }
+    Ok(dressed)
 }
 
 /// What is taken for a client's certificate, where clients are asked for one.

@@ -106,6 +106,10 @@ fn acme(settings: &Settings) -> Option<&portcullis_config::AcmeSection> {
     settings.listen.tls.as_ref()?.acme.as_ref()
 }
 
+fn ocsp(settings: &Settings) -> Option<&portcullis_config::OcspSection> {
+    settings.listen.tls.as_ref()?.ocsp.as_ref()
+}
+
 /// Whether it is that of the SPIFFE Workload API.
 fn of_spiffe(settings: &Settings) -> bool {
     settings.listen.tls.as_ref().is_some_and(|tls| tls.spiffe)
@@ -125,6 +129,7 @@ fn needs_restart(old: &Config, new: &Config) -> Result<(), Vec<ConfigMistake>> {
         ("listen.tls", old_settings.listen.tls.is_some() == new_settings.listen.tls.is_some()),
         ("listen.tls.acme", acme(old_settings) == acme(new_settings)),
         ("listen.tls.spiffe", of_spiffe(old_settings) == of_spiffe(new_settings)),
+        ("listen.tls.ocsp", ocsp(old_settings) == ocsp(new_settings)),
         ("listen.tls.client_ca", asks(old_settings) == asks(new_settings)),
         ("listen.tls.min_version", oldest(old_settings) == oldest(new_settings)),
         ("admin.address", old_settings.admin.address == new_settings.admin.address),
@@ -201,7 +206,7 @@ pub(crate) async fn on_signals_and_changes(
 pub(super) fn renew(core: &Core, tls: Option<&ServerTls>) {
     let config = core.config.load();
     let (Some(tls), Some(files)) = (tls, &config.settings.listen.tls) else { return };
-    let read = judge::identities(files, core.obtained.load().as_deref().cloned())
+    let read = judge::identities(files, core.obtained.load().as_deref().cloned(), core.ocsp.as_ref())
         .map_err(|error| format!("{error:#}"));
     if let Err(error) = read.and_then(|all| tls.reload(&all).map_err(|error| error.to_string())) {
         tracing::error!(error, "the certificate cannot be renewed; the old one stays");

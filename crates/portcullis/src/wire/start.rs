@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use portcullis_admin::{AdminParts, GatewayInfo};
 use portcullis_approve::{self as approve, Desk};
 use portcullis_authorize::{Authorizer, Parts as AuthorizerParts};
+use portcullis_certs::Ocsp;
 use portcullis_config::{Config, ConfigMistake};
 use portcullis_connect::auth::{ProofMemory, new_api_key};
 use portcullis_core::{Caller, CallerKind, Clock, Entropy, Event, Scope, Secret};
@@ -72,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) active: tokio::sync::Mutex<Option<String>>,
     /// The certificate that was obtained, where it does not come from files.
     pub(crate) obtained: ArcSwapOption<ServerIdentity>,
+    /// Fetches what authorities say of certificates.
+    pub(crate) ocsp: Option<Ocsp>,
     /// What counts how it is obtained.
     pub(crate) certificates: portcullis_certs::Counts,
     /// Bring ledger entries to sinks.
@@ -112,9 +115,11 @@ pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result
     let (started, vkey) = (base.clock.now(), base.kept.verifier.to_string());
     let environment = Environment::minimal(std::env::vars_os());
     let core =
-        base.core(config, options, Place { data: data.local_addr(), environment, local: None }).await?;
+        Box::pin(base.core(config, options, Place { data: data.local_addr(), environment, local: None }))
+            .await?;
     let source = certificates::source(&core, registrations).await?;
     let obtained = core.obtained.load().as_deref().cloned();
+    let obtained = (obtained, core.ocsp.as_ref());
     let tls = judge::tls_with(&core.config.load(), obtained, core.world.spiffe.as_ref())?;
     let tls = tls.map(|tls| source.iter().fold(tls, |tls, source| source.answering(tls)));
     let info = GatewayInfo {
@@ -185,8 +190,7 @@ impl Base {
         let (secrets, fixed) = (&config.settings.secrets, (&clock, &entropy, &instance));
         let (own, broker) = secrets::open(secrets, (&kept.store, &kept.ledger), fixed, keyring.ring())?;
         let canaries = Canaries::open(&kept.store, &sealer, (&clock, &entropy), &broker).await?;
-        let recording = (&kept.ledger, &certificates);
-        let spiffe = certificates::spiffe(&config, recording, (&clock, &entropy, &instance)).await?;
+        let spiffe = certificates::spiffe(&config, (&kept.ledger, &certificates), fixed).await?;
         let world = World {
             spiffe,
             authorizer,
@@ -218,6 +222,7 @@ impl Base {
         let couriers = super::sinks::couriers(&world, Arc::clone(&kept.store) as _, sink_counts);
         let core = Arc::new(Core {
             couriers,
+            ocsp: certificates::ocsp(&config, &world, &certificates),
             gateway: gateway(rules, &world, metrics, entropy, telemetry.tracer(), waits)?,
             config: ArcSwap::from_pointee(config),
             options: options.clone(),

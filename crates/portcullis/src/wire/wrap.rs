@@ -50,7 +50,7 @@ pub(crate) async fn wrap(wrapped: Wrapped) -> anyhow::Result<()> {
         environment,
         local: Some(Arc::new(caller)),
     };
-    let core = base.core(config, &RunOptions::default(), place).await?;
+    let core = Box::pin(base.core(config, &RunOptions::default(), place)).await?;
     let started = [("address", "stdio".into()), ("server", (*server).into())];
     start::record(&core, Event::GatewayStarted, started).await?;
     tracing::info!(%server, data = %core.dir.path().display(), "ready");
