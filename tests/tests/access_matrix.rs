@@ -452,6 +452,9 @@ const ADMIN: &[(&str, &str, &str, u16, bool)] = &[
     ("kill", "/v1/kills", r#"{"kind":"caller","name":"key:nobody"}"#, 200, false),
     ("unkill", "/v1/kills/lift", r#"{"kind":"caller","name":"key:nobody"}"#, 200, false),
     ("list_entries", "/v1/ledger/entries", "", 200, false),
+    ("search_ledger", "/v1/ledger/search?event=key.created", "", 200, false),
+    ("index_state", "/v1/ledger/index", "", 200, false),
+    ("rebuild_index", "/v1/ledger/index/rebuild", "", 200, false),
     ("sign_checkpoint", "/v1/ledger/checkpoint", "", 200, false),
     ("prove_entry", "/v1/ledger/proof/0", "", 200, false),
     ("reload_config", "/v1/config/reload", "", 200, false),
@@ -487,9 +490,13 @@ async fn every_endpoint_of_the_admin_api_wants_the_admin_token_and_nothing_else_
             let reply = Client::default().send(verb, &url, &headers, (*body).into()).await?;
             let allowed = *open || *what == "the token";
             let status = reply.status.as_u16();
-            // People answer with keys of their own, and the admin token is no person.
-            let with_key = (endpoint.access == Access::Key && *what == "an API key")
-                .then_some(if endpoint.name == "list_approvals" { 200 } else { 404 });
+            // People answer with keys of their own, and the admin token is no person. Who may search must be told.
+            let with_key =
+                (endpoint.access == Access::Key && *what == "an API key").then_some(match endpoint.name {
+                    "list_approvals" => 200,
+                    "search_ledger" => 403,
+                    _ => 404,
+                });
             assert_eq!(
                 status,
                 with_key.unwrap_or(if allowed { *expected } else { 401 }),

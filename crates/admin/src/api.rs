@@ -14,6 +14,7 @@ mod openapi;
 mod policy;
 mod privacy;
 mod seal;
+mod search;
 mod secrets;
 pub mod servers;
 mod sinks;
@@ -47,6 +48,7 @@ pub use self::{
     policy::{ExplainQuestion, Explained},
     privacy::{AskedApproval, ErasePerson, ErasedPerson, HeldAbout, PersonQuestion, TokenKey},
     seal::{SealKey, SealRotate, SealRotated, SealShred, SealStatus},
+    search::{IndexQuestion, IndexState, LedgerPage, LedgerSearch},
     secrets::{
         LocalSecret, LocalSecretChanged, LocalSecretList, NamedSecret, PutSecret, RemoveSecret, RenewSecret,
         RenewedSecret, RenewedSecrets, SecretUse, SecretUser, SecretUses,
@@ -300,6 +302,13 @@ endpoints! {
     POST "/v1/privacy/erase" erase_person(body ErasePerson) Token -> ErasedPerson;
     /// Ledger entries, filtered; with `wait_ms` the answer waits for a new one.
     GET "/v1/ledger/entries" list_entries(query EntryQuery) Token -> EntryList;
+    /// Searches the ledger by its index, a page at a time. The search is recorded before its answer goes out. With an API
+    /// key, only for holders of a role in `ledger.readers`.
+    GET "/v1/ledger/search" search_ledger(by_query LedgerSearch) Key -> LedgerPage;
+    /// How far the index of the ledger is.
+    GET "/v1/ledger/index" index_state(query IndexQuestion) Token -> IndexState;
+    /// Makes the index of the ledger anew; it is filled behind the ledger.
+    POST "/v1/ledger/index/rebuild" rebuild_index() Token -> IndexState;
     /// A signed checkpoint over everything that is durable now, and the key to verify it.
     POST "/v1/ledger/checkpoint" sign_checkpoint() Token -> CheckpointNote;
     /// The offline proof (`.tlog-proof`) that an entry is in the ledger.

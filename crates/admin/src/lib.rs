@@ -14,8 +14,8 @@ pub use api::{
 };
 pub use parts::{
     AdminParts, CanaryBook, CanaryState, CanaryValues, CheckServer, ConnectionBook, CountSessions, Follow,
-    FreshKey, GatewayInfo, Health, Holder, Pending, QuotaState, Reload, RenewedSecret, Revoked, SecretBook,
-    SecretState, SecretUse, SinkBook, SinkState, SubjectOf,
+    FreshKey, GatewayInfo, Health, Holder, Pending, QuotaState, Reload, RenewedSecret, Revoked, Searching,
+    SecretBook, SecretState, SecretUse, SinkBook, SinkState, SubjectOf,
 };
 pub use problem::{Problem, ProblemBody, ProblemDetail};
 pub use serve::{router, serve};

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc};
 
 use portcullis_approve::Desk;
 use portcullis_core::{Caller, Clock, Digest, Limits, Secret, Timestamp};
+use portcullis_forensics::Librarian;
 use portcullis_policy::Policies;
 use portcullis_seal::Keyring;
 use portcullis_store::{ConnectionRow, Grants, Keys, KillSwitch, Ledger, Revisions, Subjects};
@@ -246,6 +247,21 @@ pub trait SinkBook: Send + Sync + fmt::Debug {
     fn go_to(&self, sink: &str, index: u64) -> Pending<Result<(), String>>;
 }
 
+/// Searches in the ledger.
+#[derive(Clone)]
+pub struct Searching {
+    /// Keeps the index.
+    pub librarian: Arc<Librarian>,
+    /// Roles whose holders may search, now.
+    pub readers: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+impl fmt::Debug for Searching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Searching").field("librarian", &self.librarian).finish_non_exhaustive()
+    }
+}
+
 /// Applies the configuration file again, whole or not at all: what is in force now, or every mistake.
 pub type Reload = dyn Fn() -> Pending<Result<String, Vec<String>>> + Send + Sync;
 /// Brings what is in memory up to what the store says, so that a change is in force when its answer goes out.
@@ -280,6 +296,8 @@ pub struct AdminParts {
     pub canaries: Arc<dyn CanaryBook>,
     /// Where ledger entries go beside the ledger.
     pub sinks: Arc<dyn SinkBook>,
+    /// Searches in the ledger.
+    pub searching: Searching,
     /// Definitions and run-time servers.
     pub revisions: Arc<dyn Revisions>,
     /// What is stopped.

@@ -1,5 +1,6 @@
 //! A no of the admin API: status, stable code, what is wrong and what to do.
 
+use portcullis_forensics::ForensicsError;
 use portcullis_store::{LedgerError, StoreError};
 
 use crate::wire::wire;
@@ -49,12 +50,18 @@ pub enum Problem {
     /// The host or the origin is not the listener's own: a web page may be trying its luck.
     #[error("{0}")]
     Forbidden(String),
+    /// A search that the index cannot answer.
+    #[error("{0}")]
+    Index(ForensicsError),
     /// The change cannot be recorded and was therefore not made.
     #[error("the change cannot be recorded and was therefore not made: {0}")]
     Ledger(String),
     /// The method does not exist on this path.
     #[error("this method is not allowed here")]
     MethodNotAllowed,
+    /// Whoever asks has no role that may.
+    #[error("{0}")]
+    NotAllowed(String),
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
@@ -94,7 +101,17 @@ impl Problem {
             Self::Invalid { .. } => 400,
             Self::ConfigRefused(_) => 422,
             Self::Conflict { .. } => 409,
-            Self::Forbidden(_) => 403,
+            Self::Forbidden(_) | Self::NotAllowed(_) => 403,
+            Self::Index(ForensicsError::Cursor | ForensicsError::Question(..)) => 400,
+            Self::Index(
+                ForensicsError::Damaged { .. } | ForensicsError::Foreign { .. } | ForensicsError::Tampered(_),
+            ) => 500,
+            Self::Index(
+                ForensicsError::InUse(_)
+                | ForensicsError::NoIndex
+                | ForensicsError::Space(_)
+                | ForensicsError::Unavailable(_),
+            ) => 503,
             Self::Ledger(_) => 503,
             Self::MediaType => 415,
             Self::MethodNotAllowed => 405,
@@ -113,6 +130,16 @@ impl Problem {
             Self::ConfigRefused(_) => "config.refused",
             Self::Conflict { .. } => "admin.conflict",
             Self::Forbidden(_) => "admin.forbidden",
+            Self::Index(ForensicsError::Cursor | ForensicsError::Question(..)) => "admin.invalid",
+            Self::Index(ForensicsError::Damaged { .. } | ForensicsError::Foreign { .. }) => "index.damaged",
+            Self::Index(ForensicsError::Tampered(_)) => "ledger.tampered",
+            Self::Index(
+                ForensicsError::InUse(_)
+                | ForensicsError::NoIndex
+                | ForensicsError::Space(_)
+                | ForensicsError::Unavailable(_),
+            ) => "index.unavailable",
+            Self::NotAllowed(_) => "admin.not_allowed",
             Self::Ledger(_) => "ledger.unavailable",
             Self::MediaType => "admin.media_type",
             Self::MethodNotAllowed => "admin.method_not_allowed",
@@ -131,6 +158,8 @@ impl Problem {
             Self::Invalid { hint, .. } | Self::Conflict { hint, .. } => hint,
             Self::ConfigRefused(_) => "`portcullis check` names every mistake; the old rules stay in force",
             Self::Forbidden(_) => "call the admin address itself, not through a web page or another name",
+            Self::Index(error) => error.hint(),
+            Self::NotAllowed(_) => "use the admin token, or a key with a role that `ledger.readers` names",
             Self::Ledger(_) => "look at `/healthz` and the disk; try again when the ledger is healthy",
             Self::MediaType => "send `Content-Type: application/json`",
             Self::MethodNotAllowed | Self::NotFound(_) => "`/openapi.json` lists what there is",
@@ -154,6 +183,12 @@ impl Problem {
             hint: self.hint().to_owned(),
         };
         ProblemBody { error: detail }
+    }
+}
+
+impl From<ForensicsError> for Problem {
+    fn from(error: ForensicsError) -> Self {
+        Self::Index(error)
     }
 }
 

@@ -129,7 +129,7 @@ impl Gate {
         match (endpoint.call)(Arc::clone(&self.api), input).await {
             Ok(reply) => yes(reply),
             Err(problem) => {
-                if matches!(problem, Problem::Signature(_)) {
+                if matches!(problem, Problem::Signature(_) | Problem::NotAllowed(_)) {
                     self.record_refusal(&problem, &head.method, head.uri.path(), peer).await;
                 }
                 no(&problem)

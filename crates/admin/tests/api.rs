@@ -183,6 +183,11 @@ fn keyring(store: &Arc<Sqlite>) -> Keyring {
     })
 }
 
+fn no_index() -> portcullis_admin::Searching {
+    let librarian = Arc::new(portcullis_forensics::Librarian::new(None));
+    portcullis_admin::Searching { librarian, readers: Arc::new(Vec::new) }
+}
+
 fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Sqlite::open(folder.path().join("db")).unwrap());
@@ -215,6 +220,7 @@ fn world() -> World {
         secrets: Arc::new(Nobody),
         canaries: Arc::new(Nobody),
         sinks: Arc::new(Nobody),
+        searching: no_index(),
         revisions: store.clone(),
         kills: Arc::new(KillSwitch::new(store.clone())),
         approvals: desk.clone(),

@@ -301,6 +301,11 @@ section! {
         origin: OriginName = OriginName(String::from("portcullis.local/ledger"));
         /// Longest time between a new entry and the signed checkpoint that covers it.
         checkpoint_ms: Bounded<10, 3_600_000> = Bounded(1_000);
+        /// Keep an index of it, `index.db` beside its folder, so that `portcullis audit query` finds entries at once. It can
+        /// always be made anew.
+        index: bool = true;
+        /// Roles whose holders may search it through the admin API with an API key, beside whoever has the admin token.
+        readers: Vec<String>;
     }
 }
 

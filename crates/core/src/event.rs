@@ -142,6 +142,11 @@ events! {
     SinkMoved = "sink.moved",
     /// Somebody tries a sink out: this entry goes to it.
     SinkTested = "sink.tested",
+    /// Somebody searched the ledger; `filters` in `data` says for what, words by a keyed digest, `count` how many entries the
+    /// answer had, `complete` of how many, `purpose` what for.
+    LedgerSearched = "ledger.searched",
+    /// Somebody had the index of the ledger made anew.
+    IndexRebuilt = "index.rebuilt",
     /// A confined server tried what it may not, as far as the gateway sees it; `kind` says what.
     SandboxDenied = "sandbox.denied",
     /// Somebody tried to use the admin API and was refused.

@@ -9,6 +9,7 @@ mod certificates;
 mod compile;
 mod control;
 mod convert;
+mod forensics;
 mod groups;
 mod guard;
 mod health;
@@ -49,6 +50,7 @@ use tokio::{
 use crate::output::Output;
 
 pub(crate) use self::{
+    forensics::INDEX_FILE,
     judge::{check, source},
     sandbox::OURSELVES,
     telemetry::{Dangers, LEDGER_METRICS},
@@ -98,6 +100,8 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     let data =
         listen::serve(node.data, listening, DataPlane(Arc::clone(&core.gateway)), stopped.clone(), grace);
     let mut data = tokio::spawn(data);
+    let indexing = Arc::clone(&node.parts.searching.librarian).follow(core.ledger.changed());
+    let indexing = tokio::spawn(indexing);
     let admin = tokio::spawn(portcullis_admin::serve(node.admin, node.parts, stopped.clone()));
     let killing = tokio::spawn(watch::follow_kills(Arc::clone(&core), stopped.clone()));
     let sealing = tokio::spawn(keys::follow(Arc::clone(&core), stopped.clone()));
@@ -126,6 +130,7 @@ pub(crate) async fn run(config: Config, options: RunOptions) -> anyhow::Result<E
     settle(&core, limits.ledger_timeout_ms).await;
     let _ = admin.await;
     killing.abort();
+    indexing.abort();
     sealing.abort();
     turning.abort();
     following.abort();

@@ -32,6 +32,7 @@ const ORDER: &[(&str, &[&str])] = &[
     ("seal", &["store", "core"]),
     ("secrets", &["seal", "net", "core"]),
     ("siem", &["store", "net", "proof", "core"]),
+    ("forensics", &["store", "proof", "core"]),
     (
         "config",
         &[
@@ -68,7 +69,7 @@ const ORDER: &[(&str, &[&str])] = &[
             "core",
         ],
     ),
-    ("admin", &["approve", "seal", "store", "net", "proof", "policy", "mcp", "core"]),
+    ("admin", &["forensics", "approve", "seal", "store", "net", "proof", "policy", "mcp", "core"]),
     (
         "portcullis",
         &[
@@ -85,6 +86,7 @@ const ORDER: &[(&str, &[&str])] = &[
             "seal",
             "secrets",
             "siem",
+            "forensics",
             "usage",
             "privacy",
             "admin",

@@ -12,11 +12,12 @@ use super::{
     AddServer, Api, Approval, ApprovalList, ApprovalQuery, ApprovalVerdict, By, CanaryChanged, CanaryList,
     CheckpointNote, ConnectionList, CreateCanary, CreateGrant, CreateKey, CreatedCanary, CreatedKey,
     Definition, DefinitionDiff, DefinitionList, DefinitionQuery, DefinitionVerdict, EntryList, EntryQuery,
-    ErasePerson, ErasedPerson, ExplainQuestion, Explained, Grant, GrantList, Healthz, HeldAbout, Input,
-    Judged, Key, KeyList, KillChanged, KillList, KillQuestion, LocalSecretChanged, LocalSecretList, MoveSink,
-    NamedSecret, PersonQuestion, ProofText, PutSecret, QuotaList, Reloaded, RemoveCanary, RemoveSecret,
-    RenewSecret, RenewedSecrets, RevokeConnection, RevokedConnection, SealRotate, SealRotated, SealShred,
-    SealStatus, SecretUses, ServerChanged, ServerList, SinkChanged, SinkList, Status, TestSink,
+    ErasePerson, ErasedPerson, ExplainQuestion, Explained, Grant, GrantList, Healthz, HeldAbout,
+    IndexQuestion, IndexState, Input, Judged, Key, KeyList, KillChanged, KillList, KillQuestion, LedgerPage,
+    LedgerSearch, LocalSecretChanged, LocalSecretList, MoveSink, NamedSecret, PersonQuestion, ProofText,
+    PutSecret, QuotaList, Reloaded, RemoveCanary, RemoveSecret, RenewSecret, RenewedSecrets,
+    RevokeConnection, RevokedConnection, SealRotate, SealRotated, SealShred, SealStatus, SecretUses,
+    ServerChanged, ServerList, SinkChanged, SinkList, Status, TestSink,
 };
 use crate::{parts::AdminParts, problem::Problem};
 
@@ -47,15 +48,29 @@ impl Control {
         target: Option<&Target>,
         data: BTreeMap<&str, Value>,
     ) -> Result<u64, Problem> {
+        self.record_by(&None, event, target, data).await
+    }
+
+    /// Records what somebody does, by who it is: the holder of an API key, or whoever has the token.
+    pub(super) async fn record_by(
+        &self,
+        by: &By,
+        event: Event,
+        target: Option<&Target>,
+        data: BTreeMap<&str, Value>,
+    ) -> Result<u64, Problem> {
         let mut entry = Entry::new(event, self.parts.clock.now(), &self.parts.info.instance);
-        entry.actor = Some(Actor {
-            id: OPERATOR,
-            kind: CallerKind::User,
-            proof: "admin_token",
-            roles: &[],
-            issuer: None,
-            token: None,
-        });
+        entry.actor = Some(by.as_deref().map_or(
+            Actor {
+                id: OPERATOR,
+                kind: CallerKind::User,
+                proof: "admin_token",
+                roles: &[],
+                issuer: None,
+                token: None,
+            },
+            Actor::of,
+        ));
         entry.target = target;
         entry.data = data;
         Ok(self.parts.ledger.append(entry.to_jcs()).await?.index())
@@ -267,6 +282,18 @@ impl Api for Control {
 
     async fn list_entries(&self, question: EntryQuery) -> Result<EntryList, Problem> {
         self.entries(&question).await
+    }
+
+    async fn search_ledger(&self, question: (By, LedgerSearch)) -> Result<LedgerPage, Problem> {
+        self.search(question).await
+    }
+
+    async fn index_state(&self, question: IndexQuestion) -> Result<IndexState, Problem> {
+        self.index(&question).await
+    }
+
+    async fn rebuild_index(&self) -> Result<IndexState, Problem> {
+        self.index_anew().await
     }
 
     async fn sign_checkpoint(&self) -> Result<CheckpointNote, Problem> {

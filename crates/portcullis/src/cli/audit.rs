@@ -1,5 +1,7 @@
 //! `portcullis audit`: watch and search the ledger of a running gateway; verify one offline.
 
+mod index;
+mod query;
 pub(super) mod verify;
 
 use std::path::PathBuf;
@@ -35,21 +37,12 @@ Examples:
         #[command(flatten)]
         filter: Filter,
     },
-    /// Search the ledger from its start
-    #[command(after_help = "\
-Examples:
-  portcullis audit query --code policy.denied --since 2026-11-01
-  portcullis audit query --caller key:k3jd92mfp01x --json")]
-    Query {
-        /// First index
-        #[arg(long, default_value_t = 0)]
-        from: u64,
-        /// At most so many entries
-        #[arg(long, default_value_t = 1000)]
-        limit: u64,
-        #[command(flatten)]
-        filter: Filter,
-    },
+    /// Search the whole ledger by its index
+    #[command(after_help = query::AFTER_HELP)]
+    Query(Box<query::Query>),
+    /// The index that searches use: how far it is, and making it anew
+    #[command(subcommand)]
+    Index(index::Command),
     /// Check the whole ledger offline: every entry, hash and signature
     #[command(after_help = "\
 Examples:
@@ -122,10 +115,8 @@ pub(super) fn carry_out(common: &Common, command: Audit, output: &Output) -> Res
             let query = EntryQuery { last: Some(lines), ..filter.query() };
             tail(&Client::connect(common)?, query, follow, output)
         }
-        Audit::Query { from, limit, filter } => {
-            let query = EntryQuery { from: Some(from), limit: Some(limit), ..filter.query() };
-            search(&Client::connect(common)?, query, limit, output)
-        }
+        Audit::Query(query) => query::query(common, *query, output),
+        Audit::Index(command) => index::carry_out(common, command, output),
         Audit::Verify(options) => verify::verify(common, &options, output),
         Audit::Prove { index, output: file } => {
             let client = Client::connect(common)?;
@@ -149,21 +140,6 @@ fn tail(client: &Client, mut query: EntryQuery, follow: bool, output: &Output) -
             wait_ms: Some(WAIT_MS),
             ..query
         };
-    }
-}
-
-fn search(client: &Client, mut query: EntryQuery, limit: u64, output: &Output) -> Result<(), Failure> {
-    let mut left = limit;
-    loop {
-        query.limit = Some(left.min(1_000));
-        let list: EntryList = client.ask("list_entries", "", Some(&query), NONE)?;
-        list.entries.iter().for_each(|entry| print(entry, output));
-        left = left.saturating_sub(list.entries.len() as u64);
-        let stuck = query.from == Some(list.next);
-        if left == 0 || stuck || list.next >= list.size {
-            return Ok(());
-        }
-        query.from = Some(list.next);
     }
 }
 

@@ -62,6 +62,8 @@ fn the_help_of_every_command_is_on_the_page() {
         "policy explain",
         "audit tail",
         "audit query",
+        "audit index status",
+        "audit index rebuild",
         "audit verify",
         "audit prove",
         "wrap",

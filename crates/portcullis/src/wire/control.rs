@@ -37,6 +37,7 @@ pub(super) fn parts(
         keyring: Arc::clone(&core.world.keyring),
         secrets: Arc::new(OwnBook(Arc::clone(core))),
         sinks: Arc::new(sinks::Book(Arc::clone(core))),
+        searching: super::forensics::searching(core, &info.vkey)?,
         canaries: Arc::new(core.world.canaries.clone()),
         revisions: Arc::clone(&core.revisions),
         kills: Arc::clone(&core.gateway.kills),

@@ -61,21 +61,9 @@ pub(in crate::cli) fn entries(common: &Common) -> Result<u64, Failure> {
 }
 
 fn examine(common: &Common, options: &Verify) -> Result<Sound, Failure> {
-    let overrides = Overrides { data: common.data.clone(), ..Overrides::default() };
-    let config = Config::load(common.config.as_deref(), &overrides).ok();
+    let config = config(common);
     let data = data_dir(common);
-    let ledger = options
-        .ledger
-        .clone()
-        .or_else(|| config.as_ref().and_then(|config| config.settings.ledger.directory.clone()));
-    let ledger = ledger.unwrap_or_else(|| data.join("ledger"));
-    if !ledger.is_dir() {
-        return Err(Failure::refused(format!(
-            "`{}` is no directory\nhint: name it with --ledger",
-            ledger.display()
-        )));
-    }
-    let key = key(options.vkey.as_deref(), &data)?;
+    let (ledger, key) = files(common, options.ledger.as_ref(), options.vkey.as_deref())?;
     let (kept, unread) = match &options.since {
         Some(file) => (Some(since(file, &key)?), None),
         // A ledger elsewhere is not the one that the store of this data directory knows.
@@ -94,6 +82,29 @@ fn examine(common: &Common, options: &Verify) -> Result<Sound, Failure> {
         Some(report) if faults.is_empty() => Ok(Sound { report, key, kept, unread }),
         _ => Err(unsound(&ledger, &faults)),
     }
+}
+
+fn config(common: &Common) -> Option<Config> {
+    let overrides = Overrides { data: common.data.clone(), ..Overrides::default() };
+    Config::load(common.config.as_deref(), &overrides).ok()
+}
+
+/// Where the ledger is, and the key that signs it: those that were named, or those of the data directory.
+pub(super) fn files(
+    common: &Common,
+    ledger: Option<&PathBuf>,
+    vkey: Option<&str>,
+) -> Result<(PathBuf, VerifierKey), Failure> {
+    let data = data_dir(common);
+    let configured = || config(common).and_then(|config| config.settings.ledger.directory);
+    let ledger = ledger.cloned().or_else(configured).unwrap_or_else(|| data.join("ledger"));
+    if !ledger.is_dir() {
+        return Err(Failure::refused(format!(
+            "`{}` is no directory\nhint: name it with --ledger",
+            ledger.display()
+        )));
+    }
+    Ok((ledger, key(vkey, &data)?))
 }
 
 /// The public key beside the log is for whoever gets the folder alone: another one there would mislead them.

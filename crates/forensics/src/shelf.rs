@@ -1,0 +1,75 @@
+//! The ledger's files, read a bundle at a time.
+
+use std::path::PathBuf;
+
+use portcullis_proof::{
+    Checkpoint, VerifierKey,
+    tile::{Entries, TILE_WIDTH, Tile},
+    verify::LogFiles as _,
+};
+use portcullis_store::LogDir;
+
+use crate::ForensicsError;
+
+/// How often files at the right edge, which the gateway replaces meanwhile, are looked for.
+const TRIES: usize = 4;
+
+/// A ledger in a directory, and the key that signs it.
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    dir: LogDir,
+    key: VerifierKey,
+}
+
+impl Shelf {
+    /// The ledger in `dir`.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>, key: VerifierKey) -> Self {
+        Self { dir: LogDir::new(dir), key }
+    }
+
+    /// The key that signs it.
+    #[must_use]
+    pub const fn key(&self) -> &VerifierKey {
+        &self.key
+    }
+
+    /// The checkpoint that is published now, and its text.
+    ///
+    /// # Errors
+    /// There is none, or it is not signed by the key.
+    pub fn checkpoint(&self) -> Result<(Checkpoint, String), ForensicsError> {
+        let place = || self.dir.root().display().to_string();
+        let bytes = self.dir.read("checkpoint");
+        let bytes =
+            bytes.ok_or_else(|| ForensicsError::Unavailable(format!("`{}` holds no checkpoint", place())))?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let checkpoint = Checkpoint::open(&text, &self.key)
+            .map_err(|error| ForensicsError::Tampered(format!("`{}/checkpoint`: {error}", place())))?;
+        Ok((checkpoint, text))
+    }
+
+    /// The entries of bundle `number` that are under a checkpoint over `size` entries.
+    pub(crate) fn bundle(&self, number: u64, size: u64) -> Result<Vec<Vec<u8>>, ForensicsError> {
+        let width = size.saturating_sub(number * TILE_WIDTH).min(TILE_WIDTH);
+        let wanted = usize::try_from(width).unwrap_or(usize::MAX);
+        let mut path = String::new();
+        for _ in 0..TRIES {
+            // What was at the right edge may be wider by now, or full.
+            let now = self.checkpoint()?.0.size.max(size);
+            let edge = now.saturating_sub(number * TILE_WIDTH).min(TILE_WIDTH);
+            for width in [TILE_WIDTH, edge, width] {
+                let tile = Tile { level: None, index: number, width };
+                path = tile.path();
+                let Some(bytes) = self.dir.read(&path) else { continue };
+                let entries: Vec<Vec<u8>> = Entries::of(&bytes).take(wanted).map(<[u8]>::to_vec).collect();
+                if entries.len() == wanted {
+                    return Ok(entries);
+                }
+                let reason = format!("`{path}` does not hold {wanted} entries");
+                return Err(ForensicsError::Tampered(reason));
+            }
+        }
+        Err(ForensicsError::Tampered(format!("`{path}` is missing")))
+    }
+}
