@@ -50,6 +50,11 @@ pub trait Detector: fmt::Debug + Send + Sync {
     /// is asked by [`Self::find_at`] instead.
     fn find(&self, _subject: &Subject<'_>, _found: &mut Vec<Sighting>) {}
 
+    /// Whether it reads a text that wears disguises only without them.
+    fn reads_plain(&self) -> bool {
+        false
+    }
+
     /// Whether it is to be told where its anchors stand.
     fn wants_places(&self) -> bool {
         false

@@ -350,7 +350,9 @@ impl Inspector {
                 let bare = bare.as_ref().map(|(argument, range)| (argument, range.clone()));
                 sightings.extend(attack.sight(argument.as_ref(), bare));
             }
-            one.find(index, subject, &places, &mut sightings);
+            if plain.is_none() || !one.detector.reads_plain() {
+                one.find(index, subject, &places, &mut sightings);
+            }
             if let Some(plain) = &plain {
                 one.undisguised(index, subject, plain, &plain_places, &mut sightings);
             }

@@ -304,13 +304,13 @@ impl<'a> Model<'a> {
         self.read_all(words, text, &words.marks.turned(text))
     }
 
-    /// As [`Self::read_through`], of a text in which these of [`MARKS`] occur, by their places in the list, in the order in
-    /// which they do.
+    /// As [`Self::read_through`], of a text in which [`MARKS`] occur: where, and which by their places in the list, in the
+    /// order in which they do.
     pub(crate) fn read_marked(
         &self,
         words: &Words,
         text: &str,
-        marks: impl Iterator<Item = usize>,
+        marks: &[(usize, usize)],
     ) -> Option<(Range<usize>, u16)> {
         self.read_all(words, text, &words.marks.turned_by(text, marks))
     }

@@ -80,6 +80,10 @@ impl Detector for Injection {
         true
     }
 
+    fn reads_plain(&self) -> bool {
+        true
+    }
+
     fn find_at(&self, subject: &Subject<'_>, anchors: &[Hit], found: &mut Vec<Sighting>) {
         let turned: Vec<(usize, usize)> =
             anchors.iter().filter_map(|hit| Some((hit.start, hit.word.checked_sub(self.own)?))).collect();
@@ -93,10 +97,10 @@ impl Detector for Injection {
                 .rev()
                 .find(|end| part.is_char_boundary(*end))
                 .unwrap_or(part.len());
-            let marks =
-                turned.iter().filter(|(at, _)| (start..start + end).contains(at)).map(|(_, mark)| *mark);
+            let within = turned.iter().filter(|(at, _)| (start..start + end).contains(at));
+            let marks: Vec<(usize, usize)> = within.map(|(at, mark)| (at - start, *mark)).collect();
             if let Some((range, confidence)) =
-                model.read_marked(&self.words, part.get(..end).unwrap_or_default(), marks)
+                model.read_marked(&self.words, part.get(..end).unwrap_or_default(), &marks)
             {
                 let range = start + range.start..start + range.end;
                 let after = found.last().is_none_or(|last| last.range.end <= range.start);

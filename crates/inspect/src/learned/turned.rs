@@ -50,6 +50,8 @@ pub(crate) enum Writing {
 
 /// In so many ways one text is read, at most: each is another look.
 const WRITINGS_MAX: usize = 3;
+/// Bytes of a text before and behind what is written otherwise that are read with it.
+const AROUND_BYTES: usize = 1_024;
 
 /// The marks, looked for in one pass.
 #[derive(Debug)]
@@ -78,18 +80,22 @@ impl Marks {
             });
         }
         marks.sort_unstable();
-        self.turned_by(text, marks.into_iter().map(|(_, mark)| mark))
+        self.turned_by(text, &marks)
     }
 
-    /// The same of a text in which these of [`MARKS`] occur, in the order in which they do.
-    pub(super) fn turned_by(&self, text: &str, marks: impl Iterator<Item = usize>) -> Vec<Turned> {
-        let mut found: Vec<Writing> = Vec::new();
-        for writing in marks.filter_map(|mark| self.writings.get(mark)) {
-            if found.len() < WRITINGS_MAX && !found.contains(writing) {
-                found.push(*writing);
+    /// The same of a text in which [`MARKS`] occur: where, and which by their places in the list, in the order in which they
+    /// do.
+    pub(super) fn turned_by(&self, text: &str, marks: &[(usize, usize)]) -> Vec<Turned> {
+        let mut found: Vec<(Writing, Range<usize>)> = Vec::new();
+        for (at, mark) in marks {
+            let Some(writing) = self.writings.get(*mark) else { continue };
+            if let Some((_, range)) = found.iter_mut().find(|(known, _)| known == writing) {
+                range.end = *at;
+            } else if found.len() < WRITINGS_MAX {
+                found.push((*writing, *at..*at));
             }
         }
-        found.into_iter().flat_map(|writing| writing.read(text)).collect()
+        found.into_iter().flat_map(|(writing, range)| writing.read_around(text, range)).collect()
     }
 }
 
@@ -97,6 +103,8 @@ impl Marks {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Turned {
     pub(super) text: String,
+    /// What it was read from begins here.
+    start: usize,
     place: Place,
 }
 
@@ -113,22 +121,32 @@ enum Place {
 impl Turned {
     /// Where a range of it stands in the text itself.
     pub(super) fn range(&self, range: &Range<usize>) -> Range<usize> {
-        match &self.place {
+        let Range { start, end } = match &self.place {
             Place::Same => range.clone(),
             Place::Backwards(bytes) => bytes.saturating_sub(range.end)..bytes.saturating_sub(range.start),
             Place::Within(outer) => outer.clone(),
-        }
+        };
+        self.start + start..self.start + end
     }
 }
 
 impl Writing {
+    /// What stands around a range of a text.
+    fn read_around(self, text: &str, range: Range<usize>) -> Vec<Turned> {
+        let start = text.floor_char_boundary(range.start.saturating_sub(AROUND_BYTES));
+        let end = text.ceil_char_boundary(range.end.saturating_add(AROUND_BYTES).min(text.len()));
+        let turned = self.read(text.get(start..end).unwrap_or_default());
+        turned.into_iter().map(|turned| Turned { start, ..turned }).collect()
+    }
+
     fn read(self, text: &str) -> Vec<Turned> {
-        let same = |text: String| Turned { text, place: Place::Same };
+        let same = |text: String| Turned { text, start: 0, place: Place::Same };
         match self {
             Self::Digits => [b'i', b'l'].map(|one| same(digits(text, one))).into(),
             Self::Shifted(by) => Vec::from([same(shifted(text, by))]),
             Self::Backwards => Vec::from([Turned {
                 text: text.chars().rev().collect(),
+                start: 0,
                 place: Place::Backwards(text.len()),
             }]),
             Self::Binary => numbers(text, 8, 2),
@@ -177,7 +195,7 @@ fn numbers(text: &str, length: usize, base: u32) -> Vec<Turned> {
     let mut finish = |row: &mut (Range<usize>, String)| {
         let (range, text) = core::mem::take(row);
         if text.len() >= NUMBERS_MIN {
-            out.push(Turned { text, place: Place::Within(range) });
+            out.push(Turned { text, start: 0, place: Place::Within(range) });
         }
     };
     for word in text.split_inclusive(' ') {
