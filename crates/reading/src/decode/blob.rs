@@ -62,8 +62,7 @@ impl Form {
             Self::Base64 => {
                 let mut run: Vec<u8> =
                     run.iter().copied().filter(|byte| is_base64(*byte)).map(standard).collect();
-                // One character more than whole bytes is the remainder of something else.
-                run.truncate(run.len() - usize::from(run.len() % 4 == 1));
+                run.truncate(whole(run.len()));
                 BASE64.decode(run).unwrap_or_default()
             }
         }
@@ -155,14 +154,21 @@ fn starts(text: &[u8], run: &Range<usize>) -> Option<(usize, Form)> {
 fn begins(text: &[u8], start: usize, end: usize) -> Option<Form> {
     let run = text.get(start..end).filter(|run| run.len() >= RUN_MIN)?;
     let head = run.get(..HEAD).unwrap_or(run);
-    let reads = |form: Form| {
-        let bytes = form.decode(head);
-        is_text(&bytes) || is_utf16(&bytes) || is_packed(&bytes)
-    };
-    if head.iter().all(u8::is_ascii_hexdigit) && reads(Form::Hex) {
+    let reads = |bytes: &[u8]| is_text(bytes) || is_utf16(bytes) || is_packed(bytes);
+    if head.iter().all(u8::is_ascii_hexdigit) && reads(&Form::Hex.decode(head)) {
         return Some(Form::Hex);
     }
-    reads(Form::Base64).then_some(Form::Base64)
+    // Names of files and of members are such runs as well: nothing is allocated for what is none.
+    let (mut letters, mut bytes) = ([0; HEAD], [0; HEAD / 4 * 3]);
+    letters.iter_mut().zip(head).for_each(|(place, byte)| *place = standard(*byte));
+    let letters = letters.get(..whole(head.len()))?;
+    let length = BASE64.decode_slice(letters, &mut bytes).ok()?;
+    reads(bytes.get(..length)?).then_some(Form::Base64)
+}
+
+/// As many characters of so many as bytes are made of: one more than whole bytes is the remainder of something else.
+const fn whole(characters: usize) -> usize {
+    characters - (characters % 4 == 1) as usize
 }
 
 /// The end of a run that goes on in further lines, as in mail.
