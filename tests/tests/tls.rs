@@ -1,7 +1,11 @@
 //! Certificates of one's own: made for a first run, wanted of a server, shown to it, and replaced while calls go on.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
+use portcullis_core::Timestamp;
 use portcullis_testkit::{Gateway, Outcome};
 use portcullis_tests::pair::{SOON, known};
 use serde_json::Value;
@@ -22,6 +26,37 @@ async fn behind(gateway: &Gateway) -> Outcome<(String, String)> {
     let server = list["servers"].as_array().and_then(|all| all.first()).ok_or_else(|| reply.text())?;
     let text = |name: &str| server[name].as_str().unwrap_or_default().to_owned();
     Ok((text("state"), text("error")))
+}
+
+/// When a self-signed certificate ends, in days from now.
+fn days_left(pem: &[u8]) -> Outcome<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis().try_into()?;
+    let look = portcullis_net::certificate::look(pem, "localhost", &[pem.to_vec()], Timestamp(now))?;
+    assert_eq!(look.flaw, None, "clients take it that trust it");
+    Ok((look.ends.ok_or("no end")?.0 - now) / 86_400_000)
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_first_run_ends_in_a_year_and_a_start_makes_another_one_before() -> Outcome {
+    let mut gateway = Gateway::builder().argument("--tls").tls().start().await?;
+    let at = gateway.data().join("tls.crt");
+    let (first, key) = (std::fs::read(&at)?, std::fs::read_to_string(gateway.data().join("tls.key"))?);
+    assert!((390..398).contains(&days_left(&first)?), "{}", days_left(&first)?);
+    gateway.stop().await?;
+    gateway.start_again().await?;
+    assert_eq!(std::fs::read(&at)?, first, "it is kept");
+    gateway.stop().await?;
+    let mut ending = rcgen::CertificateParams::new(vec!["localhost".to_owned()])?;
+    ending.not_after = (SystemTime::now() + Duration::from_secs(20 * 86_400)).into();
+    let ending = ending.self_signed(&rcgen::KeyPair::from_pem(&key)?)?.pem();
+    std::fs::write(&at, &ending)?;
+    gateway.start_again().await?;
+    let second = std::fs::read(&at)?;
+    assert!((390..398).contains(&days_left(&second)?));
+    let pin = portcullis_net::tls::pin_of;
+    assert_eq!(pin(&second)?, pin(&first)?, "the key is the same");
+    assert!(gateway.output().contains("was made anew"));
+    Ok(())
 }
 
 #[tokio::test]

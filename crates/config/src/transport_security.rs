@@ -86,6 +86,8 @@ section! {
     ServerTlsSection {
         /// PEM files of the authorities that are trusted for this server, in the place of the platform's.
         ca: Vec<PathBuf>;
+        /// PEM files with revocation lists. Where there is any, each authority in the server's chain needs one that is in date.
+        crls: Vec<PathBuf>;
         /// Public keys of which the server's own certificate must have one, besides all else: `sha256/` and the SHA-256 of its
         /// SubjectPublicKeyInfo in Base64 (as RFC 7469 writes it). `portcullis tls pin FILE` says it of a certificate.
         pins: Vec<Pin>;
@@ -108,8 +110,9 @@ impl ServerTlsSection {
         if self.certificate.is_some() != self.key.is_some() {
             return Some(("`certificate` and `key` go together", "write both, or none"));
         }
-        if !self.spiffe.is_empty() && (self.certificate.is_some() || !self.ca.is_empty()) {
-            let hint = "remove `ca`, `certificate` and `key`: the SPIFFE Workload API gives them";
+        let files = self.certificate.is_some() || !self.ca.is_empty() || !self.crls.is_empty();
+        if !self.spiffe.is_empty() && files {
+            let hint = "remove `ca`, `crls`, `certificate` and `key`: the SPIFFE Workload API gives them";
             return Some(("`spiffe` comes with authorities and a certificate of its own", hint));
         }
         None

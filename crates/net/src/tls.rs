@@ -13,7 +13,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
     RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::{CryptoProvider, aws_lc_rs as library},
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject},
     server::{ParsedCertificate, ResolvesServerCert},
     version::{TLS12, TLS13},
 };
@@ -153,6 +153,22 @@ pub fn client_config(
     http2: bool,
 ) -> Result<Arc<rustls::ClientConfig>, TlsError> {
     ClientTls { roots_pem: extra_roots_pem.to_vec(), ..ClientTls::default() }.config(http2)
+}
+
+/// Revocation lists in PEM.
+fn revocation_lists(pems: &[Vec<u8>]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let mut lists = Vec::new();
+    for pem in pems {
+        let before = lists.len();
+        for list in CertificateRevocationListDer::pem_slice_iter(pem) {
+            lists.push(list.map_err(|error| error.to_string())?);
+        }
+        // A file that was emptied by mistake must not make every certificate good.
+        if lists.len() == before {
+            return Err("a file of revocation lists holds none".to_owned());
+        }
+    }
+    Ok(lists)
 }
 
 /// SHA-256 of the public key of a certificate, as RFC 7469 pins it.

@@ -4,6 +4,8 @@ key exchange X25519MLKEM768 in both directions with OpenSSL, as Node brings it; 
 import json
 import os
 import shutil
+import socket
+import ssl
 import sys
 import urllib.error
 from pathlib import Path
@@ -175,6 +177,35 @@ def weak(work):
     inner.stop()
 
 
+def weak_clients(work, folder):
+    """Clients with such certificates, which OpenSSL shows when it is told to; over both versions of TLS."""
+    place = work / "weak-clients"
+    place.mkdir()
+    (place / "names").write_text("subjectAltName=DNS:edge\nextendedKeyUsage=clientAuth\nbasicConstraints=CA:FALSE\n")
+    authority = ["-subj", "/CN=weak", "-days", "30", "-addext", "keyUsage=critical,keyCertSign"]
+    openssl(place, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", *authority)
+    served = Served(folder, client_ca=str(place / "ca.crt"), client_certificates="required")
+    for what, (key, digest, good) in WEAK.items():
+        openssl(place, "req", "-newkey", *key, "-nodes", "-keyout", "c.key", "-out", "c.csr", "-subj", "/CN=edge")
+        signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "20", "-extfile", "names"]
+        openssl(place, "x509", "-req", "-in", "c.csr", f"-{digest}", *signed, "-out", "c.crt")
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+            context.minimum_version = context.maximum_version = version
+            context.set_ciphers("DEFAULT@SECLEVEL=0")
+            context.load_cert_chain(place / "c.crt", place / "c.key")
+            try:
+                with socket.create_connection(("127.0.0.1", served.port), 10) as plain:
+                    with context.wrap_socket(plain, server_hostname="localhost") as connection:
+                        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                        answer = connection.recv(64)
+            except OSError as error:
+                answer = str(error).encode()
+            taken = answer.startswith(b"HTTP/1.1 ")
+            held(f"{'takes' if good else 'turns away'} a client whose certificate has {what}, {version.name}", taken == good, answer)
+    served.stop()
+
+
 def hybrid_from_us(work, folder):
     """OpenSSL as a server behind us: it knows one group alone."""
     inner = peers.Gateway({}, more={"identities": {"anonymous": {"roles": ["operator"]}}})
@@ -218,6 +249,7 @@ def main():
     only.stop()
     hybrid_from_us(work, folder)
     weak(work)
+    weak_clients(work, folder)
     peers.finish()
 
 

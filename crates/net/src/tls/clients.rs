@@ -17,7 +17,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
     server::{
         WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -25,7 +25,7 @@ use rustls::{
 };
 
 use super::{
-    Bundles, TlsError, certificates, provider,
+    Bundles, TlsError, certificates, provider, revocation_lists,
     workload::{spiffe_id, stores, vouching},
 };
 
@@ -120,17 +120,7 @@ fn read(clients: &ClientAuth) -> Result<Current, TlsError> {
         stores(bundles)?.into_iter().map(judge).collect::<Result<_, TlsError>>().map(Arc::new)
     });
     let domains = domains.transpose()?;
-    let mut lists: Vec<CertificateRevocationListDer<'static>> = Vec::new();
-    for pem in &clients.revoked_pem {
-        let before = lists.len();
-        for list in CertificateRevocationListDer::pem_slice_iter(pem) {
-            lists.push(list.map_err(|error| broken(&error))?);
-        }
-        // A file that was emptied by mistake must not make every certificate good.
-        if lists.len() == before {
-            return Err(TlsError::Clients("a file of revocation lists holds none".to_owned()));
-        }
-    }
+    let lists = revocation_lists(&clients.revoked_pem).map_err(TlsError::Clients)?;
     if domains.is_some() && clients.authorities_pem.is_empty() {
         return Ok(Current { others: None, domains });
     }

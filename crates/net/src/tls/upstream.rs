@@ -13,7 +13,10 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use super::{TlsError, Workload, certificates, digest_of_key, provider, roots, versions, workload::Named};
+use super::{
+    TlsError, Workload, certificates, digest_of_key, provider, revocation_lists, roots, versions,
+    workload::Named,
+};
 
 /// A certificate that is shown to servers, with its key.
 #[derive(Clone)]
@@ -39,6 +42,8 @@ pub struct ClientTls {
     pub only_these_roots: bool,
     /// SHA-256 of the public keys (SubjectPublicKeyInfo) of which the server's own certificate must have one; none: any.
     pub pins: Vec<[u8; 32]>,
+    /// Revocation lists in PEM. Where there is any, each authority in the server's chain needs one that is in date.
+    pub revoked_pem: Vec<Vec<u8>>,
     /// The certificate that is shown to servers that ask for one.
     pub identity: Option<ClientIdentity>,
     /// Nothing older than TLS 1.3.
@@ -92,7 +97,11 @@ impl ClientTls {
             return Ok(Arc::new(Named::new(workload.clone(), ids)));
         }
         let roots = Arc::new(roots(&self.roots_pem, self.only_these_roots)?);
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+        let lists = revocation_lists(&self.revoked_pem).map_err(TlsError::Certificate)?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
+            .with_crls(lists)
+            .enforce_revocation_expiration()
+            .build();
         Ok(verifier.map_err(|error| TlsError::Certificate(error.to_string()))?)
     }
 }

@@ -7,8 +7,9 @@ use portcullis_net::tls::{
     ClientAuth, ClientIdentity, ClientTls, ServerIdentity, ServerTls, ServerTlsOptions,
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
-    KeyPair, NameConstraints, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, NameConstraints, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{
@@ -227,6 +228,63 @@ async fn taken(side: Side, shown: Shown) -> bool {
     let root = if side == Side::Server { shown.root.into_bytes() } else { ours.pem };
     let tls = ClientTls { roots_pem: vec![root], only_these_roots: true, identity, ..ClientTls::default() };
     answered(&served, &tls).await
+}
+
+/// A list of revoked numbers, signed by the key and name of an authority, up to a year.
+fn list(key: &KeyPair, numbers: &[u64], until: i32) -> String {
+    let revoked = |number: &u64| RevokedCertParams {
+        serial_number: SerialNumber::from(*number),
+        revocation_time: date_time_ymd(2026, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let params = CertificateRevocationListParams {
+        this_update: date_time_ymd(2020, 1, 1),
+        next_update: date_time_ymd(until, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: numbers.iter().map(revoked).collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(&Issuer::new(listing(), key)).unwrap().pem().unwrap()
+}
+
+fn listing() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "with lists");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_revoked_or_whose_list_is_old_or_missing_is_not_reached() {
+    let (key, own, other) =
+        (KeyPair::generate().unwrap(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut shown = leaf(Side::Server);
+    shown.serial_number = Some(SerialNumber::from(7));
+    let chain = shown.signed_by(&own, &Issuer::new(listing(), &key)).unwrap().pem();
+    let tls = ServerTls::new(chain.as_bytes(), own.serialize_pem().as_bytes()).unwrap();
+    let served = start(listen_options(Some(tls)), Duration::from_secs(1));
+    let root = listing().self_signed(&key).unwrap().pem().into_bytes();
+    for (what, lists, good) in [
+        ("no list is wanted", vec![], true),
+        ("another number", vec![list(&key, &[8], 2099)], true),
+        ("this number", vec![list(&key, &[7, 8], 2099)], false),
+        ("a list that is old", vec![list(&key, &[], 2021)], false),
+        ("a list of another key", vec![list(&other, &[], 2099)], false),
+    ] {
+        let tls = ClientTls {
+            roots_pem: vec![root.clone()],
+            only_these_roots: true,
+            revoked_pem: lists.into_iter().map(String::into_bytes).collect(),
+            ..ClientTls::default()
+        };
+        assert_eq!(answered(&served, &tls).await, good, "{what}");
+    }
+    let emptied =
+        ClientTls { revoked_pem: vec![b"\n".to_vec()], roots_pem: vec![root], ..ClientTls::default() };
+    assert!(emptied.config(false).unwrap_err().to_string().contains("holds none"));
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ pub(super) fn read(
         Ok::<_, String>(bytes)
     };
     let roots_pem = section.ca.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let revoked_pem = section.crls.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let identity = match (&section.certificate, &section.key) {
         (Some(certificate), Some(key)) => {
             Some(ClientIdentity { cert_pem: read(certificate)?, key_pem: Secret::new(read(key)?) })
@@ -42,6 +43,7 @@ pub(super) fn read(
     let tls = ClientTls {
         only_these_roots: !roots_pem.is_empty(),
         roots_pem,
+        revoked_pem,
         pins: section.pins.iter().map(|pin| pin.0).collect(),
         identity,
         only_1_3: section.min_version == TlsVersion::V13,

@@ -103,7 +103,7 @@ pub(crate) fn mistakes(mistakes: &[ConfigMistake]) -> anyhow::Error {
 /// Opens everything and compiles the rules.
 pub(crate) async fn node(config: Config, options: &RunOptions) -> anyhow::Result<Node> {
     let dir = DataDir::open(config.data_dir())?;
-    own_tls::make(&dir, &config)?;
+    own_tls::make(&dir, &config, std::time::SystemTime::now())?;
     let base = Base::open(dir, &config).await?;
     let (token, _) = base.dir.secret(&base.dir.admin_token(), || hex(&random(&*base.entropy)))?;
 
