@@ -247,3 +247,175 @@ async fn a_ledger_that_was_changed_is_searched_no_further_and_the_exit_code_says
     assert!(code == Some(4), "{said}");
     Ok(())
 }
+
+const SMALL: &str = "roles:
+  noting: {allow: [{actions: [connect, call_tool], servers: [sample], tools: [echo]}]}
+";
+const WIDER: &str = "roles:
+  noting: {allow: [{actions: [connect, call_tool], servers: [sample], tools: [echo, now]}]}
+";
+
+/// A gateway on which somebody called what it may and what it may not, before and after a change.
+async fn case() -> Outcome<(Gateway, String)> {
+    let gateway = Gateway::start(SMALL).await?;
+    known(&gateway, SOON).await?;
+    let key = new_key(&gateway, "case", "noting")?;
+    let id = key.trim_start_matches("pcl_").split('_').next().ok_or("no id")?.to_owned();
+    let mut client = McpClient::connect(&gateway.url("sample"), Some(&key), Era::Modern).await?;
+    client.call("echo", json!({"text": "before"})).await?;
+    client.call("now", json!({})).await?;
+    gateway.rewrite(|text| text.replace("tools: [echo]", "tools: [echo, now]"))?;
+    gateway.reload()?;
+    let changed =
+        async || -> Outcome<bool> { Ok(!entries(&gateway, "event=config.changed").await?.is_empty()) };
+    while !changed().await? {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    client.call("now", json!({})).await?;
+    Ok((gateway, id))
+}
+
+#[tokio::test]
+async fn a_time_line_shows_calls_decisions_and_what_was_changed_between_them_and_a_graph_who_touched_what()
+-> Outcome {
+    let (gateway, id) = case().await?;
+    for files in [&[][..], &["--offline"]] {
+        let line = asked(&gateway, &[&["audit", "timeline", "--caller", &id, "--json"][..], files].concat())?;
+        let steps = line["steps"].as_array().ok_or("no steps")?;
+        let kinds: Vec<(&str, &str)> = steps
+            .iter()
+            .filter_map(|step| Some((step["event"].as_str()?, step["what"].as_str()?)))
+            .filter(|(event, _)| event.starts_with("call.") || event.starts_with("config."))
+            .collect();
+        let expected = [
+            ("call.intent", "connect sample"),
+            ("call.intent", "call_tool sample/echo"),
+            ("call.refused", "call_tool sample/now"),
+            ("config.changed", ""),
+            ("call.intent", "call_tool sample/now"),
+        ];
+        assert_eq!(kinds, expected, "{line}");
+        assert_eq!(
+            (&line["calls"], &line["refused"], &line["open"]),
+            (&json!(4), &json!(1), &json!(0)),
+            "{line}"
+        );
+        assert_eq!(line["rules"].as_array().map(Vec::len), Some(2), "{line}");
+        assert!(
+            steps
+                .iter()
+                .filter(|step| step["event"] == "call.intent" && step["what"] != "connect sample")
+                .all(|step| {
+                    step["outcome"]["output"].as_str().is_some_and(|digest| digest.starts_with("sha256:"))
+                        && step["definition"].is_string()
+                        && step["decision"] == "allow"
+                })
+        );
+        let graph =
+            asked(&gateway, &[&["audit", "graph", "--caller", &id, "--format", "json"][..], files].concat())?;
+        let edges: Vec<(&str, u64, u64)> = graph["edges"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|edge| {
+                Some((edge["to"]["name"].as_str()?, edge["allowed"].as_u64()?, edge["refused"].as_u64()?))
+            })
+            .collect();
+        assert_eq!(edges, [("sample", 1, 0), ("sample/echo", 1, 0), ("sample/now", 1, 1)], "{graph}");
+    }
+    let dot = gateway.command(&["audit", "graph", "--caller", &id])?;
+    assert!(String::from_utf8(dot.stdout)?.starts_with("digraph touched {"));
+    let people = gateway.command(&["audit", "timeline", "--caller", &id])?;
+    let text = String::from_utf8(people.stdout)?;
+    assert!(
+        text.contains("4 calls, 1 refused")
+            && text.contains("~ config.changed")
+            && text.contains("REFUSED policy.denied"),
+        "{text}"
+    );
+    let purposes = entries(&gateway, "event=ledger.searched").await?;
+    assert!(purposes.iter().any(|entry| entry["data"]["purpose"] == "timeline"));
+    assert!(purposes.iter().any(|entry| entry["data"]["purpose"] == "graph"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_recorded_call_is_decided_again_by_the_policies_of_now_and_by_a_candidate() -> Outcome {
+    let (gateway, id) = case().await?;
+    let (refused, _) = query(&gateway, &["--caller", &id, "--event", "call.refused"])?;
+    let index = refused.first().ok_or("no refusal")?["index"].to_string();
+    let (small, wider) = (gateway.folder().join("small.yaml"), gateway.folder().join("wider.yaml"));
+    fs::write(&small, SMALL)?;
+    fs::write(&wider, WIDER)?;
+    for (candidate, said, differs) in [(&small, "deny", false), (&wider, "allow", true)] {
+        let name = candidate.display().to_string();
+        let replay = asked(&gateway, &["audit", "replay", &index, "--policy", &name, "--json"])?;
+        assert_eq!(
+            (&replay["recorded"]["effect"], &replay["recorded"]["code"]),
+            (&json!("deny"), &json!("policy.denied"))
+        );
+        assert_eq!(replay["today"]["allowed"], true, "the policy was widened since: {replay}");
+        assert_eq!(
+            (&replay["candidate"], &replay["candidate_differs"]),
+            (&json!(said), &json!(differs)),
+            "{replay}"
+        );
+    }
+    let text = gateway.command(&["audit", "replay", &index, "--policy", &wider.display().to_string()])?;
+    let text = String::from_utf8(text.stdout)?;
+    assert!(text.contains("another decision") && text.contains("not replayed: arguments"), "{text}");
+    let (code, said) = failed(&gateway, &["audit", "replay", "0"])?;
+    assert!(code == Some(1) && said.contains("no decision about a call"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn evidence_is_proven_entry_by_entry_and_no_changed_byte_of_it_is_accepted() -> Outcome {
+    let (gateway, id) = case().await?;
+    let key = gateway.data().join("ledger/key.pub").display().to_string();
+    for (folder, files) in [("online", &[][..]), ("offline", &["--offline"])] {
+        let made = asked(
+            &gateway,
+            &[
+                &["audit", "export", "-o", folder, "--caller", &id, "--case", "IR-17", "--report", "--json"]
+                    [..],
+                files,
+            ]
+            .concat(),
+        )?;
+        let entries = made["entries"].as_u64().ok_or("no count")?;
+        assert!(entries >= 6, "a key, calls and outcomes: {made}");
+        let place = gateway.folder().join(folder);
+        let checked = asked(&gateway, &["audit", "verify", "--bundle", folder, "--vkey", &key, "--json"])?;
+        assert_eq!(checked["entries"], made["entries"]);
+        let report = fs::read_to_string(place.join("report.md"))?;
+        assert!(report.contains("# Incident report: IR-17") && report.contains("policy.denied"), "{report}");
+        let manifest: Value = serde_json::from_slice(&fs::read(place.join("manifest.json"))?)?;
+        assert_eq!(manifest["search_on_record_as_entry"].is_u64(), files.is_empty(), "{manifest}");
+        let names: Vec<String> = manifest["files"].as_object().ok_or("no files")?.keys().cloned().collect();
+        assert!(names.len() as u64 >= 2 * entries + 6, "{names:?}");
+        // A changed file is noticed, and so is one whose digest in the manifest was changed with it.
+        for name in names.iter().filter(|name| !name.ends_with(".md")) {
+            let file = place.join(name);
+            let whole = fs::read(&file)?;
+            let mut changed = whole.clone();
+            let middle = changed.len() / 2;
+            changed[middle] ^= 1;
+            fs::write(&file, &changed)?;
+            let (code, said) = failed(&gateway, &["audit", "verify", "--bundle", folder, "--vkey", &key])?;
+            assert!(code == Some(4) && said.contains(name.as_str()), "{name}: {said}");
+            let mut forged = manifest.clone();
+            forged["files"][name] = portcullis_core::Digest::of(&changed).to_string().into();
+            fs::write(place.join("manifest.json"), forged.to_string())?;
+            let (code, said) = failed(&gateway, &["audit", "verify", "--bundle", folder, "--vkey", &key])?;
+            assert_eq!(code, Some(4), "{name}: {said}");
+            fs::write(place.join("manifest.json"), manifest.to_string())?;
+            fs::write(&file, whole)?;
+        }
+        let (code, said) = failed(&gateway, &["audit", "export", "-o", folder, "--caller", &id])?;
+        assert!(code == Some(1) && said.contains("already"), "{said}");
+    }
+    let (code, said) = failed(&gateway, &["audit", "export", "-o", "none", "--caller", "nobody"])?;
+    assert!(code == Some(1) && said.contains("nothing fits"), "{said}");
+    Ok(())
+}

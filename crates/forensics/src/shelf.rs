@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use portcullis_proof::{
-    Checkpoint, VerifierKey,
-    tile::{Entries, TILE_WIDTH, Tile},
+    Checkpoint, ProofError, VerifierKey,
+    merkle::prove_inclusion,
+    proof_file::ProofFile,
+    tile::{Entries, TILE_WIDTH, Tile, TileNodes},
     verify::LogFiles as _,
 };
 use portcullis_store::LogDir;
@@ -47,6 +49,19 @@ impl Shelf {
         let checkpoint = Checkpoint::open(&text, &self.key)
             .map_err(|error| ForensicsError::Tampered(format!("`{}/checkpoint`: {error}", place())))?;
         Ok((checkpoint, text))
+    }
+
+    /// The proof that an entry is under this checkpoint (C2SP tlog-proof).
+    ///
+    /// # Errors
+    /// It is not, or hashes are missing.
+    pub fn prove(&self, index: u64, note: &str) -> Result<String, ForensicsError> {
+        let wrong = |error: ProofError| ForensicsError::Tampered(error.to_string());
+        let checkpoint = Checkpoint::open(note, &self.key).map_err(wrong)?;
+        let read = |path: &str| self.dir.read(path);
+        let nodes = TileNodes::new(checkpoint.size, &read);
+        let path = prove_inclusion(&nodes, index, checkpoint.size).map_err(wrong)?;
+        Ok(ProofFile { index, path, checkpoint: note.to_owned() }.to_text())
     }
 
     /// The entries of bundle `number` that are under a checkpoint over `size` entries.

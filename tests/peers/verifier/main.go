@@ -1,6 +1,7 @@
 // Verifies a ledger with the Go project's own implementation of transparency logs: the signed checkpoint, every
 // tile on the way to every entry, and inclusion and consistency proofs made from the same tiles. It shares no code and
-// no author with the ledger. Usage: verifier LOG-FOLDER PUBLIC-KEY-FILE
+// no author with the ledger. With --bundle, a folder of evidence: single entries, each with a proof of its own.
+// Usage: verifier [--bundle] FOLDER PUBLIC-KEY-FILE
 package main
 
 import (
@@ -88,6 +89,12 @@ func (f files) checkpoint(key string) (tlog.Tree, error) {
 	if err != nil {
 		return none, err
 	}
+	return opened(message, verifier)
+}
+
+// opened reads the three lines of a note that the key signed.
+func opened(message []byte, verifier note.Verifier) (tlog.Tree, error) {
+	var none tlog.Tree
 	opened, err := note.Open(message, note.VerifierList(verifier))
 	if err != nil {
 		return none, err
@@ -170,17 +177,73 @@ func proofs(tree tlog.Tree, reader tlog.HashReader) (int, error) {
 	return count, nil
 }
 
+// bundle checks every entry of a folder of evidence against its proof (C2SP tlog-proof).
+func bundle(folder, key string) (int64, int, error) {
+	verifier, err := note.NewVerifier(strings.TrimSpace(key))
+	if err != nil {
+		return 0, 0, err
+	}
+	names, err := filepath.Glob(filepath.Join(folder, "entries", "*.json"))
+	if err != nil || len(names) == 0 {
+		return 0, 0, fmt.Errorf("no entries in %s", folder)
+	}
+	for _, name := range names {
+		entry, err := os.ReadFile(name)
+		if err != nil {
+			return 0, 0, err
+		}
+		index := strings.TrimSuffix(filepath.Base(name), ".json")
+		proof, err := os.ReadFile(filepath.Join(folder, "proofs", index+".tlog-proof"))
+		if err != nil {
+			return 0, 0, err
+		}
+		if err := proven(entry, string(proof), index, verifier); err != nil {
+			return 0, 0, fmt.Errorf("entry %s: %w", index, err)
+		}
+	}
+	return int64(len(names)), len(names), nil
+}
+
+func proven(entry []byte, proof, index string, verifier note.Verifier) error {
+	head, signed, found := strings.Cut(proof, "\n\n")
+	lines := strings.Split(head, "\n")
+	if !found || len(lines) < 2 || lines[0] != "c2sp.org/tlog-proof@v1" || lines[1] != "index "+index {
+		return fmt.Errorf("not a proof of this index")
+	}
+	number, err := strconv.ParseInt(index, 10, 64)
+	if err != nil {
+		return err
+	}
+	var path tlog.RecordProof
+	for _, line := range lines[2:] {
+		hash, err := base64.StdEncoding.DecodeString(line)
+		if err != nil || len(hash) != tlog.HashSize {
+			return fmt.Errorf("a line of the proof is no hash")
+		}
+		path = append(path, tlog.Hash(hash))
+	}
+	tree, err := opened([]byte(signed), verifier)
+	if err != nil {
+		return err
+	}
+	return tlog.CheckRecord(path, tree.N, tree.Hash, number, tlog.RecordHash(entry))
+}
+
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: verifier LOG-FOLDER PUBLIC-KEY-FILE")
+	arguments, check := os.Args[1:], func(folder, key string) (int64, int, error) { return verify(files{folder}, key) }
+	if len(arguments) > 0 && arguments[0] == "--bundle" {
+		arguments, check = arguments[1:], bundle
+	}
+	if len(arguments) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: verifier [--bundle] FOLDER PUBLIC-KEY-FILE")
 		os.Exit(2)
 	}
-	key, err := os.ReadFile(os.Args[2])
+	key, err := os.ReadFile(arguments[1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	size, proofs, err := verify(files{os.Args[1]}, string(key))
+	size, proofs, err := check(arguments[0], string(key))
 	if err != nil {
 		fmt.Println("refused:", err)
 		os.Exit(1)

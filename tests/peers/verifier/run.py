@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 import time
 import urllib.request
@@ -194,6 +195,63 @@ def tampering(verifier, log, key, work):
             peers.ok(label)
 
 
+def evidence(verifier, gateway, key, work):
+    """Entries that were exported, each with its proof: accepted as they are, refused after any flipped bit."""
+    bundle = work / "evidence"
+    command = [gateway.binary, "audit", "export", "--offline", "-o", bundle, "--event", "call.refused|key.*", "--json"]
+    code, output, errors = peers.run(command, 120, cwd=gateway.folder)
+    if code:
+        peers.not_ok("verifier accepts exported evidence", output + errors)
+        return
+    count = json.loads(output)["entries"]
+    code, output, errors = peers.run([verifier, "--bundle", bundle, key], 60)
+    if code == 0 and f"verified {count} entries" in output and count > CALLS // 5:
+        peers.ok(f"verifier accepts exported evidence ({count} entries)")
+    else:
+        peers.not_ok("verifier accepts exported evidence", output + errors)
+    chance = random.Random(int(os.environ.get("PEERS_SEED") or time.time()))
+    accepted = []
+    for kind in ("entries", "proofs"):
+        for file in chance.sample(sorted((bundle / kind).iterdir()), FLIPS_PER_KIND):
+            whole = file.read_bytes()
+            data = bytearray(whole)
+            bit = chance.randrange(len(data) * 8)
+            data[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(data)
+            code, output, _ = peers.run([verifier, "--bundle", bundle, key], 60)
+            file.write_bytes(whole)
+            if code != 1:
+                accepted.append(f"{file.name} bit {bit}: {output}")
+    if accepted:
+        peers.not_ok("verifier refuses flipped bits in exported evidence", accepted)
+    else:
+        peers.ok(f"verifier refuses {2 * FLIPS_PER_KIND} flipped bits in exported evidence")
+    recipes(bundle, count)
+
+
+def recipes(bundle, count):
+    """Every recipe of the page on forensics, as it stands there, in DuckDB over what was exported."""
+    page = HERE.parents[2] / "docs/operate/forensics.md"
+    queries = re.findall(r"```sql\n(.*?)```", page.read_text(), re.DOTALL)
+    python = peers.CACHE / "pypi-siem/bin/python"
+    program = (
+        "import duckdb, json, sys\n"
+        "answers = [duckdb.sql(query).fetchall() if query.lstrip().upper().startswith('SELECT') else duckdb.sql(query)"
+        " for query in json.load(sys.stdin)]\n"
+        "answers.append(duckdb.sql(\"SELECT count(*) FROM 'entries.parquet'\").fetchall())\n"
+        "print(json.dumps(answers, default=str))\n"
+    )
+    done = subprocess.run(
+        [python, "-c", program], input=json.dumps(queries), capture_output=True, text=True, timeout=120, cwd=bundle
+    )
+    answers = json.loads(done.stdout) if done.returncode == 0 else []
+    full = [answer for answer in answers if answer]
+    if len(queries) > 3 and answers and answers[-1] == [[count]] and len(full) >= len(queries):
+        peers.ok(f"verifier duckdb carries out {len(queries)} recipes")
+    else:
+        peers.not_ok("verifier duckdb carries out the recipes", done.stderr[-2000:] or answers)
+
+
 def main():
     work = peers.folder()
     try:
@@ -223,6 +281,7 @@ def main():
     if code == 0 and found and int(found.group(1)) > CALLS and int(found.group(2)) > 10:
         peers.ok(f"verifier accepts the ledger ({found.group(1)} entries, {found.group(2)} proofs)")
         tampering(verifier, log, key, work)
+        evidence(verifier, gateway, key, work)
     else:
         peers.not_ok("verifier accepts the ledger", output)
     peers.finish()

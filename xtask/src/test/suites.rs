@@ -164,7 +164,7 @@ pub const SUITES: &[Suite] = &[
         place: Where::Beside,
         slow: true,
         again: false,
-        needs: &[Need::Go],
+        needs: &[Need::Go, Need::PythonSiem],
         steps: verifier,
     },
     Suite {

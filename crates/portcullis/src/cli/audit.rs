@@ -1,7 +1,10 @@
 //! `portcullis audit`: watch and search the ledger of a running gateway; verify one offline.
 
+mod evidence;
 mod index;
 mod query;
+mod replay;
+mod timeline;
 pub(super) mod verify;
 
 use std::path::PathBuf;
@@ -40,6 +43,18 @@ Examples:
     /// Search the whole ledger by its index
     #[command(after_help = query::AFTER_HELP)]
     Query(Box<query::Query>),
+    /// Show what happened step by step, and what was changed meanwhile
+    #[command(after_help = timeline::TIMELINE_HELP)]
+    Timeline(Box<timeline::Line>),
+    /// Write who touched what, as a graph
+    #[command(after_help = timeline::GRAPH_HELP)]
+    Graph(Box<timeline::Touched>),
+    /// Put evidence into a folder: entries with proofs that a stranger checks offline
+    #[command(after_help = evidence::AFTER_HELP)]
+    Export(Box<evidence::Export>),
+    /// Decide a recorded call again: as it was, by the policies of today and by a candidate
+    #[command(after_help = replay::AFTER_HELP)]
+    Replay(replay::Replay),
     /// The index that searches use: how far it is, and making it anew
     #[command(subcommand)]
     Index(index::Command),
@@ -116,6 +131,10 @@ pub(super) fn carry_out(common: &Common, command: Audit, output: &Output) -> Res
             tail(&Client::connect(common)?, query, follow, output)
         }
         Audit::Query(query) => query::query(common, *query, output),
+        Audit::Timeline(line) => timeline::timeline(common, *line, output),
+        Audit::Graph(touched) => timeline::graph(common, *touched, output),
+        Audit::Export(export) => evidence::export(common, *export, output),
+        Audit::Replay(replay) => replay::replay(common, &replay, output),
         Audit::Index(command) => index::carry_out(common, command, output),
         Audit::Verify(options) => verify::verify(common, &options, output),
         Audit::Prove { index, output: file } => {

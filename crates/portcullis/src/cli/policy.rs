@@ -140,6 +140,16 @@ fn parse_json(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
+/// A recorded call, decided again.
+pub(super) fn replay(
+    common: &Common,
+    index: u64,
+    candidate: Option<&std::path::Path>,
+    output: &Output,
+) -> Result<(), Failure> {
+    recorded::replay(common, index, candidate, output)
+}
+
 pub(super) fn carry_out(common: &Common, command: Policy, output: &Output) -> Result<(), Failure> {
     match command {
         Policy::Check => check(common, output),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use portcullis_admin::api::{EntryList, EntryQuery, LedgerEntry, LedgerPage, LedgerSearch};
 use portcullis_core::{Clock as _, Timestamp};
-use portcullis_forensics::{ForensicsError, Index, Page, Paging, Search, Shelf, scan};
+use portcullis_forensics::{ForensicsError, Hit, Index, Page, Paging, Search, Shelf, scan};
 use serde_json::json;
 
 use super::{WAIT_MS, print, verify};
@@ -221,6 +221,16 @@ pub(super) fn query(common: &Common, query: Query, output: &Output) -> Result<()
     }
 }
 
+/// What a search found, all of it.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) hits: Vec<Hit>,
+    pub(super) complete: u64,
+    pub(super) checkpoint: Option<String>,
+    /// The ledger entry about the search; of no meaning in files.
+    pub(super) entry: u64,
+}
+
 /// Who is asked.
 pub(super) enum Asking {
     Gateway(Client),
@@ -235,6 +245,31 @@ impl Asking {
             return Self::files(common, files, false, output);
         }
         Client::connect(common).map(Self::Gateway)
+    }
+
+    /// Every entry of a search, in the order of the ledger; says so where there are more than `limit`.
+    pub(super) fn all(
+        &mut self,
+        mut question: LedgerSearch,
+        limit: u64,
+        output: &Output,
+    ) -> Result<Found, Failure> {
+        let mut found = Found::default();
+        loop {
+            question.limit = Some(limit.saturating_sub(found.hits.len() as u64).min(PAGE));
+            let page = self.page(&question)?;
+            let hits = page.entries.into_iter().map(|LedgerEntry { index, entry }| Hit { index, entry });
+            found.hits.extend(hits);
+            (found.complete, found.checkpoint, found.entry) = (page.complete, page.checkpoint, page.entry);
+            question.cursor = page.cursor;
+            if question.cursor.is_none() {
+                return Ok(found);
+            }
+            if found.hits.len() as u64 >= limit {
+                output.note(&format!("only the first {limit} entries: choose fewer, or more with --limit"));
+                return Ok(found);
+            }
+        }
     }
 
     fn files(common: &Common, files: &Files, scan: bool, output: &Output) -> Result<Self, Failure> {

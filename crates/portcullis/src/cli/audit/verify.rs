@@ -24,6 +24,9 @@ pub(crate) struct Verify {
     /// Directory of the ledger [default: that of the data directory]
     #[arg(long, value_name = "DIR")]
     ledger: Option<PathBuf>,
+    /// Check a folder that `audit export` made instead
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ledger", "since"])]
+    bundle: Option<PathBuf>,
     /// Public key, or a file with it [default: that of ledger.key in the data directory]
     #[arg(long, value_name = "KEY|FILE")]
     vkey: Option<String>,
@@ -47,6 +50,9 @@ struct Sound {
 }
 
 pub(super) fn verify(common: &Common, options: &Verify, output: &Output) -> Result<(), Failure> {
+    if let Some(folder) = &options.bundle {
+        return super::evidence::check(folder, &key(options.vkey.as_deref(), &data_dir(common))?, output);
+    }
     examine(common, options).map(|found| {
         sound(&found.report, &found.key, found.kept.as_ref(), found.unread.as_deref(), output);
     })
@@ -57,7 +63,8 @@ pub(super) fn verify(common: &Common, options: &Verify, output: &Output) -> Resu
 /// # Errors
 /// [`exit::UNVERIFIED`] where it does not; another code where it cannot be looked at.
 pub(in crate::cli) fn entries(common: &Common) -> Result<u64, Failure> {
-    examine(common, &Verify { ledger: None, vkey: None, since: None }).map(|found| found.report.size)
+    examine(common, &Verify { ledger: None, bundle: None, vkey: None, since: None })
+        .map(|found| found.report.size)
 }
 
 fn examine(common: &Common, options: &Verify) -> Result<Sound, Failure> {

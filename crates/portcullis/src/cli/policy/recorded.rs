@@ -172,6 +172,32 @@ pub(super) fn explain(
     arguments: Option<Value>,
     output: &Output,
 ) -> Result<(), Failure> {
+    let (call, recorded, today) = again(common, index, arguments)?;
+    output.show(&json!({ "recorded": recorded, "today": today }), |_| {
+        let code = call.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+        let by = if call.policies.is_empty() { "no policy".to_owned() } else { call.policies.join(", ") };
+        printable(&format!(
+            "entry {index}, {}: {}{code} by {by}\n`{}` with roles {} asked for {} `{}`, under rules {}\n\n\
+             the policies of today, without arguments, claims and scopes, which the ledger does not keep:\n{}",
+            call.at,
+            call.effect(),
+            call.caller.id,
+            call.caller.roles.join(", "),
+            call.action,
+            call.target,
+            call.rules,
+            today.text
+        ))
+    });
+    Ok(())
+}
+
+/// A recorded call, what was decided then, and what the policies in force say of it today.
+fn again(
+    common: &Common,
+    index: u64,
+    arguments: Option<Value>,
+) -> Result<(Recorded, Value, Explained), Failure> {
     let client = Client::connect(common)?;
     let one = EntryQuery { from: Some(index), limit: Some(1), event: None, ..query(Span::NONE) };
     let list: EntryList = client.ask("list_entries", "", Some(&one), NONE)?;
@@ -208,21 +234,53 @@ pub(super) fn explain(
         "rules": call.rules, "caller": &*call.caller.id, "roles": &*call.caller.roles,
         "action": call.action.name(), "target": call.target.to_string(),
     });
-    output.show(&json!({ "recorded": recorded, "today": today }), |_| {
+    Ok((call, recorded, today))
+}
+
+/// A recorded call, decided again: by the policies in force, and by a candidate.
+pub(super) fn replay(
+    common: &Common,
+    index: u64,
+    candidate: Option<&Path>,
+    output: &Output,
+) -> Result<(), Failure> {
+    let (call, recorded, today) = again(common, index, None)?;
+    let verdict = match candidate {
+        Some(path) => {
+            let (_, policies) = files::load(path, common.config.as_deref())?;
+            let found = portcullis_policy::simulate(&policies, std::slice::from_ref(&call));
+            let shift = found.shifts.first();
+            // What is no shift is decided as it was.
+            Some(shift.map_or_else(|| call.effect().to_owned(), |shift| word(&shift.candidate)))
+        }
+        None => None,
+    };
+    let differs = verdict.as_ref().map(|said| said != call.effect());
+    let unknown = ["arguments", "claims", "scopes"];
+    let answer = json!({
+        "recorded": recorded, "today": today, "candidate": verdict, "candidate_differs": differs, "not_in_the_ledger": unknown,
+    });
+    output.show(&answer, |_| {
         let code = call.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
         let by = if call.policies.is_empty() { "no policy".to_owned() } else { call.policies.join(", ") };
-        printable(&format!(
-            "entry {index}, {}: {}{code} by {by}\n`{}` with roles {} asked for {} `{}`, under rules {}\n\n\
-             the policies of today, without arguments, claims and scopes, which the ledger does not keep:\n{}",
+        let mut out = format!(
+            "entry {index}, {}: `{}` asked for {} `{}`\nthen       {}{code} by {by}, under rules {}\n",
             call.at,
-            call.effect(),
             call.caller.id,
-            call.caller.roles.join(", "),
             call.action,
             call.target,
-            call.rules,
-            today.text
-        ))
+            call.effect(),
+            call.rules
+        );
+        if let Some(verdict) = &verdict {
+            let mark = if differs == Some(true) { "   <- another decision" } else { "" };
+            out.push_str(&format!("candidate  {verdict}{mark}\n"));
+        }
+        out.push_str(&format!("today      {}\n", today.text.trim_end().replace('\n', "\n           ")));
+        out.push_str(
+            "not replayed: arguments, claims and scopes, of which the ledger keeps digests or nothing",
+        );
+        printable(&out)
     });
     Ok(())
 }
