@@ -1,11 +1,13 @@
 //! What a call costs. One program in several roles, so that the bench needs nothing that is not built here:
 //! `upstream`, `floor` and `load` are the counterparts, `compare` and `standing` run them beside the gateway,
-//! `stages` counts instructions, `inspect` measures looks at texts, `leaks` the look for secrets.
+//! `stages` counts instructions, `inspect` measures looks at texts, `leaks` the look for secrets,
+//! `handshakes` those of TLS.
 
 mod account;
 mod compare;
 mod floor;
 mod governed;
+mod handshakes;
 mod identity;
 mod inspect;
 mod leaks;
@@ -68,6 +70,8 @@ enum Role {
     Inspect(inspect::Options),
     /// Measures the look for secrets that were handed out, and what one that is held costs a call.
     Leaks(leaks::Options),
+    /// Measures handshakes of TLS beside plain rustls.
+    Handshakes(handshakes::Options),
     /// Calls a server and prints what it saw.
     Load(LoadOptions),
 }
@@ -122,6 +126,11 @@ fn main() -> Result<ExitCode> {
         }
         Role::Leaks(options) => {
             if !leaks::run(&options)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Role::Handshakes(options) => {
+            if !handshakes::run(&options)? {
                 return Ok(ExitCode::FAILURE);
             }
         }
