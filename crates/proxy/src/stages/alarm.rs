@@ -4,12 +4,10 @@ use memchr::memmem;
 use portcullis_core::{Direction, Event, Finding, Obligations, Severity};
 use portcullis_inspect::{ARMED, CANARY};
 use portcullis_mcp::jsonrpc::Message;
+use portcullis_screen::{Ways, look};
 use serde_json::json;
 
-use super::{
-    authenticate::HEADERS,
-    inspect::{Ways, look},
-};
+use super::authenticate::HEADERS;
 use crate::{gateway::Gateway, head::Head, rules::Rules, trail::Trail};
 
 /// Secrets of one call that are told of.

@@ -12,7 +12,9 @@ use portcullis_mcp::{
     revision::META_APART,
 };
 
-use super::inspect::{self, Asks, Inspected, Ways};
+use portcullis_screen::{Asks, Ways, look};
+
+use super::inspect::Inspected;
 use crate::{
     gateway::Gateway,
     refusal::{CONFIRM, CONFIRMED, CONNECT},
@@ -143,7 +145,7 @@ fn shown(inspected: &Inspected, message: &Message, rules: &Rules, asked: &[Findi
         obligations.at_least(one.kind, Treatment::Ask);
     }
     let (inspector, mut findings) = (&rules.inspector, Vec::new());
-    let seen = inspect::look(
+    let seen = look(
         inspector,
         Direction::Outward,
         message,

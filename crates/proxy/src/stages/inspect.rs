@@ -1,8 +1,5 @@
 //! Detectors over what a tool or a model will read. They only report; the verdict is one pure function.
 
-mod search;
-mod spread;
-
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -13,9 +10,8 @@ use portcullis_mcp::{
     json::{Edits, quote},
     jsonrpc::Message,
 };
+use portcullis_screen::{Asks, FINDINGS_MAX, Ways, look};
 
-use self::search::FINDINGS_MAX;
-pub(super) use self::search::{Asks, Ways, look};
 use super::{
     alive::Alive,
     authorize::{Permitted, token_scope},

@@ -11,7 +11,9 @@ use portcullis_mcp::{
     sse::Event,
 };
 
-use super::inspect::{Asks, Ways, look, refused, unread};
+use portcullis_screen::{Asks, Ways, look};
+
+use super::inspect::{refused, unread};
 use crate::{tasks::reparsed, trail::Measured};
 
 /// A message of a server that a client may see.

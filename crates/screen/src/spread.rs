@@ -12,7 +12,7 @@ use portcullis_mcp::{
 };
 
 /// What was found, by the place of the piece.
-pub(super) type Found = BTreeMap<String, Vec<Match>>;
+pub(crate) type Found = BTreeMap<String, Vec<Match>>;
 
 /// Bytes of a piece before and behind a border that are read with it.
 const REACH: usize = Window::BYTES;
@@ -84,7 +84,7 @@ impl<'a> Run<'a> {
 
 /// What is seen in the pieces of content of a message of a server when they are read as one text. A model may read two
 /// pieces with nothing between them or on two lines.
-pub(super) fn found(
+pub(crate) fn found(
     inspector: &Inspector,
     direction: Direction,
     message: &Message,
@@ -159,7 +159,7 @@ fn binds(one: &str, other: &str) -> bool {
 }
 
 /// Whether two sightings of the same detector overlap.
-pub(super) fn is_same(one: &Match, other: &Match) -> bool {
+pub(crate) fn is_same(one: &Match, other: &Match) -> bool {
     one.finding.kind == other.finding.kind
         && one.range.start < other.range.end
         && other.range.start < one.range.end

@@ -15,50 +15,51 @@ use portcullis_mcp::{
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::spread;
+use crate::spread;
 
 /// Bytes of a message from which on looking at it takes so long that nothing else may wait for it.
 const LARGE: usize = 262_144;
 
 /// Findings of one call that are recorded; each is treated, recorded or not.
-pub(super) const FINDINGS_MAX: usize = 256;
+pub const FINDINGS_MAX: usize = 256;
 /// More of them, of those that somebody must see at once.
 const ALARMS_MAX: usize = 16;
 
 /// What inspection made of a message.
 #[derive(Debug)]
-pub(in crate::stages) struct Seen {
-    pub(in crate::stages) verdict: Verdict,
+pub struct Seen {
+    /// What is done with it.
+    pub verdict: Verdict,
     /// The message with matches masked, where the verdict says so.
-    pub(in crate::stages) masked: Option<Bytes>,
+    pub masked: Option<Bytes>,
     /// The labels of what still stands in it.
-    pub(in crate::stages) labels: Labels,
+    pub labels: Labels,
     /// Whether it is refused for where it would go.
-    pub(in crate::stages) abroad: bool,
+    pub abroad: bool,
     /// Whether it is refused because not all of it was read.
-    pub(in crate::stages) unread: bool,
+    pub unread: bool,
     /// Whether members were left out of it.
-    pub(in crate::stages) dropped: bool,
+    pub dropped: bool,
     /// The detectors for whose finds people are to be asked.
-    pub(in crate::stages) asks: BTreeSet<&'static str>,
+    pub asks: BTreeSet<&'static str>,
 }
 
 /// What may become of a message of a server.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::stages) struct Ways<'a> {
+pub struct Ways<'a> {
     /// What marks are numbered by. Without it nothing is marked: what would be, passes.
-    pub(in crate::stages) entropy: Option<&'a dyn Entropy>,
+    pub entropy: Option<&'a dyn Entropy>,
     /// Whether members may be left out; they are masked otherwise.
-    pub(in crate::stages) drops: bool,
+    pub drops: bool,
     /// What becomes of finds that people are to be asked about.
-    pub(in crate::stages) asks: Asks,
+    pub asks: Asks,
     /// Within what its tokens mean something.
-    pub(in crate::stages) scope: Option<Digest>,
+    pub scope: Option<Digest>,
 }
 
 /// What becomes of finds that people are to be asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::stages) enum Asks {
+pub enum Asks {
     /// They are masked: it cannot wait for people.
     Masked,
     /// People are shown it: of somebody's data nothing, and what an attack would be, or they could not judge it.
@@ -81,13 +82,12 @@ impl Asks {
 
 impl Ways<'_> {
     /// Neither marks nor gaps, and no waiting.
-    pub(in crate::stages) const PLAIN: Ways<'static> =
-        Ways { entropy: None, drops: false, asks: Asks::Masked, scope: None };
+    pub const PLAIN: Ways<'static> = Ways { entropy: None, drops: false, asks: Asks::Masked, scope: None };
 }
 
 /// Looks at every text of a message. What else runs on this thread goes on elsewhere while a large one is looked at: a
 /// server that answers much must not hold up calls to others, their deadlines or the kill switch.
-pub(in crate::stages) fn look(
+pub fn look(
     inspector: &Inspector,
     direction: Direction,
     message: &Message,
