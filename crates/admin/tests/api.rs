@@ -469,6 +469,7 @@ impl World {
         let demand = Approval { people: 1, roles, expires_s: 3_600, by_caller: false };
         let (policy, params) = (Digest::of(b"policy"), [("arguments".into(), text.as_bytes())]);
         let waiting = Waiting {
+            answer: None,
             binding: portcullis_approve::Binding::of(&caller, &target, (policy, &demand), &params, None),
             caller: &caller,
             asks: false,
@@ -482,7 +483,7 @@ impl World {
             session: None,
             trace: None,
             shown: &|| Shown {
-                arguments: Some(text.to_owned()),
+                text: Some(text.to_owned()),
                 size: 7,
                 digest: Digest::of(text.as_bytes()),
             },

@@ -34,7 +34,9 @@ impl Binding {
         let mut params: Vec<_> = params.iter().filter(|(name, _)| name != APART).collect();
         params.sort();
         let later = |name: &str| LATER.contains(&name);
-        let head = head(caller, target, policy, demand);
+        let definition = target.digest.map(|digest| digest.0.to_vec()).unwrap_or_default();
+        let mut head = head("portcullis approval 1", caller, target);
+        head.extend([definition, policy.0.to_vec()].into_iter().chain(demanded(demand)));
         let of = |all: bool| {
             let members = params.iter().filter(|(name, _)| all || !later(name));
             let members = members.flat_map(|(name, raw)| [name.as_bytes().to_vec(), raw.to_vec()]);
@@ -45,16 +47,26 @@ impl Binding {
     }
 }
 
-fn head(caller: &Caller, target: &Target, policy: Digest, demand: &Approval) -> Vec<Vec<u8>> {
+impl Binding {
+    /// Of the answer to a call. It waits for whoever made that call, whatever changed of the rules since: made again, the call
+    /// is judged by those of then, and must not be made a second time for having waited.
+    pub fn of_answer(caller: &Caller, target: &Target, params: &[(Cow<'_, str>, &[u8])]) -> Self {
+        let mut params: Vec<_> = params.iter().filter(|(name, _)| name != APART).collect();
+        params.sort();
+        let members = params.iter().flat_map(|(name, raw)| [name.as_bytes().to_vec(), raw.to_vec()]);
+        let call = digest(head("portcullis answer 1", caller, target).into_iter().chain(members));
+        Self { call, first: call, round: None }
+    }
+}
+
+fn head(as_what: &str, caller: &Caller, target: &Target) -> Vec<Vec<u8>> {
     let text = |text: &str| text.as_bytes().to_vec();
     let (kind, name) = target.item.as_ref().map_or(("", ""), |(kind, name)| (kind.name(), name));
-    let definition = target.digest.map(|digest| digest.0.to_vec()).unwrap_or_default();
     let actors = caller.actors.iter().map(|actor| text(actor));
-    [text("portcullis approval 1"), text(&caller.id), (caller.actors.len() as u64).to_be_bytes().to_vec()]
+    [text(as_what), text(&caller.id), (caller.actors.len() as u64).to_be_bytes().to_vec()]
         .into_iter()
         .chain(actors)
-        .chain([text(&target.server), text(kind), text(name), definition, policy.0.to_vec()])
-        .chain(demanded(demand))
+        .chain([text(&target.server), text(kind), text(name)])
         .collect()
 }
 
@@ -145,6 +157,26 @@ mod tests {
         for (index, other) in others.iter().enumerate() {
             assert!(other.call != same.call && other.first != same.first, "{index}");
             assert!(others.iter().filter(|one| one.call == other.call).count() == 1, "{index}");
+        }
+    }
+
+    #[test]
+    fn an_answer_waits_for_its_caller_target_and_parameters_whatever_the_rules_are() {
+        let (caller, target, policy, params) = world();
+        let same = Binding::of_answer(&caller, &target, &params);
+        assert_ne!(same.call, Binding::of(&caller, &target, (policy, &demand()), &params, None).call);
+        let redefined = Target { digest: Some(Digest::of(b"another")), ..target.clone() };
+        assert_eq!(Binding::of_answer(&caller, &redefined, &params), same);
+        let other_caller = Caller { id: "local:b".into(), ..caller.clone() };
+        let other_tool = Target { item: Some((TargetKind::Tool, "wipe".into())), ..target.clone() };
+        let mut arguments = params.clone();
+        arguments[1].1 = br#"{"to":"y"}"#;
+        for other in [
+            Binding::of_answer(&other_caller, &target, &params),
+            Binding::of_answer(&caller, &other_tool, &params),
+            Binding::of_answer(&caller, &target, &arguments),
+        ] {
+            assert_ne!(other.call, same.call);
         }
     }
 

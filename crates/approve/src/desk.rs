@@ -23,6 +23,8 @@ use crate::{
 
 /// How long a server waits for the next round of a call that is approved.
 const ROUND_S: u32 = 3_600;
+/// Bytes of an answer that can wait.
+pub const HELD_BYTES_MAX: usize = 1_048_576;
 /// What names of questions begin with.
 const PREFIX: &str = "apr_";
 /// Letters and digits that are hard to mistake for one another; 32, so that five random bits choose one.
@@ -140,6 +142,37 @@ impl Desk {
         }
     }
 
+    /// The answer to exactly this call that waited for people, once they let it through; nothing where none waits.
+    ///
+    /// # Errors
+    /// `approval.required`, `approval.denied`, `approval.unavailable`, `ledger.unavailable`.
+    pub async fn held(self: &Arc<Self>, call: &Waiting<'_>) -> Result<Option<(Used, String)>, Refusal> {
+        let Some(used) = self.redeem(call).await? else {
+            return self.told(call).await?.map_or(Ok(None), Err);
+        };
+        match self.parts.store.held(&used.id).await {
+            Ok(Some(answer)) => Ok(Some((used, answer))),
+            Ok(None) => Err(Refusal::new(Code::ApprovalUnavailable, "no key opens the answer that waited")),
+            Err(error) => {
+                self.unused(&used).await;
+                Err(unavailable(&error))
+            }
+        }
+    }
+
+    /// Asks people whether an answer may pass, which waits meanwhile; what the caller is told.
+    ///
+    /// # Errors
+    /// `limit.approvals`, `approval.unavailable`, `ledger.unavailable`: then the answer is lost.
+    pub async fn hold(&self, call: &Waiting<'_>, limits: &Limits) -> Result<Refusal, Refusal> {
+        let _asking = self.asking.lock().await;
+        if let Some(refusal) = self.told(call).await? {
+            return Ok(refusal);
+        }
+        self.note_the_end(call).await?;
+        self.ask(call, limits).await
+    }
+
     /// Counts what the person behind the client said to the question about exactly this call. What answers another
     /// question, or one that is not open any more, is nothing: the call is judged as if nobody had said it.
     async fn confirm(self: &Arc<Self>, call: &Waiting<'_>) -> Result<(), Refusal> {
@@ -233,8 +266,9 @@ impl Desk {
             demand: call.demand.clone(),
             created: now,
             expires: later(now, call.demand.expires_s),
+            answer: call.answer.as_ref().map(|held| held.message.clone()),
         };
-        let data = [
+        let mut data = BTreeMap::from([
             ("approval", json!(new.id)),
             ("by_caller", json!(new.demand.by_caller)),
             ("call", json!(new.call)),
@@ -242,8 +276,11 @@ impl Desk {
             ("people", json!(new.demand.people)),
             ("policy", json!(call.policy)),
             ("roles", json!(new.demand.roles)),
-        ];
-        self.record_call(Event::ApprovalAsked, call, BTreeMap::from(data)).await?;
+        ]);
+        if let Some(held) = &call.answer {
+            data.insert("answer", json!(held.shown.digest));
+        }
+        self.record_call(Event::ApprovalAsked, call, data).await?;
         let id = new.id.clone();
         let row = self.parts.store.ask(new).await.map_err(|error| unavailable(&error))?;
         // Where another gateway asked first, it posts.

@@ -12,15 +12,24 @@ const SHOWN_BYTES_MAX: usize = 32_768;
 /// Findings that people are shown.
 const FINDINGS_MAX: usize = 32;
 
-/// The arguments of a call as people may see them.
+/// The arguments of a call, or its answer, as people may see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// JSON text with everything masked that policy masks in answers; nothing where it must not be shown at all.
-    pub arguments: Option<String>,
-    /// Bytes of the arguments as they are.
+    pub text: Option<String>,
+    /// Bytes as they are.
     pub size: u64,
-    /// SHA-256 of the arguments as they are.
+    /// SHA-256 of them as they are.
     pub digest: Digest,
+}
+
+/// An answer that waits.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The message.
+    pub message: String,
+    /// What people see of it.
+    pub shown: Shown,
 }
 
 /// What the person behind a client said there.
@@ -60,6 +69,8 @@ pub struct Waiting<'a> {
     pub trace: Option<&'a str>,
     /// The arguments as people may see them; asked for only where there is no question yet.
     pub shown: &'a (dyn Fn() -> Shown + Sync),
+    /// Its answer, where it was made and that waits.
+    pub answer: Option<Held>,
 }
 
 impl fmt::Debug for Waiting<'_> {
@@ -76,11 +87,11 @@ impl Waiting<'_> {
 
     /// What people are shown.
     pub(crate) fn text(&self) -> String {
-        let Shown { arguments, size, digest } = (self.shown)();
-        let complete = arguments.as_ref().is_some_and(|text| text.len() <= SHOWN_BYTES_MAX);
+        let Shown { text: arguments, size, digest } = (self.shown)();
+        let complete = is_complete(arguments.as_ref());
         let (kind, name) = self.target.item.as_ref().map_or(("", ""), |(kind, name)| (kind.name(), name));
         let findings: Vec<Value> = self.findings.iter().take(FINDINGS_MAX).map(finding).collect();
-        let question = json!({
+        let mut question = json!({
             "server": &*self.target.server,
             "kind": kind,
             "name": name,
@@ -96,8 +107,19 @@ impl Waiting<'_> {
             "session": self.session,
             "trace": self.trace,
         });
+        if let (Some(held), Some(members)) = (&self.answer, question.as_object_mut()) {
+            let Shown { text, size, digest } = &held.shown;
+            members.insert("answer_complete".into(), json!(is_complete(text.as_ref())));
+            members.insert("answer".into(), json!(text.clone().map(beginning)));
+            members.insert("answer_bytes".into(), json!(size));
+            members.insert("answer_digest".into(), json!(digest));
+        }
         question.to_string()
     }
+}
+
+fn is_complete(text: Option<&String>) -> bool {
+    text.is_some_and(|text| text.len() <= SHOWN_BYTES_MAX)
 }
 
 fn beginning(mut text: String) -> String {

@@ -12,9 +12,18 @@ pub(crate) fn waiting(row: &ApprovalRow, asks: bool) -> Refusal {
     let (id, expires, people) = (&row.asked.id, row.asked.expires, row.asked.demand.people);
     let count =
         if people == 1 { String::new() } else { format!(" ({} of {people} people so far)", row.given()) };
+    let waits = serde_json::from_str::<Value>(&row.asked.question)
+        .is_ok_and(|question| question.get("answer_digest").is_some());
+    let (what, gets) = if waits {
+        (
+            "the call was made, and its answer waits for people",
+            " and gets that answer: the server is not called again",
+        )
+    } else {
+        (Code::ApprovalRequired.sentence(), "")
+    };
     let public = format!(
-        "{}: approval `{id}`{count}. Tell the user, and make the same call again, unchanged, once it is granted, before {expires}",
-        Code::ApprovalRequired.sentence()
+        "{what}: approval `{id}`{count}. Tell the user, and make the same call again, unchanged, once it is granted, before {expires}{gets}"
     );
     let by_caller = row.asked.demand.by_caller;
     let alone = by_caller && row.asked.demand.roles.is_empty() && !asks;

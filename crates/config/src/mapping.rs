@@ -145,6 +145,7 @@ fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
         seen,
         environments,
         warn,
+        ask,
         mask,
         drop,
         refuse,
@@ -162,6 +163,7 @@ fn rules(effect: policy::Effect, rule: &Rule) -> Vec<policy::Rule> {
         seen: seen.iter().copied().collect(),
         environments: environments.clone(),
         warn: names(warn),
+        ask: names(ask),
         mask: names(mask),
         drop: names(drop),
         refuse: names(refuse),
@@ -294,6 +296,7 @@ const fn treatment_of(treatment: Treatment) -> portcullis_core::Treatment {
 const fn answer_treatment_of(treatment: AnswerTreatment) -> portcullis_core::Treatment {
     match treatment {
         AnswerTreatment::Pass => portcullis_core::Treatment::Pass,
+        AnswerTreatment::Ask => portcullis_core::Treatment::Ask,
         AnswerTreatment::Warn => portcullis_core::Treatment::Warn,
         AnswerTreatment::Mask => portcullis_core::Treatment::Mask,
         AnswerTreatment::Drop => portcullis_core::Treatment::Drop,

@@ -41,16 +41,16 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     }
     for (name, role) in &settings.roles {
         for (index, rule) in role.deny.iter().enumerate() {
-            let named = [&rule.warn, &rule.mask, &rule.drop, &rule.refuse, &rule.restore];
+            let named = [&rule.warn, &rule.ask, &rule.mask, &rule.drop, &rule.refuse, &rule.restore];
             let said = named.iter().any(|names| !names.is_empty());
             if said || rule.approval.is_some() {
                 let message = String::from(
-                    "a denial lets nothing through that could be marked, masked, refused or approved",
+                    "a denial lets nothing through that could be marked, asked about, masked, refused or approved",
                 );
                 refuse(
                     &format!("roles.{name}.deny[{index}]"),
                     message,
-                    "move `warn`, `mask`, `drop`, `refuse`, `restore` and `approval` to a rule under `allow`",
+                    "move `warn`, `ask`, `mask`, `drop`, `refuse`, `restore` and `approval` to a rule under `allow`",
                 );
             }
         }

@@ -219,6 +219,8 @@ section! {
         environments: Vec<String>;
         /// Detectors whose findings in answers are marked for the model of this role.
         warn: Vec<DetectorName>;
+        /// Detectors whose findings in answers make the answer wait until people let it through, for this role.
+        ask: Vec<DetectorName>;
         /// Detectors whose findings in answers are masked for this role.
         mask: Vec<DetectorName>;
         /// Detectors whose findings in answers take the member with them that holds them, for this role.
@@ -275,6 +277,9 @@ choice! {
         Pass = "pass",
         /// Let it through, marked so that a model sees that others wrote it; masked where nothing can be marked.
         Warn = "warn",
+        /// Let it through once people said yes; the answer waits meanwhile. Masked where nothing can wait, as in what is no
+        /// answer to a call of a tool, a prompt or a resource.
+        Ask = "ask",
         /// Replace the text that was found by a placeholder.
         Mask = "mask",
         /// Leave out the member that holds it, and of a text the part that was found.

@@ -177,6 +177,12 @@ impl Inspector {
         })
     }
 
+    /// Whether people are to be asked about anything that is found in answers.
+    #[must_use]
+    pub fn asks_of_answers(&self) -> bool {
+        self.active.iter().any(|one| one.settings.answers == Treatment::Ask)
+    }
+
     /// Whether the JSON text `raw` may hold something to find. False is certain: no string in it (member names and
     /// numbers included), decoded, would make [`Self::scan`] report anything. `raw` is well-formed JSON in UTF-8;
     /// `unicode_escapes` says whether it contains `\u` (true when unknown).

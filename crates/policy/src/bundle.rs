@@ -184,7 +184,7 @@ impl Policies {
         out
     }
 
-    /// The detectors that policies name in `@warn`, `@mask`, `@drop`, `@refuse` and `@restore`, sorted, so that wiring can refuse unknown ones.
+    /// The detectors that policies name in `@warn`, `@ask`, `@mask`, `@drop`, `@refuse` and `@restore`, sorted, so that wiring can refuse unknown ones.
     #[must_use]
     pub fn detectors(&self) -> Vec<String> {
         let names: BTreeSet<&String> =

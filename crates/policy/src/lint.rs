@@ -130,6 +130,7 @@ fn is_everything(rule: &Rule) -> bool {
         environments,
         warn: _,
         mask: _,
+        ask: _,
         drop: _,
         refuse: _,
         restore: _,

@@ -24,6 +24,7 @@ pub(crate) fn rule(role: &Role, index: usize, rule: &Rule) -> String {
     annotate(&mut out, "id", &rule_id(&role.name, index));
     for (name, detectors) in [
         ("warn", &rule.warn),
+        ("ask", &rule.ask),
         ("mask", &rule.mask),
         ("drop", &rule.drop),
         ("refuse", &rule.refuse),

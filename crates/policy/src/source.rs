@@ -42,6 +42,8 @@ pub struct Rule {
     pub environments: Vec<String>,
     /// Detectors whose finds in answers are marked for the model; only with `permit`.
     pub warn: Vec<String>,
+    /// Detectors whose finds in answers make the answer wait for people; only with `permit`.
+    pub ask: Vec<String>,
     /// Detectors whose finds in answers are masked; only with `permit`.
     pub mask: Vec<String>,
     /// Detectors whose finds take the member with them that holds them in answers; only with `permit`.
@@ -71,6 +73,7 @@ impl Rule {
             seen: Labels::NONE,
             environments: Vec::new(),
             warn: Vec::new(),
+            ask: Vec::new(),
             mask: Vec::new(),
             drop: Vec::new(),
             refuse: Vec::new(),

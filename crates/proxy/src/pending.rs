@@ -52,9 +52,9 @@ impl Pending {
         self.detail.or_else(|| self.left().map(words))
     }
 
-    /// The server was not asked: the answer was kept from an earlier call.
-    pub(crate) const fn was_kept(&mut self) {
-        self.detail = Some("from the cache");
+    /// The server was not asked, and why not.
+    pub(crate) const fn not_asked(&mut self, why: &'static str) {
+        self.detail = Some(why);
     }
 
     /// What the call has left behind so far.

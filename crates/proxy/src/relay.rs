@@ -41,7 +41,8 @@ use crate::{
         authorize, fit,
         forward::{self, Exchange},
         kept::{self, Looked},
-        record, redact,
+        record,
+        redact::{self, Stopped},
     },
     trail::Stage,
 };
@@ -71,10 +72,20 @@ impl Relay {
         }
         let wait = Duration::from_millis(self.rules.limits.total_timeout_ms);
         let deadline = Instant::now() + wait;
-        let forwarded = match kept::look(&self.armed, &self.rules, self.gateway.clock.ticks_us()) {
+        let there = |bytes: Bytes| Ok(Exchange::plain(Reply::Unary { status: 200, bytes, session: None }));
+        let held = self.armed.held().map(|held| Bytes::copy_from_slice(held.as_bytes()));
+        let looked = held.map_or_else(
+            || kept::look(&self.armed, &self.rules, self.gateway.clock.ticks_us()),
+            Looked::Held,
+        );
+        let forwarded = match looked {
+            Looked::Held(bytes) => {
+                self.pending.not_asked("it waited for people");
+                there(bytes)
+            }
             Looked::Kept(bytes) => {
-                self.pending.was_kept();
-                Ok(Exchange::plain(Reply::Unary { status: 200, bytes, session: None }))
+                self.pending.not_asked("from the cache");
+                there(bytes)
             }
             Looked::Ask(ticket) => {
                 self.ticket = ticket;
@@ -195,8 +206,10 @@ impl Relay {
         };
         let (error, jsonrpc) = (self.failure(&masked), masked.facts().jsonrpc);
         let status = match &self.armed.server().upstream {
-            Upstream::Http(_) => status,
-            Upstream::Group | Upstream::Stdio(_) => http_status(self.armed.era(), jsonrpc),
+            Upstream::Http(_) if self.armed.held().is_none() => status,
+            Upstream::Group | Upstream::Http(_) | Upstream::Stdio(_) => {
+                http_status(self.armed.era(), jsonrpc)
+            }
         };
         let session = match self.open(opens.filter(|_| error.is_none())) {
             Ok(session) => session,
@@ -256,6 +269,11 @@ impl Relay {
     /// Judges the one answer of a request.
     async fn judge(&mut self, bytes: Bytes) -> Result<redact::Masked, Refusal> {
         let message = self.parse(bytes)?;
+        if self.armed.held().is_some() {
+            let id = self.armed.message().and_then(Message::id).map(|id| id.raw().clone());
+            let message = self.parse(message.with_id(&id.unwrap_or_default()))?;
+            return self.mask(&message, None).await;
+        }
         if !matches!(message.shape(), Shape::Response | Shape::Error) || !self.answers(&message) {
             return Err(Refusal::new(Code::AnswerInvalid, "a message that does not answer the request"));
         }
@@ -311,11 +329,26 @@ impl Relay {
         let of_session = session.map(|session| session.demanded());
         let obligations = of_session.as_ref().unwrap_or_else(|| self.armed.obligations());
         let trail = self.pending.trail();
-        let (inspector, entropy) = (&self.rules.inspector, &*self.gateway.entropy);
+        let inspector = &self.rules.inspector;
+        let entropy = self.armed.held().is_none().then_some(&*self.gateway.entropy);
         let scope = authorize::scope(&self.armed, &self.rules);
-        let by = redact::By { inspector, obligations, entropy, scope };
+        let waits = self.armed.answer_waits() && matches!(message.shape(), Shape::Response | Shape::Error);
+        let by = redact::By { inspector, obligations, entropy, waits, scope };
         let fits = |message: &Message| fit::answer(&self.armed, message, &self.rules.limits).is_ok();
-        let masked = redact::answer(by, message, window, fits, &mut trail.findings)?;
+        let masked = match redact::answer(by, message, window, fits, &mut trail.findings) {
+            Ok(masked) => masked,
+            Err(Stopped::Refused(refusal)) => return Err(refusal),
+            Err(Stopped::Waits(held)) => {
+                match trail.approval.as_ref().filter(|_| self.armed.held().is_some()) {
+                    Some(approval) => held.granted(approval),
+                    None => {
+                        return Err(
+                            approve::answer(&self.gateway, &self.armed, &held, &self.rules, trail).await
+                        );
+                    }
+                }
+            }
+        };
         trail.labels = trail.labels.with(masked.labels());
         authorize::brought(&self.gateway, &self.armed, masked.labels(), &self.rules).await?;
         Ok(masked)

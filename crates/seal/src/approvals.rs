@@ -1,4 +1,4 @@
-//! Questions for approval show the arguments of calls: they are sealed before a store sees them.
+//! Questions for approval show the arguments of calls, and answers wait with them: they are sealed before a store sees them.
 
 use std::{fmt, sync::Arc};
 
@@ -9,8 +9,9 @@ use portcullis_store::{Answered, ApprovalAnswer, ApprovalRow, Approvals, NewAppr
 use crate::sealer::Sealer;
 
 const PURPOSE: &str = "approval";
-/// Bytes of a sealed question.
-const SEALED_BYTES_MAX: usize = 1_048_576;
+const ANSWER: &str = "held answer";
+/// Bytes of a sealed question, or answer.
+const SEALED_BYTES_MAX: usize = 2_097_152;
 /// What stands in the place of a question that no key opens: who has asked whom is still told.
 const LOST: &str = r#"{"sealed":true}"#;
 
@@ -47,8 +48,12 @@ impl SealedApprovals {
 #[async_trait]
 impl Approvals for SealedApprovals {
     async fn ask(&self, mut new: NewApproval) -> Result<Arc<ApprovalRow>, StoreError> {
-        let sealed = self.sealer.seal(PURPOSE, &[&new.id], new.question.as_bytes(), &*self.entropy);
-        new.question = sealed.ok_or_else(|| StoreError::Io("the keys of the store are not open".into()))?;
+        let sealed = |purpose: &str, plain: &str| {
+            let sealed = self.sealer.seal(purpose, &[&new.id], plain.as_bytes(), &*self.entropy);
+            sealed.ok_or_else(|| StoreError::Io("the keys of the store are not open".into()))
+        };
+        let answer = new.answer.as_ref().map(|answer| sealed(ANSWER, answer)).transpose()?;
+        (new.question, new.answer) = (sealed(PURPOSE, &new.question)?, answer);
         Ok(self.opened(&*self.store.ask(new).await?))
     }
 
@@ -77,6 +82,12 @@ impl Approvals for SealedApprovals {
 
     async fn redeem(&self, call: Digest, now: Timestamp) -> Result<Option<String>, StoreError> {
         self.store.redeem(call, now).await
+    }
+
+    async fn held(&self, id: &str) -> Result<Option<String>, StoreError> {
+        let held = self.store.held(id).await?;
+        let plain = held.and_then(|held| self.sealer.open_within(ANSWER, &[id], &held, SEALED_BYTES_MAX));
+        Ok(plain.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 
     async fn restore(&self, id: &str) -> Result<(), StoreError> {

@@ -10,6 +10,8 @@ use crate::StoreError;
 
 /// How long an ended question is kept for lists; the ledger has it for ever.
 pub(crate) const ENDED_KEPT_MS: u64 = 7 * 86_400_000;
+/// How long an answer that people let through is kept: whoever lets it through gives back what it could not use.
+pub(crate) const HELD_KEPT_MS: u64 = 60_000;
 /// How many of them at most: callers whose questions end soon ask many.
 pub(crate) const ENDED_KEPT_MAX: u32 = 1_000;
 
@@ -34,6 +36,8 @@ pub struct NewApproval {
     pub created: Timestamp,
     /// When question and approval end.
     pub expires: Timestamp,
+    /// The answer that waits for them, where one does. Rows come without it.
+    pub answer: Option<String>,
 }
 
 /// How a question stands.
@@ -174,6 +178,12 @@ pub trait Approvals: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the store reports.
     async fn redeem(&self, call: Digest, now: Timestamp) -> Result<Option<String>, StoreError>;
+
+    /// The answer that waits with the question of that name, where it is not over for long.
+    ///
+    /// # Errors
+    /// What the store reports.
+    async fn held(&self, id: &str) -> Result<Option<String>, StoreError>;
 
     /// Takes back that it was used up: the call was not made.
     ///

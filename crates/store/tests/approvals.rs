@@ -19,6 +19,7 @@ fn open(folder: &Path) -> Arc<dyn Approvals> {
 fn question(id: &str, call: &str, people: u8) -> NewApproval {
     let any = BTreeSet::from(["lead".to_owned(), "a \"quoted\" role".to_owned()]);
     NewApproval {
+        answer: None,
         id: id.into(),
         call: Digest::of(call.as_bytes()),
         first: Digest::of(format!("first {call}").as_bytes()),
@@ -64,6 +65,36 @@ async fn of_many_gateways_that_use_an_approval_at_once_one_alone_gets_it_also_af
     // A call that was not made gives it back.
     stores[0].restore("apr_1").await.unwrap();
     assert_eq!(stores[1].redeem(call, later(3)).await.unwrap().as_deref(), Some("apr_1"));
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_as_long_as_somebody_may_let_it_through_and_no_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let holding = |id: &str| NewApproval { answer: Some(format!("answer {id}")), ..question(id, id, 1) };
+    for id in ["apr_1", "apr_2", "apr_3"] {
+        let row = store.ask(holding(id)).await.unwrap();
+        assert_eq!(row.asked.answer, None, "lists do not carry it");
+    }
+    // Who asks once more while it waits changes nothing of it.
+    store
+        .ask(NewApproval { answer: Some("another".into()), id: "apr_4".into(), ..question("", "apr_1", 1) })
+        .await
+        .unwrap();
+    let (again, gone) = (open(folder.path()), store.held("apr_4").await.unwrap());
+    assert_eq!((again.held("apr_1").await.unwrap().as_deref(), gone), (Some("answer apr_1"), None));
+    // A no takes it away at once; a yes keeps it for whoever could not use it.
+    store.answer("apr_2", answer("key:b", false)).await.unwrap();
+    assert_eq!(store.held("apr_2").await.unwrap(), None);
+    store.answer("apr_1", answer("key:b", true)).await.unwrap();
+    assert!(store.redeem(Digest::of(b"apr_1"), later(2)).await.unwrap().is_some());
+    assert!(store.held("apr_1").await.unwrap().is_some());
+    let next =
+        |id: &str, ms| NewApproval { created: later(ms), expires: later(ms + 1), ..question(id, id, 1) };
+    store.ask(next("apr_5", 59_000)).await.unwrap();
+    assert!(store.held("apr_1").await.unwrap().is_some() && store.held("apr_3").await.unwrap().is_some());
+    store.ask(next("apr_6", 60_002)).await.unwrap();
+    assert_eq!((store.held("apr_1").await.unwrap(), store.held("apr_3").await.unwrap()), (None, None));
 }
 
 #[tokio::test]

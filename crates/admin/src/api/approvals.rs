@@ -102,6 +102,14 @@ wire! { answer
         arguments_bytes: u64,
         /// SHA-256 of the arguments as they are sent.
         arguments_digest: String,
+        /// The answer of the call as JSON text, masked likewise, where the call was made and its answer waits.
+        answer: Option<String>,
+        /// Whether that is all of it.
+        answer_complete: bool,
+        /// Bytes of the answer as it would be let through.
+        answer_bytes: u64,
+        /// SHA-256 of it.
+        answer_digest: Option<String>,
         /// What detectors saw in them.
         findings: Vec<ApprovalFinding>,
         /// How many people must say yes.
@@ -151,6 +159,10 @@ impl Control {
             name: text("name").unwrap_or_default(),
             definition: text("definition"),
             arguments: text("arguments"),
+            answer: text("answer"),
+            answer_complete: question.get("answer_complete") == Some(&Value::Bool(true)),
+            answer_bytes: question.get("answer_bytes").and_then(Value::as_u64).unwrap_or_default(),
+            answer_digest: text("answer_digest"),
             arguments_complete: question.get("arguments_complete") == Some(&Value::Bool(true)),
             arguments_bytes: question.get("arguments_bytes").and_then(Value::as_u64).unwrap_or_default(),
             arguments_digest: text("arguments_digest").unwrap_or_default(),

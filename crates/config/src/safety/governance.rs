@@ -6,7 +6,7 @@ use crate::{
     decode::place,
     governance::{Flow, QuotaShare},
     mistake::ConfigMistake,
-    sections::{Detector, Settings, Treatment},
+    sections::{AnswerTreatment, Detector, Settings, Treatment},
     values::{DetectorName, NAME_HINT, is_local, is_name},
     yaml::Node,
 };
@@ -63,7 +63,9 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
                 let hint = format!("set `inspect.{}.form: token`, or remove it here", detector.0);
                 refuse(&format!("roles.{name}.allow[{index}]"), &message, &hint);
             }
-            for detector in [&rule.warn, &rule.mask, &rule.drop, &rule.refuse].into_iter().flatten() {
+            for detector in
+                [&rule.warn, &rule.ask, &rule.mask, &rule.drop, &rule.refuse].into_iter().flatten()
+            {
                 let off = inspect.detectors.get(&detector.0).is_some_and(|settings| !settings.enabled);
                 if off {
                     let message =
@@ -79,19 +81,30 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
 
 /// Questions about finds that nobody could answer, or that are never asked.
 fn reviews(settings: &Settings, refuse: &mut impl FnMut(&str, &str, &str)) {
-    let asks = |section: &Detector| section.arguments == Some(Treatment::Ask);
+    let rules = || settings.roles.values().flat_map(|role| &role.allow);
+    let answers = |section: &Detector| section.answers == Some(AnswerTreatment::Ask);
+    let asks = |section: &Detector| answers(section) || section.arguments == Some(Treatment::Ask);
+    // What policies in files ask about is known only once they are compiled.
+    let elsewhere = !settings.policies.is_empty();
     let own = settings.inspect.iter().map(|(name, section)| {
-        (format!("inspect.{}.approval", name.0), section.approval.as_ref(), asks(section))
+        let of_answers = answers(section) || rules().any(|rule| rule.ask.contains(name));
+        let asked = elsewhere || of_answers || asks(section);
+        (format!("inspect.{}.approval", name.0), section.approval.as_ref(), (asked, of_answers))
     });
-    let all = settings.inspect.values().any(asks);
-    let all = (String::from("inspect_approval"), settings.inspect_approval.as_ref(), all);
-    for (key, approval, asked) in own.chain([all]) {
+    let own_for = |section: &&Detector| section.approval.is_none();
+    let of_answers = settings.inspect.values().filter(own_for).any(answers);
+    let asked = elsewhere || settings.inspect.values().any(asks) || rules().any(|rule| !rule.ask.is_empty());
+    let all = (String::from("inspect_approval"), settings.inspect_approval.as_ref(), (asked, of_answers));
+    for (key, approval, (asked, of_answers)) in own.chain([all]) {
         let Some(approval) = approval else { continue };
+        if of_answers && approval.by_caller && approval.roles.is_empty() {
+            refuse(&key, "nobody could let an answer through: who reads it cannot", "name `roles`");
+        }
         if !asked {
             refuse(
                 &key,
                 "cannot take effect: nothing is treated with `ask`",
-                "set `arguments: ask`, or remove it",
+                "set `arguments: ask` or `answers: ask`, or remove it",
             );
         }
         if approval.by_caller && approval.people.0 > 1 {

@@ -145,6 +145,14 @@ fn whole(view: &View) -> String {
     for said in &view.answers {
         lines.push(format!("said         {} by {} at {} {}", said.answer, said.by, said.at, said.reason));
     }
+    if let Some(digest) = &view.answer_digest {
+        let note = if view.answer_complete { "" } else { "; NOT ALL of it is shown" };
+        lines.push(format!(
+            "answer       {} bytes, {digest}{note}; it waits, the call was made",
+            view.answer_bytes
+        ));
+        lines.push(view.answer.clone().unwrap_or_else(|| String::from("(withheld)")));
+    }
     let (bytes, digest) = (view.arguments_bytes, &view.arguments_digest);
     let note = if view.arguments_complete { "" } else { "; NOT ALL of them is shown" };
     lines.push(format!("arguments    {bytes} bytes, {digest}{note}"));

@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use portcullis_approve::{Binding, Confirmation, Shown, Waiting};
-use portcullis_core::{Code, Digest, Direction, Finding, Refusal, Treatment};
-use portcullis_inspect::Verdict;
+use portcullis_approve::{Binding, Confirmation, HELD_BYTES_MAX, Held, Shown, Waiting};
+use portcullis_core::{Approval, Code, Digest, Direction, Finding, Obligations, Refusal, Treatment};
+use portcullis_inspect::{Inspector, Verdict};
 use portcullis_mcp::{
     json::{Edits, View},
     jsonrpc::Message,
@@ -14,12 +14,16 @@ use portcullis_mcp::{
 
 use portcullis_screen::{Asks, Ways, look};
 
-use super::inspect::Inspected;
+use super::{
+    arm::Armed,
+    inspect::{self, Inspected, refused},
+    redact,
+};
 use crate::{
     gateway::Gateway,
     refusal::{CONFIRM, CONFIRMED, CONNECT},
     rules::Rules,
-    tasks::reparsed,
+    tasks::{self, reparsed},
     trail::Trail,
 };
 
@@ -41,38 +45,116 @@ pub async fn call(
     trail: &mut Trail,
     asks: bool,
 ) -> Result<Approved, Refusal> {
+    let inspected = waited(gateway, inspected, rules, trail, asks).await?;
     let permitted = &inspected.permitted;
-    let Some(demand) = &inspected.demand else { return Ok(Approved { inspected }) };
+    let Some(demand) = inspected.demand.as_ref().filter(|_| inspected.held.is_none()) else {
+        return Ok(Approved { inspected });
+    };
     let aimed = &permitted.valid.aimed;
     let message = inspected.message.as_ref().filter(|_| aimed.target.item.is_some());
     let message = message.ok_or_else(|| Refusal::new(Code::Internal, "nothing that could be approved"))?;
     let state = message.params().and_then(|params| params.get("requestState"));
-    let policy = rules.policy.digest();
-    let waiting = Waiting {
-        binding: Binding::of(
-            &permitted.caller,
-            &aimed.target,
-            (policy, demand),
-            &bound(message, &own(&inspected)),
-            state.and_then(|state| state.as_str()).as_deref(),
-        ),
-        caller: &permitted.caller,
-        asks,
-        confirmation: confirmation(message).filter(|_| demand.by_caller),
-        owner: trail.owner.as_deref(),
-        target: &aimed.target,
-        demand,
-        policy,
-        policies: permitted.policies(),
-        findings: &trail.findings,
-        session: trail.session,
-        trace: trail.trace.as_deref(),
-        shown: &|| shown(&inspected, message, rules, &trail.findings),
-    };
+    let binding = Binding::of(
+        &permitted.caller,
+        &aimed.target,
+        (rules.policy.digest(), demand),
+        &bound(message, &own(&inspected)),
+        state.and_then(|state| state.as_str()).as_deref(),
+    );
+    let shown = || shown(&inspected, message, rules, &trail.findings);
+    let waiting = waiting(&inspected, (binding, demand), rules, trail, asks, &shown);
+    let confirmation = confirmation(message).filter(|_| demand.by_caller);
+    let waiting = Waiting { confirmation, ..waiting };
     let approval = gateway.approvals.pass(&waiting, &rules.limits).await?;
     trail.approval = Some(approval);
     let stripped = without_asides(message)?;
     Ok(Approved { inspected: Inspected { message: stripped.or(inspected.message), ..inspected } })
+}
+
+/// The call with the answer that waited for people, where they let it through, or with what its answer is known by.
+async fn waited(
+    gateway: &Gateway,
+    inspected: Inspected,
+    rules: &Rules,
+    trail: &mut Trail,
+    asks: bool,
+) -> Result<Inspected, Refusal> {
+    let (permitted, message) = (&inspected.permitted, inspected.message.as_ref());
+    let mut demanded = permitted.permit.obligations().answers.values();
+    let may = rules.inspector.asks_of_answers() || demanded.any(|least| *least == Treatment::Ask);
+    let Some(message) = message.filter(|_| may && inspect::can_wait(permitted)) else { return Ok(inspected) };
+    let bound = bound(message, &own(&inspected));
+    let binding = Binding::of_answer(&permitted.caller, &permitted.valid.aimed.target, &bound);
+    let demand = &rules.review.others;
+    let shown = || shown(&inspected, message, rules, &[]);
+    let waiting = waiting(&inspected, (binding, demand), rules, trail, asks, &shown);
+    let held = gateway.approvals.held(&waiting).await?;
+    let (approval, held) = held.unzip();
+    trail.approval = approval;
+    Ok(Inspected { answer: Some(binding), held, ..inspected })
+}
+
+/// Asks people whether an answer may pass, which waits meanwhile; what its caller is told.
+pub(crate) async fn answer(
+    gateway: &Gateway,
+    armed: &Armed,
+    held: &redact::Held,
+    rules: &Rules,
+    trail: &Trail,
+) -> Refusal {
+    let inspected = armed.inspected();
+    let (Some(binding), Some(message)) = (inspected.answer, &inspected.message) else {
+        return Refusal::new(Code::Internal, "an answer that cannot wait");
+    };
+    // Who reads it lets nothing through to itself: who may confirm a call there may not confirm its answer.
+    let demand = rules.review.and(None, held.asks.iter().copied());
+    let demand = demand.map(|demand| Approval { by_caller: false, ..demand });
+    let Some(demand) = demand.filter(|demand| !demand.roles.is_empty()) else {
+        return refused(Code::AnswerRefused, &trail.findings);
+    };
+    if held.bytes().len() > HELD_BYTES_MAX {
+        let what = format!("more than {HELD_BYTES_MAX} bytes, so that it cannot wait for people");
+        return Refusal::new(Code::AnswerTooLarge, what);
+    }
+    let answer = tasks::reparsed(held.bytes().clone()).map(|said| Held {
+        message: String::from_utf8_lossy(held.bytes()).into_owned(),
+        shown: shown_answer(inspected, &said, rules),
+    });
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(refusal) => return refusal,
+    };
+    let shown = || shown(inspected, message, rules, &trail.findings);
+    let waiting = waiting(inspected, (binding, &demand), rules, trail, false, &shown);
+    let waiting = Waiting { answer: Some(answer), ..waiting };
+    gateway.approvals.hold(&waiting, &rules.limits).await.unwrap_or_else(|refusal| refusal)
+}
+
+fn waiting<'a>(
+    inspected: &'a Inspected,
+    (binding, demand): (Binding, &'a Approval),
+    rules: &Rules,
+    trail: &'a Trail,
+    asks: bool,
+    shown: &'a (dyn Fn() -> Shown + Sync),
+) -> Waiting<'a> {
+    let permitted = &inspected.permitted;
+    Waiting {
+        binding,
+        caller: &permitted.caller,
+        asks,
+        confirmation: None,
+        owner: trail.owner.as_deref(),
+        target: &permitted.valid.aimed.target,
+        demand,
+        policy: rules.policy.digest(),
+        policies: permitted.policies(),
+        findings: &trail.findings,
+        session: trail.session,
+        trace: trail.trace.as_deref(),
+        shown,
+        answer: None,
+    }
 }
 
 /// The message without what its client says beside the call, where it does: clients fill `_meta` anew for each try, so
@@ -144,24 +226,35 @@ fn shown(inspected: &Inspected, message: &Message, rules: &Rules, asked: &[Findi
     for one in asked.iter().filter(|one| one.treatment == Treatment::Ask) {
         obligations.at_least(one.kind, Treatment::Ask);
     }
-    let (inspector, mut findings) = (&rules.inspector, Vec::new());
-    let seen = look(
-        inspector,
-        Direction::Outward,
-        message,
-        (&obligations, Ways { asks: Asks::Shown, ..Ways::PLAIN }),
-        None,
-        &mut findings,
-    );
-    let arguments = match (seen.verdict, seen.masked) {
+    seen(&rules.inspector, &obligations, message, text)
+}
+
+/// What people may see of an answer that waits.
+fn shown_answer(inspected: &Inspected, message: &Message, rules: &Rules) -> Shown {
+    let said = |message: &Message| {
+        let said = message.result().or_else(|| message.error());
+        said.map_or_else(String::new, |said| String::from_utf8_lossy(said.raw()).into_owned())
+    };
+    seen(&rules.inspector, inspected.permitted.permit.obligations(), message, said)
+}
+
+fn seen(
+    inspector: &Inspector,
+    obligations: &Obligations,
+    message: &Message,
+    text: impl Fn(&Message) -> String,
+) -> Shown {
+    let ways = Ways { asks: Asks::Shown, ..Ways::PLAIN };
+    let seen = look(inspector, Direction::Outward, message, (obligations, ways), None, &mut Vec::new());
+    let left = match (seen.verdict, seen.masked) {
         (Verdict::Pass | Verdict::Warn, _) | (Verdict::Ask, None) => Some(text(message)),
         (Verdict::Mask | Verdict::Ask, Some(bytes)) => {
-            Message::parse(bytes, &rules.request).ok().map(|message| text(&message))
+            tasks::reparsed(bytes).ok().map(|message| text(&message))
         }
         (Verdict::Mask, None) | (Verdict::Refuse, _) => None,
     };
     let own = text(message);
-    Shown { arguments, size: own.len() as u64, digest: Digest::of(own.as_bytes()) }
+    Shown { text: left, size: own.len() as u64, digest: Digest::of(own.as_bytes()) }
 }
 
 /// The arguments of a call; of one that says more than that, all of it.

@@ -39,7 +39,7 @@ use portcullis_mcp::{
     revision::{Era, version_data},
 };
 
-use super::{arm::Armed, parse::Content, resolve::member::Via};
+use super::{arm::Armed, inspect::Inspected, parse::Content, resolve::member::Via};
 use crate::{
     bridge::Unwanted,
     gateway::Gateway,
@@ -97,6 +97,23 @@ impl Armed {
     #[must_use]
     pub const fn server(&self) -> &Arc<Server> {
         &self.recorded.inspected.permitted.valid.aimed.server
+    }
+
+    /// The call as it was inspected.
+    pub(super) const fn inspected(&self) -> &Inspected {
+        &self.recorded.inspected
+    }
+
+    /// Whether an answer can wait for people, who are asked about what is found in it.
+    #[must_use]
+    pub const fn answer_waits(&self) -> bool {
+        self.recorded.inspected.answer.is_some()
+    }
+
+    /// The answer that waited, where people let it through.
+    #[must_use]
+    pub fn held(&self) -> Option<&str> {
+        self.recorded.inspected.held.as_deref()
     }
 
     /// Its session.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use portcullis_approve::Binding;
 use portcullis_core::{Action, Approval, Code, Digest, Direction, Finding, Labels, Refusal};
 use portcullis_inspect::{Inspector, Role, Subject, Verdict};
 use portcullis_mcp::{
@@ -27,6 +28,16 @@ pub struct Inspected {
     pub(super) message: Option<Message>,
     /// Whom policy, and what was found, want to have asked before it is made.
     pub(super) demand: Option<Approval>,
+    /// How it is known again where its answer has to wait for people; nothing where none can.
+    pub(super) answer: Option<Binding>,
+    /// The answer that waited and that they let through: its server is not asked.
+    pub(super) held: Option<String>,
+}
+
+impl Inspected {
+    const fn new(permitted: Permitted, message: Option<Message>, demand: Option<Approval>) -> Self {
+        Self { permitted, message, demand, answer: None, held: None }
+    }
 }
 
 /// Inspects what the caller sends; findings go to `findings` whatever the verdict.
@@ -38,7 +49,7 @@ pub fn call(alive: Alive, rules: &Rules, findings: &mut Vec<Finding>) -> Result<
     let call = &permitted.valid.aimed.call;
     let obligations = permitted.permit.obligations();
     let demand = obligations.approval.clone();
-    let Some(message) = call.message() else { return Ok(Inspected { permitted, message: None, demand }) };
+    let Some(message) = call.message() else { return Ok(Inspected::new(permitted, None, demand)) };
     let scope = token_scope(&permitted, rules);
     if let Some(((_, keys), scope)) = rules.inspector.token_keys().zip(scope) {
         keys.in_use(scope);
@@ -75,11 +86,11 @@ pub fn call(alive: Alive, rules: &Rules, findings: &mut Vec<Finding>) -> Result<
     stays(&permitted, sent, rules)?;
     let message = restored.map_or(Ok(passed), again)?;
     meaning::hold(&permitted, &message, rules, findings)?;
-    Ok(Inspected { message: Some(message), permitted, demand })
+    Ok(Inspected::new(permitted, Some(message), demand))
 }
 
 /// Whether it is a call of its own, which can be made again once people said yes.
-fn can_wait(permitted: &Permitted) -> bool {
+pub(super) fn can_wait(permitted: &Permitted) -> bool {
     let aimed = &permitted.valid.aimed;
     let action = aimed.call.action();
     aimed.target.item.is_some()

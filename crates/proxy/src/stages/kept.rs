@@ -16,7 +16,9 @@ use crate::{rules::Rules, settings::Transport, tasks::reparsed};
 
 /// What is known of a call before its server is asked.
 pub(crate) enum Looked {
-    /// The answer.
+    /// The answer, which waited for people.
+    Held(Bytes),
+    /// The answer to another call.
     Kept(Bytes),
     /// The server is to be asked; with the ticket its answer may be kept.
     Ask(Option<Ticket>),

@@ -1,6 +1,9 @@
 //! The only maker of [`Masked`], and nothing else is written to a client.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
+use portcullis_approve::Used;
 use portcullis_catalog::{Judges, List};
 use portcullis_core::{Code, Digest, Direction, Entropy, Finding, Labels, Obligations, Refusal};
 use portcullis_inspect::{Inspector, Verdict, Window};
@@ -47,6 +50,43 @@ impl Masked {
     #[must_use]
     pub fn measured(&self) -> Measured {
         Measured::of(&self.bytes)
+    }
+}
+
+/// A message of a server that a client may see once people let it through.
+#[derive(Debug)]
+pub struct Held {
+    masked: Masked,
+    /// The detectors for whose finds they are asked.
+    pub asks: BTreeSet<&'static str>,
+}
+
+impl Held {
+    /// The bytes that wait.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.masked.bytes
+    }
+
+    /// People let through what waited.
+    #[must_use]
+    pub fn granted(self, _approval: &Used) -> Masked {
+        self.masked
+    }
+}
+
+/// Why a message of a server is no [`Masked`].
+#[derive(Debug)]
+pub enum Stopped {
+    /// It does not pass.
+    Refused(Refusal),
+    /// It waits for people.
+    Waits(Box<Held>),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
@@ -131,8 +171,10 @@ pub struct By<'a> {
     pub inspector: &'a Inspector,
     /// What the permit demands.
     pub obligations: &'a Obligations,
-    /// What marks are numbered by.
-    pub entropy: &'a dyn Entropy,
+    /// What marks are numbered by; nothing where they stand already.
+    pub entropy: Option<&'a dyn Entropy>,
+    /// Whether it can wait for people, unless it asks something itself.
+    pub waits: bool,
     /// Within what tokens mean something.
     pub scope: Option<Digest>,
 }
@@ -141,19 +183,20 @@ pub struct By<'a> {
 /// whether the message may be like that without members that are to be left out: otherwise they are masked.
 ///
 /// # Errors
-/// `answer.refused`, `limit.inspection`.
+/// `answer.refused`, `limit.inspection`; that it waits.
 pub fn answer(
-    By { inspector, obligations, entropy, scope }: By<'_>,
+    By { inspector, obligations, entropy, waits, scope }: By<'_>,
     message: &Message,
     window: Option<&mut Window>,
     fits: impl Fn(&Message) -> bool,
     findings: &mut Vec<Finding>,
-) -> Result<Masked, Refusal> {
+) -> Result<Masked, Stopped> {
     let facts = Facts::of(message);
+    let own = waits && facts.again.is_none() && facts.questions.is_empty();
+    let asks = if own { Asks::Waits } else { Asks::Masked };
     let private = for_one_caller(message, &facts);
     let message = private.as_ref().unwrap_or(message);
-    let (known, ways) =
-        (findings.len(), Ways { entropy: Some(entropy), drops: true, asks: Asks::Masked, scope });
+    let (known, ways) = (findings.len(), Ways { entropy, drops: true, asks, scope });
     let mut seen = look(inspector, Direction::Outward, message, (obligations, ways), window, findings);
     let unfit = |bytes: &Bytes| reparsed(bytes.clone()).is_ok_and(|message| !fits(&message));
     if seen.dropped && seen.masked.as_ref().is_some_and(unfit) {
@@ -161,14 +204,18 @@ pub fn answer(
         let ways = Ways { drops: false, ..ways };
         seen = look(inspector, Direction::Outward, message, (obligations, ways), None, findings);
     }
-    let labels = seen.labels;
-    match (seen.verdict, seen.masked) {
-        (Verdict::Warn | Verdict::Mask, Some(bytes)) => Ok(Masked { bytes, facts, labels }),
-        (Verdict::Pass | Verdict::Warn, _) => Ok(Masked { bytes: message.bytes().clone(), facts, labels }),
-        (Verdict::Refuse, _) if seen.unread => Err(unread()),
-        (Verdict::Mask, None) | (Verdict::Ask | Verdict::Refuse, _) => {
+    let bytes = match (seen.verdict, seen.masked) {
+        (Verdict::Warn | Verdict::Mask | Verdict::Ask, Some(bytes)) => bytes,
+        (Verdict::Pass | Verdict::Warn | Verdict::Ask, _) => message.bytes().clone(),
+        (Verdict::Refuse, _) if seen.unread => return Err(unread().into()),
+        (Verdict::Mask, None) | (Verdict::Refuse, _) => {
             let code = if seen.abroad { Code::ResidencyRefused } else { Code::AnswerRefused };
-            Err(refused(code, findings))
+            return Err(refused(code, findings).into());
         }
+    };
+    let masked = Masked { bytes, facts, labels: seen.labels };
+    match seen.verdict {
+        Verdict::Ask => Err(Stopped::Waits(Box::new(Held { masked, asks: seen.asks }))),
+        Verdict::Pass | Verdict::Warn | Verdict::Mask | Verdict::Refuse => Ok(masked),
     }
 }

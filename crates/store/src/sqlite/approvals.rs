@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::keys::{millis, timestamp};
 use crate::{
     Answered, ApprovalAnswer, ApprovalRow, ApprovalState, Approvals, NewApproval, Sqlite, StoreError,
-    approvals::{ENDED_KEPT_MAX, ENDED_KEPT_MS},
+    approvals::{ENDED_KEPT_MAX, ENDED_KEPT_MS, HELD_KEPT_MS},
     sqlite::Worker,
 };
 
@@ -27,13 +27,16 @@ impl Worker {
                    WHERE state IN ('redeemed', 'expired') OR expires <= ?1
                    ORDER BY created DESC, id LIMIT -1 OFFSET ?2)";
         change.prepare_cached(many)?.execute((now, ENDED_KEPT_MAX))?;
+        let gone = "DELETE FROM held_answers WHERE approval IN (SELECT id FROM approvals
+                   WHERE state IN ('denied', 'expired') OR expires <= ?1 OR redeemed <= ?1 - ?2)";
+        change.prepare_cached(gone)?.execute((now, i64::try_from(HELD_KEPT_MS).unwrap_or(i64::MAX)))?;
         let over =
             format!("UPDATE approvals SET state = 'expired' WHERE call = ?1 AND expires <= ?2 AND {LIVE}");
         change.prepare_cached(&over)?.execute((new.call.0, now))?;
         let sql =
             "INSERT INTO approvals (id, call, first, caller, askers, question, demand, people, created, expires, state)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'open') ON CONFLICT DO NOTHING";
-        change.prepare_cached(sql)?.execute((
+        let asked = change.prepare_cached(sql)?.execute((
             &new.id,
             new.call.0,
             new.first.0,
@@ -45,6 +48,10 @@ impl Worker {
             now,
             millis(new.expires),
         ))?;
+        if let Some(answer) = new.answer.as_ref().filter(|_| asked > 0) {
+            let held = "INSERT INTO held_answers (approval, answer) VALUES (?1, ?2)";
+            change.prepare_cached(held)?.execute((&new.id, answer))?;
+        }
         change.commit()?;
         self.asked(new.call)?.ok_or_else(|| StoreError::Corrupt("a question that is not there".into()))
     }
@@ -122,6 +129,9 @@ impl Worker {
             "UPDATE approvals SET state = 'denied' WHERE id = ?1"
         };
         change.prepare_cached(step)?.execute([id])?;
+        if !yes {
+            change.prepare_cached("DELETE FROM held_answers WHERE approval = ?1")?.execute([id])?;
+        }
         change.commit()?;
         Ok(self.approval(id)?.map_or(Answered::Closed, Answered::Counts))
     }
@@ -131,6 +141,11 @@ impl Worker {
                    WHERE call = ?1 AND state = 'approved' AND expires > ?2 RETURNING id";
         let mut statement = self.connection.prepare_cached(sql)?;
         Ok(statement.query_row((call.0, millis(now)), |row| row.get(0)).optional()?)
+    }
+
+    fn held(&mut self, id: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT answer FROM held_answers WHERE approval = ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?)
     }
 
     fn restore(&mut self, id: &str) -> Result<(), StoreError> {
@@ -201,6 +216,7 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<ApprovalRow> {
             demand: demand_of(&demand).ok_or_else(|| damaged("demand"))?,
             created: timestamp(row.get("created")?),
             expires: timestamp(row.get("expires")?),
+            answer: None,
         },
         written: written.ok_or_else(|| damaged("state"))?,
         redeemed: row.get::<_, Option<i64>>("redeemed")?.map(timestamp),
@@ -239,6 +255,11 @@ impl Approvals for Sqlite {
 
     async fn redeem(&self, call: Digest, now: Timestamp) -> Result<Option<String>, StoreError> {
         Sqlite::ask(self, move |worker| worker.redeem(call, now)).await
+    }
+
+    async fn held(&self, id: &str) -> Result<Option<String>, StoreError> {
+        let id = id.to_owned();
+        Sqlite::ask(self, move |worker| worker.held(&id)).await
     }
 
     async fn restore(&self, id: &str) -> Result<(), StoreError> {

@@ -21,6 +21,7 @@ const MIGRATIONS: &[(u32, &str, &str)] = &[
     (10, "seen_labels", include_str!("../migrations/0010_seen_labels.sql")),
     (11, "checkpoints", include_str!("../migrations/0011_checkpoints.sql")),
     (12, "sink_places", include_str!("../migrations/0012_sink_places.sql")),
+    (13, "held_answers", include_str!("../migrations/0013_held_answers.sql")),
 ];
 
 /// Refuses a database that another program made.
