@@ -225,7 +225,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "roles: {r: {deny: [{mask: [email]}]}}",
         &[
-            "1:20 roles.r.deny[0]: a denial lets nothing through that could be marked, masked, refused or approved",
+            "1:20 roles.r.deny[0]: a denial lets nothing through that could be marked, asked about, masked, refused or approved",
         ],
     ),
     (
@@ -238,6 +238,18 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     ("inspect: {emial: {}}", &["1:11 inspect.emial: unknown key"]),
     ("inspect: {email: {answers: hide}}", &["1:28 inspect.email.answers: `hide` is not known here"]),
+    (
+        "inspect: {email: {arguments: pass, approval: {}}}",
+        &["1:36 inspect.email.approval: cannot take effect: nothing is treated with `ask`"],
+    ),
+    (
+        "inspect: {email: {arguments: ask}}\ninspect_approval: {by_caller: true, people: 2}",
+        &["2:1 inspect_approval: `by_caller` where several people are asked for"],
+    ),
+    (
+        "inspect: {email: {answers: ask}}\ninspect_approval: {by_caller: true}",
+        &["2:1 inspect_approval: nobody could let an answer through: who reads it cannot"],
+    ),
     ("limits: {body_bytes_max: 1}", &["1:26 limits.body_bytes_max: 1 is out of range"]),
     (
         "limits: {body_bytes_max: 1_000_000}",

@@ -1,16 +1,16 @@
 //! Runs every detector that is switched on.
 
+mod masking;
 mod tokens;
 mod watched;
 
 use alloc::{boxed::Box, collections::BTreeMap, format, string::String, sync::Arc, vec::Vec};
 use core::ops::Range;
 
-use portcullis_core::{Digest, Direction, Finding, Label, Labels, Obligations, Severity, Treatment};
+use portcullis_core::{Digest, Direction, Finding, Label, Labels, Severity, Treatment};
 
 use crate::{
-    Budget, CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Verdict,
-    Window,
+    Budget, CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Window,
     anchors::{Anchors, Places, Seen},
     attacks::Argument,
     decode,
@@ -20,7 +20,6 @@ use crate::{
     labels::labels_of,
     plain::Plain,
     raw::Raw,
-    verdict::{mask, takes, verdict},
     watch::{self, Watch},
 };
 
@@ -177,12 +176,6 @@ impl Inspector {
         })
     }
 
-    /// Whether people are to be asked about anything that is found in answers.
-    #[must_use]
-    pub fn asks_of_answers(&self) -> bool {
-        self.active.iter().any(|one| one.settings.answers == Treatment::Ask)
-    }
-
     /// Whether the JSON text `raw` may hold something to find. False is certain: no string in it (member names and
     /// numbers included), decoded, would make [`Self::scan`] report anything. `raw` is well-formed JSON in UTF-8;
     /// `unicode_escapes` says whether it contains `\u` (true when unknown).
@@ -257,39 +250,6 @@ impl Inspector {
                 }
             });
         }
-    }
-
-    /// The text with `matches` masked, and again as long as what was taken away lets something else be seen, which is
-    /// added to them. None where that is to be refused, does not end, or is more than may be read.
-    #[must_use]
-    pub fn masked(
-        &self,
-        subject: &Subject<'_>,
-        matches: &mut Vec<Match>,
-        obligations: &Obligations,
-        budget: &mut Budget,
-    ) -> Option<String> {
-        let mut text = mask(subject.text, matches);
-        for _ in 0..Self::MASKED_MAX {
-            let mut more = Vec::new();
-            self.scan_within(&Subject { text: &text, ..*subject }, budget, &mut more);
-            if budget.is_spent() {
-                return None;
-            }
-            if verdict(subject.role.direction(), &mut more, obligations) == Verdict::Refuse {
-                return None;
-            }
-            let done = !takes(&more);
-            if !done {
-                text = mask(&text, &more);
-            }
-            more.retain(|one| one.finding.treatment.takes() || is_news(one, matches));
-            matches.append(&mut more);
-            if done {
-                return Some(text);
-            }
-        }
-        None
     }
 
     fn look(&self, subject: &Subject<'_>, scope: Option<Digest>, mut tell: impl FnMut(Match)) {
@@ -486,12 +446,6 @@ impl Active {
 /// Those that say who wrote it, not what it is about.
 fn words_only(labels: Labels) -> Labels {
     labels.both([Label::SeesUntrusted].into_iter().collect())
-}
-
-/// Whether people would have to be asked about it who are not asked about any of those.
-fn is_news(one: &Match, known: &[Match]) -> bool {
-    let asks = |one: &Match| one.finding.treatment == Treatment::Ask;
-    asks(one) && !known.iter().any(|known| asks(known) && known.finding.kind == one.finding.kind)
 }
 
 /// Whether two sightings of the same detector overlap.
