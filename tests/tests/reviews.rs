@@ -428,3 +428,20 @@ async fn a_call_that_was_approved_itself_is_asked_about_no_more_when_its_answer_
     assert_eq!(house.server.count("tools/call"), 2);
     Ok(())
 }
+
+#[tokio::test]
+async fn an_answer_too_long_to_wait_or_one_too_many_is_refused_and_not_let_through() -> Outcome {
+    let yaml = format!("{OF_ANSWERS}limits:\n  caller_approvals_max: 1\n");
+    let house = House::with(ROLES, &yaml).await?;
+    let mut client = house.client(Era::Modern).await?;
+    for (long, code) in [(true, "answer.too_large"), (false, "approval.required"), (false, "limit.approvals")]
+    {
+        let text = format!("{PAGE} {}", if long { "word ".repeat(220_000) } else { String::new() });
+        let said = json!({"resultType": "complete", "content": [{"type": "text", "text": text}]});
+        house.server.on("tools/call", Hostile::Answer(said));
+        let answer = echo(&mut client, &json!({"text": format!("{long} {code}")})).await?;
+        assert_eq!(code_of(&answer), code, "{}", answer.text());
+        assert!(!answer.reply.text().contains("previous instructions"), "{code}");
+    }
+    Ok(())
+}
