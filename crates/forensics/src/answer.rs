@@ -6,13 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_proof::tile::{TILE_WIDTH, Tree};
+use portcullis_proof::{
+    merkle::leaf_hash,
+    tile::{Entries, TILE_WIDTH},
+};
 use rusqlite::{OptionalExtension as _, params};
 use serde_json::Value;
 
 use crate::{
     ForensicsError, Index, Order, Search, Shelf, cursor,
-    index::{signed, unsigned},
+    index::{LEAF_BYTES, leaf, signed, unsigned},
 };
 
 /// Entries on one page.
@@ -154,36 +157,48 @@ impl Index {
             return Ok(false);
         }
         let number = index / TILE_WIDTH;
-        if finding.bundle.as_ref().is_none_or(|(held, _)| *held != number) {
-            finding.bundle = Some((number, self.whole(number)?));
+        if finding.bundle.as_ref().is_none_or(|held| held.number != number) {
+            finding.bundle = Some(self.whole(number)?);
         }
-        finding.see(index);
+        finding.see(index)?;
         Ok(true)
     }
 
-    /// The entries of a bundle, which must be those that were indexed.
-    fn whole(&self, number: u64) -> Result<Vec<Vec<u8>>, ForensicsError> {
+    /// A bundle, and the hashes under which its entries were indexed.
+    fn whole(&self, number: u64) -> Result<Bundle, ForensicsError> {
         let failed = |error: rusqlite::Error| ForensicsError::sqlite(&self.path, &error);
-        let sql = "SELECT count, root FROM bundle WHERE number = ?1";
-        let row = self.sql.prepare_cached(sql).map_err(failed)?;
-        let kept = { row }
+        let sql = "SELECT count, leaves FROM bundle WHERE number = ?1";
+        let mut statement = self.sql.prepare_cached(sql).map_err(failed)?;
+        let kept = statement
             .query_row([signed(number)], |row| Ok((row.get(0).map(unsigned)?, row.get::<_, Vec<u8>>(1)?)))
             .optional()
             .map_err(failed)?;
-        let Some((count, root)) = kept else {
+        let Some((count, leaves)) = kept else {
             let reason = format!("it has no bundle {number}");
             return Err(ForensicsError::Damaged { path: self.path.display().to_string(), reason });
         };
-        let entries = self.shelf().bundle(number, number * TILE_WIDTH + count)?;
-        let mut tree = Tree::default();
-        let mut full = Vec::new();
-        entries.iter().for_each(|entry| tree.append(entry, &mut full));
-        if tree.root().0.as_slice() != root {
-            let (first, last) = (number * TILE_WIDTH, number * TILE_WIDTH + count.saturating_sub(1));
-            let reason = format!("one of the entries {first} to {last} is not the one that was indexed");
-            return Err(ForensicsError::Tampered(reason));
-        }
-        Ok(entries)
+        let bytes = self.shelf().bundle(number, number * TILE_WIDTH + count)?;
+        Ok(Bundle { number, bytes, leaves: Some(leaves) })
+    }
+}
+
+/// The bundle that is at hand.
+struct Bundle {
+    number: u64,
+    bytes: Vec<u8>,
+    /// The hashes under which its entries were indexed; nothing where there is no index.
+    leaves: Option<Vec<u8>>,
+}
+
+impl Bundle {
+    /// The entry at `index`, which must be the one that was indexed.
+    fn entry(&self, index: u64) -> Result<&[u8], ForensicsError> {
+        let at = usize::try_from(index % TILE_WIDTH).unwrap_or(usize::MAX);
+        let changed = || ForensicsError::Tampered(format!("entry {index} is not the one that was indexed"));
+        let entry = Entries::of(&self.bytes).nth(at).ok_or_else(changed)?;
+        let Some(leaves) = &self.leaves else { return Ok(entry) };
+        let kept = leaves.chunks_exact(LEAF_BYTES).nth(at).ok_or_else(changed)?;
+        if leaf(&leaf_hash(entry)).eq(kept.iter().copied()) { Ok(entry) } else { Err(changed()) }
     }
 }
 
@@ -199,10 +214,11 @@ pub fn scan(shelf: &Shelf, search: &Search, paging: &Paging) -> Result<Page, For
             return Ok(false);
         }
         let number = index / TILE_WIDTH;
-        if finding.bundle.as_ref().is_none_or(|(held, _)| *held != number) {
-            finding.bundle = Some((number, shelf.bundle(number, checkpoint.size)?));
+        if finding.bundle.as_ref().is_none_or(|held| held.number != number) {
+            let bytes = shelf.bundle(number, checkpoint.size)?;
+            finding.bundle = Some(Bundle { number, bytes, leaves: None });
         }
-        finding.see(index);
+        finding.see(index)?;
         Ok(true)
     };
     let range = span(search, paging, checkpoint.size)?;
@@ -244,7 +260,7 @@ struct Finding<'s> {
     patient: bool,
     read: u64,
     bytes: usize,
-    bundle: Option<(u64, Vec<Vec<u8>>)>,
+    bundle: Option<Bundle>,
     hits: Vec<Hit>,
     cursor: Option<String>,
 }
@@ -280,15 +296,16 @@ impl<'s> Finding<'s> {
     }
 
     /// Takes the entry of the bundle at hand where it fits.
-    fn see(&mut self, index: u64) {
+    fn see(&mut self, index: u64) -> Result<(), ForensicsError> {
         self.read += 1;
-        let at = usize::try_from(index % TILE_WIDTH).unwrap_or(usize::MAX);
-        let Some(bytes) = self.bundle.as_ref().and_then(|(_, entries)| entries.get(at)) else { return };
+        let Some(bundle) = &self.bundle else { return Ok(()) };
+        let bytes = bundle.entry(index)?;
         let entry: Value = serde_json::from_slice(bytes).unwrap_or_default();
         if self.search.fits(index, &entry) {
             self.bytes += bytes.len();
             self.hits.push(Hit { index, entry });
         }
+        Ok(())
     }
 
     fn page(self, complete: u64, checkpoint: Option<String>) -> Page {

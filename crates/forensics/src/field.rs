@@ -8,7 +8,7 @@ use serde_json::Value;
 enum Compared {
     /// The whole value; a trailing `*` stands for any rest.
     Name,
-    /// As names with `|` between them, one of which it is.
+    /// As names of classes, like `call.refused`; with `|` between several, one of which it is.
     Names,
     /// As a name, or one word of it.
     Words,
@@ -72,7 +72,7 @@ fields! {
     /// The method of the message.
     Method 'm' "method" Name ["method"];
     /// Code of the refusal.
-    Code 'o' "code" Name ["code", "data/code"];
+    Code 'o' "code" Names ["code", "data/code"];
     /// What policy decided: `allow` or `deny`.
     Decision 'd' "decision" Name ["decision/effect"];
     /// Id of a policy that decided.
@@ -157,7 +157,13 @@ impl Field {
     /// The tokens under which an entry with this value is found.
     pub(crate) fn tokens(self, value: &str, mut token: impl FnMut(String)) {
         match self.compared() {
-            Compared::Name | Compared::Names => token(self.token(squashed(value))),
+            Compared::Name => token(self.token(squashed(value))),
+            Compared::Names => {
+                token(self.token(squashed(value)));
+                if let Some((class, _)) = value.split_once('.') {
+                    token(self.class(class));
+                }
+            }
             Compared::Words => {
                 let whole = self.token(squashed(value));
                 for word in words_of(value).map(|word| self.token(squashed(word))) {
@@ -180,6 +186,11 @@ impl Field {
                 let each = wanted.split('|').map(|wanted| self.sought(wanted)).collect::<Option<Vec<_>>>()?;
                 return Some(format!("({})", each.join(" OR ")));
             }
+            // A class has a token of its own: to go through all that begin with it would take long.
+            Compared::Names if wanted.strip_suffix(".*").is_some_and(|class| !class.contains(['.', '*'])) => {
+                let class = self.class(wanted.strip_suffix(".*").unwrap_or_default());
+                return Some(format!("\"{class}\""));
+            }
             Compared::Name | Compared::Names | Compared::Words => match wanted.strip_suffix('*') {
                 Some(start) => (squashed(start).collect::<String>(), true),
                 None => (squashed(wanted).collect(), false),
@@ -196,6 +207,11 @@ impl Field {
         }
         let star = if open { "*" } else { "" };
         Some(format!("\"{}\"{star}", self.token(start.chars())))
+    }
+
+    /// The token of all names that begin with `class` and a dot.
+    fn class(self, class: &str) -> String {
+        self.token("0".chars().chain(squashed(class)))
     }
 
     fn token(self, chars: impl Iterator<Item = char>) -> String {

@@ -13,11 +13,13 @@ use std::{
 use portcullis_core::{Digest, Timestamp};
 use portcullis_proof::{
     Checkpoint,
-    tile::{TILE_WIDTH, Tree, hash_bytes, parse_hashes},
+    merkle::leaf_hash,
+    tile::{Entries, TILE_WIDTH, Tree, hash_bytes, parse_hashes},
 };
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use serde_json::Value;
 
+pub(crate) use self::tables::LEAF_BYTES;
 use self::tables::{FORMAT, OURS, SHELVE, TABLES};
 use crate::{ForensicsError, Shelf, words};
 
@@ -255,17 +257,19 @@ fn take(
     let mut next = range.start;
     while next < range.end {
         let number = next / TILE_WIDTH;
-        let entries = shelf.bundle(number, range.end).map_err(Stopped::Ledger)?;
+        let bundle = shelf.bundle(number, range.end).map_err(Stopped::Ledger)?;
         // What was indexed of this bundle before is known by its hashes: it is not read anew.
-        let mut own = Tree::default();
         let known =
             tree.partial().find(|(tile, _)| tile.level == Some(0)).map_or(&[][..], |(_, hashes)| hashes);
-        known.iter().for_each(|leaf| own.append_hash(*leaf, &mut full));
+        let mut leaves: Vec<u8> = known.iter().flat_map(leaf).collect();
         let (mut first_at, mut last_at) = (u64::MAX, 0);
-        for (index, bytes) in (number * TILE_WIDTH..).zip(&entries).filter(|(index, _)| *index >= range.start)
+        for (index, bytes) in (number * TILE_WIDTH..range.end)
+            .zip(Entries::of(&bundle))
+            .skip_while(|(index, _)| *index < range.start)
         {
-            own.append(bytes, &mut full);
-            tree.append(bytes, &mut full);
+            let hash = leaf_hash(bytes);
+            tree.append_hash(hash, &mut full);
+            leaves.extend(leaf(&hash));
             let entry: Value = serde_json::from_slice(bytes).unwrap_or_default();
             let at = entry.get("at").and_then(Value::as_str).and_then(Timestamp::parse);
             // What has no time is found by its place alone.
@@ -276,14 +280,8 @@ fn take(
             next = index + 1;
         }
         full.clear();
-        let root = own.root().0;
-        shelve.execute(params![
-            signed(number),
-            signed(own.size()),
-            signed(first_at),
-            signed(last_at),
-            root
-        ])?;
+        let count = next - number * TILE_WIDTH;
+        shelve.execute(params![signed(number), signed(count), signed(first_at), signed(last_at), leaves])?;
     }
     Ok(())
 }
@@ -315,6 +313,11 @@ fn keep(sql: &Connection, state: &State) -> rusqlite::Result<usize> {
             state.refused,
             state.edge
         ])
+}
+
+/// What is kept of the hash of an entry.
+pub(crate) fn leaf(hash: &Digest) -> impl Iterator<Item = u8> {
+    hash.0.into_iter().take(LEAF_BYTES)
 }
 
 /// The hashes at the right edge of a tree.

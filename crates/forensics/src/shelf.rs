@@ -64,22 +64,24 @@ impl Shelf {
         Ok(ProofFile { index, path, checkpoint: note.to_owned() }.to_text())
     }
 
-    /// The entries of bundle `number` that are under a checkpoint over `size` entries.
-    pub(crate) fn bundle(&self, number: u64, size: u64) -> Result<Vec<Vec<u8>>, ForensicsError> {
+    /// Bundle `number`, which begins with the entries that are under a checkpoint over `size` entries.
+    pub(crate) fn bundle(&self, number: u64, size: u64) -> Result<Vec<u8>, ForensicsError> {
         let width = size.saturating_sub(number * TILE_WIDTH).min(TILE_WIDTH);
         let wanted = usize::try_from(width).unwrap_or(usize::MAX);
         let mut path = String::new();
         for _ in 0..TRIES {
-            // What was at the right edge may be wider by now, or full.
-            let now = self.checkpoint()?.0.size.max(size);
-            let edge = now.saturating_sub(number * TILE_WIDTH).min(TILE_WIDTH);
-            for width in [TILE_WIDTH, edge, width] {
+            for full in [Some(true), Some(false), None] {
+                let width = match full {
+                    Some(true) => TILE_WIDTH,
+                    Some(false) => width,
+                    // What was at the right edge may be wider by now.
+                    None => self.checkpoint()?.0.size.saturating_sub(number * TILE_WIDTH).min(TILE_WIDTH),
+                };
                 let tile = Tile { level: None, index: number, width };
                 path = tile.path();
                 let Some(bytes) = self.dir.read(&path) else { continue };
-                let entries: Vec<Vec<u8>> = Entries::of(&bytes).take(wanted).map(<[u8]>::to_vec).collect();
-                if entries.len() == wanted {
-                    return Ok(entries);
+                if Entries::of(&bytes).take(wanted).count() == wanted {
+                    return Ok(bytes);
                 }
                 let reason = format!("`{path}` does not hold {wanted} entries");
                 return Err(ForensicsError::Tampered(reason));

@@ -5,6 +5,9 @@ pub(super) const FORMAT: i64 = 1;
 /// What marks a database as an index of ours.
 pub(super) const OURS: i64 = 0x7063_6978;
 
+/// Bytes of the hash of an entry that are kept in `leaves`, one after the other: nobody finds another entry with the same.
+pub(crate) const LEAF_BYTES: usize = 16;
+
 /// The tables. `words` holds no text: it is contentless, and of a token only the entries that have it are kept.
 pub(super) const TABLES: &str = "
 BEGIN IMMEDIATE;
@@ -23,7 +26,7 @@ CREATE TABLE bundle (
     count INTEGER NOT NULL,
     first_at INTEGER NOT NULL,
     last_at INTEGER NOT NULL,
-    root BLOB NOT NULL
+    leaves BLOB NOT NULL
 ) STRICT;
 CREATE VIRTUAL TABLE words USING fts5(tokens, content='', columnsize=0, detail=none, tokenize='ascii');
 PRAGMA application_id = 1885563256;
@@ -33,12 +36,12 @@ COMMIT;
 
 /// What is known of a bundle, which grows until it is full.
 pub(super) const SHELVE: &str = "
-INSERT INTO bundle(number, count, first_at, last_at, root) VALUES (?1, ?2, ?3, ?4, ?5)
+INSERT INTO bundle(number, count, first_at, last_at, leaves) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT(number) DO UPDATE SET
     count = excluded.count,
     first_at = min(first_at, excluded.first_at),
     last_at = max(last_at, excluded.last_at),
-    root = excluded.root
+    leaves = excluded.leaves
 ";
 
 #[cfg(test)]
