@@ -109,6 +109,23 @@ const MISTAKES: &[(&str, &[&str])] = &[
             "1:58 listen.tls.client_certificates: there is no authority to check them with",
         ],
     ),
+    ("listen: {tls: {spiffe: true}}", &["1:16 listen.tls.spiffe: there is no Workload API to ask"]),
+    (
+        "{spiffe: {socket: 'tcp:127.0.0.1:1', id: 'spiffe://a/*'}, listen: {tls: {spiffe: true, key: b}}}",
+        &[
+            "1:11 spiffe.socket: is no Unix socket",
+            "1:38 spiffe.id: stands for several IDs",
+            "1:74 listen.tls.spiffe: the certificate cannot come from elsewhere as well",
+        ],
+    ),
+    (
+        "{spiffe: {}, servers: {a: {url: 'https://a.example/', tls: {spiffe: ['spiffe://b/c'], ca: [d]}}}}",
+        &["1:27 servers.a.tls: `spiffe` comes with authorities and a certificate of its own"],
+    ),
+    (
+        "servers: {a: {url: 'https://a.example/', tls: {spiffe: ['spiffe://B/c']}}}",
+        &["1:57 servers.a.tls.spiffe[0]: is no SPIFFE ID"],
+    ),
     (
         "listen: {tls: {acme: {directory: 'http://a.example/d', domains: [a.example], agree_to_terms: true}}}",
         &["1:23 listen.tls.acme.directory: is no `https` URL"],

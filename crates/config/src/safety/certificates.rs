@@ -21,11 +21,6 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
         let key = format!("listen.tls{key}");
         out.push(ConfigMistake::new(place(root, &key), key, message, hint));
     };
-    if let Some(url) = tls.ocsp.as_ref().and_then(|ocsp| ocsp.url.as_ref())
-        && (!matches!(url.scheme(), "http" | "https") || url.host().is_none())
-    {
-        refuse(".ocsp.url", "is no `http` or `https` URL", "write the URL of the responder, or remove it");
-    }
     if tls.spiffe && (files || tls.acme.is_some()) {
         let hint = "remove `certificate`, `key`, `ocsp_response` and `acme`; further ones stand under `certificates`";
         refuse(".spiffe", "the certificate cannot come from elsewhere as well", hint);
