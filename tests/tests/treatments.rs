@@ -217,12 +217,15 @@ async fn safe_harbor_leaves_of_a_record_what_its_clauses_let_stand() -> Outcome 
     let record = json!({
         "born": "born on 1968-05-13", "dob": "1931-04-04", "admitted": "admitted 2024-05-01, discharged 7 May 2024",
         "zip": 94110, "home": "12 Main St, Cheyenne, WY 82101", "patient_age": 93, "note": "a 101-year-old man; MRN: 00482913",
-        "lat": 40.741895, "client": "ip=147.191.73.85",
+        "lat": 40.741895, "client": "ip=147.191.73.85", "seen": "Dear Dr Okonkwo, Francis Allen came",
+        "page": "see https://a.example/x", "voiceprint_id": "VP-7781-2231",
     });
     let left = json!({
         "born": "born on 1968", "dob": "[masked:date_of_birth]", "admitted": "admitted 2024, discharged 2024",
-        "zip": 941, "home": "12 Main St, Cheyenne, WY 000", "patient_age": "90+",
+        "zip": 941, "home": "[masked:street_address], WY 000", "patient_age": "90+",
         "note": "a 90+-year-old man; MRN: [masked:medical_record]", "lat": 40.7, "client": "ip=147.191.73.0/24",
+        "seen": "Dear Dr [masked:person_name], [masked:person_name] came", "page": "see [masked:url]",
+        "voiceprint_id": "[masked:biometric_id]",
     });
     let server = HostileServer::start().await?;
     let pair = Pair::with(server, yaml, &[]).await?;
@@ -242,7 +245,7 @@ async fn safe_harbor_leaves_of_a_record_what_its_clauses_let_stand() -> Outcome 
             .args(["inspect", "test", "record", "--mask"])
             .output()?;
         let shown: Value = serde_json::from_slice(&output.stdout)?;
-        for member in ["born", "dob", "admitted", "home", "patient_age", "note", "client"] {
+        for member in ["born", "dob", "admitted", "home", "patient_age", "note", "client", "seen", "page"] {
             assert_eq!(shown[member], left[member], "{shown}");
         }
     }

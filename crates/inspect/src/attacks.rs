@@ -6,11 +6,9 @@
 use core::ops::Range;
 
 use portcullis_core::{Severity, Treatment};
+use portcullis_reading::worn::Unwrapped;
 
 use crate::{Detector, DetectorSettings, Raw, Role, Sighting, Subject};
-pub(crate) use decode::Unwrapped;
-
-mod decode;
 
 /// A way to attack through an argument.
 #[derive(Clone, Copy, Debug)]

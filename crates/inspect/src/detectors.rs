@@ -95,11 +95,11 @@ impl Sighting {
 catalog! {
     /// Every detector.
     pub CATALOG: [Kind<Box<dyn Detector>>] =
-        age, argument_injection, bidi_controls, care_date, control_characters, credentials, crlf_injection,
+        age, argument_injection, bidi_controls, biometric_id, care_date, control_characters, credentials, crlf_injection,
         crypto_wallet, csv_formula, date_of_birth, dea_number, deserialization, device_id, diagnosis_code,
         driver_licence, email, embedded_file, generic_secrets, geo_location, homoglyphs, iban, injection,
         insurance_id, ip_address, ldap_injection, mac_address, medical_record, medicare_id, national_id,
-        nhs_number, nosql_injection, npi, overreach, passport, path_traversal, payment_card, phone,
-        postal_code, shell_injection, sql_injection, ssrf_target, tag_characters, tax_id,
-        template_injection, token_flood, uk_nino, us_ssn, vehicle, xxe
+        nhs_number, nosql_injection, npi, overreach, passport, path_traversal, payment_card, person_name, phone,
+        postal_code, shell_injection, sql_injection, ssrf_target, street_address, tag_characters, tax_id,
+        template_injection, token_flood, uk_nino, url, us_ssn, vehicle, xxe
 }

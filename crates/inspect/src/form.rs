@@ -10,8 +10,9 @@ use aws_lc_rs::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 
 use portcullis_core::Digest;
+use portcullis_personal::general::generalised;
 
-use crate::{CATALOG, general::generalised};
+use crate::CATALOG;
 
 /// How a masked text looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ pub(crate) use labels::is_word;
 use labels::{Label, Labels, Lines};
 pub(crate) use look::{Look, Value};
 
-pub(crate) mod check;
+pub(crate) use portcullis_personal::check;
 mod labels;
 mod look;
 

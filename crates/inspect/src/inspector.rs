@@ -1,5 +1,6 @@
 //! Runs every detector that is switched on.
 
+mod bounds;
 mod masking;
 mod tokens;
 mod watched;
@@ -8,6 +9,8 @@ use alloc::{boxed::Box, collections::BTreeMap, format, string::String, sync::Arc
 use core::ops::Range;
 
 use portcullis_core::{Digest, Direction, Finding, Label, Labels, Severity, Treatment};
+
+use bounds::{bound, start_of};
 
 use crate::{
     Budget, CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Window,
@@ -453,19 +456,4 @@ fn is_same(one: &Match, other: &Match) -> bool {
     one.finding.kind == other.finding.kind
         && one.range.start < other.range.end
         && other.range.start < one.range.end
-}
-
-/// As much of a place as a finding keeps. Member names are a server's own and may be as long as a message.
-fn start_of(place: &str) -> &str {
-    let to = place.len().min(Inspector::PLACE_BYTES_MAX);
-    (0..=to).rev().find_map(|end| place.get(..end)).unwrap_or_default()
-}
-
-/// A text full of sightings must not grow into a list many times its size.
-fn bound(found: &mut Vec<Sighting>) {
-    let Some(end) = found.last().map(|last| last.range.end) else { return };
-    found.truncate(Inspector::MATCHES_MAX);
-    if let Some(last) = found.last_mut() {
-        last.range.end = end;
-    }
 }

@@ -14,9 +14,10 @@ pub fn labels_of(detector: &str) -> Labels {
         "iban" | "payment_card" | "bank_account" => &[Financial, Personal, ReadsPrivate],
         "dea_number" | "diagnosis_code" | "insurance_id" | "medical_record" | "medicare_id"
         | "nhs_number" | "npi" => &[Health, Personal, ReadsPrivate],
-        "address" | "biometric" | "date_of_birth" | "device_id" | "driver_licence" | "geo_location"
-        | "name" | "national_id" | "passport" | "person_name" | "street_address" | "tax_id" | "uk_nino"
-        | "us_ssn" => &[Personal, ReadsPrivate],
+        "biometric_id" | "date_of_birth" | "device_id" | "driver_licence" | "geo_location"
+        | "national_id" | "passport" | "person_name" | "street_address" | "tax_id" | "uk_nino" | "us_ssn" => {
+            &[Personal, ReadsPrivate]
+        }
         "injection" | "overreach" | "tag_characters" => &[SeesUntrusted],
         _ => &[],
     };

@@ -13,7 +13,6 @@ mod detectors;
 mod form;
 #[cfg(test)]
 mod gates;
-mod general;
 mod identifiers;
 mod inspector;
 mod labels;
@@ -37,7 +36,7 @@ pub use form::{Form, TokenKeys, TokenScope, subject_of};
 pub use identifiers::Schemes;
 pub use inspector::{Inspector, Match};
 pub use labels::labels_of;
-pub use preset::{Clause, Preset};
+pub use preset::{Beyond, Clause, Preset};
 pub use raw::Raw;
 pub use settings::{DetectorSettings, InspectError, InspectSettings};
 pub use subject::{Role, Subject};

@@ -1,6 +1,6 @@
 //! Presets: what is done about which detector in answers, and for the sake of which clause. A preset is a beginning that
-//! the operator's own settings overrule; it is no proof that a law is kept. Names, postal addresses, pictures and voices
-//! are seen by no detector.
+//! the operator's own settings overrule; it is no proof that a law is kept. What no detector sees of a clause is said with
+//! it ([`Preset::beyond`]).
 
 use alloc::string::String;
 
@@ -40,8 +40,67 @@ const IDENTIFIER: &str = "Art. 4(1) identification number, Art. 25 and 32(1)(a) 
 const ONLINE: &str = "Art. 4(1) online identifier, recital 30";
 const HEALTH: &str = "Art. 9(1) data concerning health";
 
+/// A clause, and what of it no detector sees.
+pub type Beyond = (&'static str, &'static str);
+
+/// What no detector of texts sees of personal data.
+const UNSEEN: &[Beyond] = &[
+    (
+        "Art. 4(1) name",
+        "`person_name` knows some 2,300 given names of Europe, the Americas, the Arab world, India, East Asia and West Africa; a rare \
+         name without a title, a label or a known family name passes",
+    ),
+    (
+        "Art. 4(1) location data",
+        "`street_address` knows streets with numbers; a village or a house with a name alone passes",
+    ),
+    (
+        "Art. 4(1) factors specific to the identity",
+        "what describes a person without a number or a name passes: a job, a family, what somebody did",
+    ),
+    ("Art. 9(1) special categories", "opinions, faith, origin, orientation and health in free words pass"),
+    (
+        "Art. 9(1) biometric data",
+        "`biometric_id` reads numbers and templates that are called so; pictures and voices pass",
+    ),
+];
+
+/// What no detector of texts sees of the identifiers of Safe Harbor.
+const UNSEEN_HARBOR: &[Beyond] = &[
+    (
+        "(A) names",
+        "`person_name` knows some 2,300 given names in the languages of Europe, the Americas, the Arab world, India, East Asia and West \
+         Africa; a rare name without a title, a label or a known family name passes",
+    ),
+    (
+        "(B) geographic subdivisions smaller than a state",
+        "`street_address` masks streets with numbers, boxes and the town behind them; a county, a town or a house with a name alone \
+         passes, and postal codes of other forms than five digits where no street stands before them",
+    ),
+    ("(C) elements of dates", "a date that is not called one of birth, of care or of death passes whole"),
+    (
+        "(N) web universal resource locators",
+        "`url` leaves the `uri` by which the protocol names a resource, which a client has to follow",
+    ),
+    (
+        "(P) biometric identifiers",
+        "`biometric_id` reads numbers and templates that are called so; recordings of voices and pictures of fingers pass",
+    ),
+    (
+        "(Q) full-face photographs",
+        "nothing looks into pictures: give the tools that show them to no role that must not see them",
+    ),
+    ("(R) any other unique number", "a number of a kind of its own passes"),
+    (
+        "164.514(b)(2)(ii) no actual knowledge",
+        "whether what is left can identify somebody is for a person to judge",
+    ),
+];
+
 /// Regulation (EU) 2016/679.
 const GDPR: &[Clause] = &[
+    line("person_name", Form::Pseudonym, "Art. 4(1) name"),
+    line("street_address", Form::Pseudonym, "Art. 4(1) location data"),
     line("email", Form::Pseudonym, ONLINE),
     line("phone", Form::Pseudonym, IDENTIFIER),
     line("date_of_birth", Form::Pseudonym, "Art. 4(1), Art. 5(1)(c) minimisation"),
@@ -68,11 +127,17 @@ const GDPR: &[Clause] = &[
     line("insurance_id", Form::Placeholder, HEALTH),
     line("medicare_id", Form::Placeholder, HEALTH),
     line("nhs_number", Form::Placeholder, HEALTH),
+    line("biometric_id", Form::Placeholder, "Art. 9(1) biometric data"),
 ];
 
-/// 45 CFR 164.514(b)(2)(i). (A) names, (B) places but postal codes and coordinates, (C) dates that are not called so, (N) web
-/// addresses, (P) biometric identifiers and (Q) photographs are not found.
+/// 45 CFR 164.514(b)(2)(i).
 const HIPAA_SAFE_HARBOR: &[Clause] = &[
+    line("person_name", Form::Placeholder, "(A) names"),
+    line(
+        "street_address",
+        Form::Placeholder,
+        "(B) geographic subdivisions smaller than a state: street address, city",
+    ),
     line(
         "postal_code",
         Form::Generalise,
@@ -101,7 +166,9 @@ const HIPAA_SAFE_HARBOR: &[Clause] = &[
     line("vehicle", Form::Placeholder, "(L) vehicle identifiers, license plates included"),
     line("device_id", Form::Placeholder, "(M) device identifiers and serial numbers"),
     line("mac_address", Form::Placeholder, "(M) device identifiers and serial numbers"),
+    line("url", Form::Placeholder, "(N) web universal resource locators"),
     line("ip_address", Form::Placeholder, "(O) Internet Protocol addresses"),
+    line("biometric_id", Form::Placeholder, "(P) biometric identifiers, finger and voice prints included"),
     line("national_id", Form::Placeholder, "(R) any other unique identifying number"),
     line("nhs_number", Form::Placeholder, "(R) any other unique identifying number"),
     line("npi", Form::Placeholder, "(R) any other unique identifying number"),
@@ -139,6 +206,16 @@ impl Preset {
             Self::HipaaSafeHarbor => HIPAA_SAFE_HARBOR,
             Self::Pci => PCI,
             Self::NoneButSecrets => &[],
+        }
+    }
+
+    /// What of the rule no detector sees, clause by clause.
+    #[must_use]
+    pub const fn beyond(self) -> &'static [Beyond] {
+        match self {
+            Self::Gdpr => UNSEEN,
+            Self::HipaaSafeHarbor => UNSEEN_HARBOR,
+            Self::Pci | Self::NoneButSecrets => &[],
         }
     }
 

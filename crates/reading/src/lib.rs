@@ -10,3 +10,4 @@ pub mod decode;
 pub mod needles;
 pub mod plain;
 pub mod unseen;
+pub mod worn;

@@ -13,14 +13,15 @@ const CRATE_LINES_MAX: usize = 14_000;
 /// Most packages in the tree of the shipped binary.
 const PACKAGES_MAX: usize = 450;
 /// The crates that cannot name a file, a socket, a clock or a thread.
-const PURE: &[&str] = &["core", "mcp", "policy", "reading", "inspect", "meaning", "proof"];
+const PURE: &[&str] = &["core", "mcp", "policy", "reading", "personal", "inspect", "meaning", "proof"];
 /// Who may use whom; what is not here, none may.
 const ORDER: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("mcp", &["core"]),
     ("policy", &["core"]),
+    ("personal", &["core"]),
     ("reading", &[]),
-    ("inspect", &["reading", "core"]),
+    ("inspect", &["personal", "reading", "core"]),
     ("meaning", &["policy", "mcp", "core"]),
     ("screen", &["inspect", "mcp", "core"]),
     ("proof", &["core"]),

@@ -39,22 +39,8 @@ const OPERATORS: &[&str] = &[
 const PROGRAMS: &[&str] = &["$where", "$function", "$accumulator"];
 
 /// Parameters, or members of one, that hold a whole query of a document store.
-const QUERIES: &[&str] = &[
-    "query",
-    "filter",
-    "pipeline",
-    "aggregat",
-    "where",
-    "match",
-    "selector",
-    "criteria",
-    "condition",
-    "find",
-    "stage",
-    "predicate",
-    "lookup",
-    "expr",
-];
+const QUERIES: &str = "query|filter|pipeline|aggregat|where|match|selector|criteria|\
+     condition|find|stage|predicate|lookup|expr";
 
 fn score(argument: &Argument<'_>) -> u16 {
     let text = argument.text();
@@ -80,7 +66,7 @@ fn score_of_member<'a>(name: &str, mut around: impl Iterator<Item = &'a str>) ->
     };
     // What the protocol calls the place of arguments is no name of a parameter.
     let mut inside = around.by_ref().take_while(|part| !matches!(*part, "arguments" | "params"));
-    let queried = inside.any(|part| QUERIES.iter().any(|word| is_called(part, word)));
+    let queried = inside.any(|part| QUERIES.split('|').any(|word| is_called(part, word)));
     match (OPERATORS.contains(&name), PROGRAMS.contains(&name)) {
         (true, false) if queried => 200,
         (true, _) => 800,

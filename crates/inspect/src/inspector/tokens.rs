@@ -4,7 +4,7 @@ use alloc::{collections::BTreeSet, string::String, vec::Vec};
 
 use portcullis_core::{Digest, Finding, Severity, Treatment};
 
-use super::{Inspector, start_of};
+use super::{Inspector, bounds::start_of};
 use crate::{
     Subject,
     form::{TokenKeys, TokenScope},

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use portcullis_core::{Finding, Labels, Severity};
 
-use super::{Inspector, Match, start_of};
+use super::{Inspector, Match, bounds::start_of};
 use crate::{
     Subject,
     form::placeholder,

@@ -119,6 +119,12 @@ fn detectors() -> String {
         for Clause { detector, form, clause } in preset.clauses() {
             let _ = writeln!(out, "| `{detector}` | {} | {clause} |", form.name());
         }
+        if !preset.beyond().is_empty() {
+            out.push_str("\nWhat no detector of texts sees of it:\n\n| clause | what passes |\n|---|---|\n");
+        }
+        for (clause, passes) in preset.beyond() {
+            let _ = writeln!(out, "| {clause} | {passes} |");
+        }
     }
     out
 }

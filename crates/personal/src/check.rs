@@ -19,7 +19,8 @@ fn part(digits: &[u8], from: usize, to: usize) -> u64 {
 }
 
 /// Not one digit again and again.
-pub(crate) fn varied(digits: &[u8]) -> bool {
+#[must_use]
+pub fn varied(digits: &[u8]) -> bool {
     digits.windows(2).any(|pair| pair.first() != pair.last())
 }
 
@@ -35,47 +36,55 @@ fn luhn_sum(digits: &[u8]) -> u32 {
 }
 
 /// ISO/IEC 7812-1, annex B.
-pub(crate) fn luhn(digits: &[u8]) -> bool {
+#[must_use]
+pub fn luhn(digits: &[u8]) -> bool {
     varied(digits) && luhn_sum(digits).is_multiple_of(10)
 }
 
 /// US National Provider Identifier: Luhn over it behind 80840, which adds 24.
-pub(crate) fn npi(digits: &[u8]) -> bool {
+#[must_use]
+pub fn npi(digits: &[u8]) -> bool {
     matches!(digits.first(), Some(1 | 2)) && (luhn_sum(digits) + 24).is_multiple_of(10)
 }
 
 /// US Social Security and Individual Taxpayer Identification numbers: ranges that are given out.
-pub(crate) fn ssn(digits: &[u8]) -> bool {
+#[must_use]
+pub fn ssn(digits: &[u8]) -> bool {
     let (area, group, serial) = (part(digits, 0, 3), part(digits, 3, 5), part(digits, 5, 9));
     let itin = matches!(group, 50..=65 | 70..=88 | 90..=92 | 94..=99);
     !matches!(area, 0 | 666) && (area < 900 || itin) && group != 0 && serial != 0 && varied(digits)
 }
 
 /// NHS numbers of England: modulus 11 with weights 10 to 2.
-pub(crate) fn nhs(digits: &[u8]) -> bool {
+#[must_use]
+pub fn nhs(digits: &[u8]) -> bool {
     let rest = 11 - weighted(digits, &[10, 9, 8, 7, 6, 5, 4, 3, 2]) % 11;
     varied(digits) && rest % 11 == last(digits) && rest != 10
 }
 
 /// Medicare card of Australia, with or without the number of the person on it.
-pub(crate) fn medicare_au(digits: &[u8]) -> bool {
+#[must_use]
+pub fn medicare_au(digits: &[u8]) -> bool {
     let sum = weighted(digits.get(..8).unwrap_or_default(), &[1, 3, 7, 9, 1, 3, 7, 9]);
     matches!(digits.first(), Some(2..=6)) && digits.get(8).is_some_and(|check| sum % 10 == u32::from(*check))
 }
 
 /// Tax File Number of Australia.
-pub(crate) fn tfn_au(digits: &[u8]) -> bool {
+#[must_use]
+pub fn tfn_au(digits: &[u8]) -> bool {
     varied(digits) && weighted(digits, &[1, 4, 3, 7, 5, 8, 6, 9, 10]).is_multiple_of(11)
 }
 
 /// Australian Business Number.
-pub(crate) fn abn_au(digits: &[u8]) -> bool {
+#[must_use]
+pub fn abn_au(digits: &[u8]) -> bool {
     let sum = weighted(digits, &[10, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19]);
     digits.first() != Some(&0) && sum.wrapping_sub(10).is_multiple_of(89)
 }
 
 /// Verhoeff's scheme: Aadhaar of India.
-pub(crate) fn aadhaar(digits: &[u8]) -> bool {
+#[must_use]
+pub fn aadhaar(digits: &[u8]) -> bool {
     const TIMES: [&[u8; 10]; 10] = [
         b"0123456789",
         b"1234067895",
@@ -117,7 +126,8 @@ fn brazil(digits: &[u8], weights: &[u32]) -> u32 {
 }
 
 /// Cadastro de Pessoas Físicas.
-pub(crate) fn cpf(digits: &[u8]) -> bool {
+#[must_use]
+pub fn cpf(digits: &[u8]) -> bool {
     let at = |index: usize| digits.get(index).copied().map_or(u32::MAX, u32::from);
     varied(digits)
         && brazil(digits, &[10, 9, 8, 7, 6, 5, 4, 3, 2]) == at(9)
@@ -125,7 +135,8 @@ pub(crate) fn cpf(digits: &[u8]) -> bool {
 }
 
 /// Cadastro Nacional da Pessoa Jurídica.
-pub(crate) fn cnpj(digits: &[u8]) -> bool {
+#[must_use]
+pub fn cnpj(digits: &[u8]) -> bool {
     let at = |index: usize| digits.get(index).copied().map_or(u32::MAX, u32::from);
     varied(digits)
         && brazil(digits, &[5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2]) == at(12)
@@ -133,7 +144,8 @@ pub(crate) fn cnpj(digits: &[u8]) -> bool {
 }
 
 /// ISO 7064, modulus 11,10: Steuer-ID of Germany, OIB of Croatia.
-pub(crate) fn mod_11_10(digits: &[u8]) -> bool {
+#[must_use]
+pub fn mod_11_10(digits: &[u8]) -> bool {
     let Some((check, body)) = digits.split_last() else { return false };
     let carry = body.iter().fold(10, |carry, digit| {
         let sum = match (carry + u32::from(*digit)) % 10 {
@@ -146,7 +158,8 @@ pub(crate) fn mod_11_10(digits: &[u8]) -> bool {
 }
 
 /// Steuer-ID: begins with no zero, and of its first ten digits one occurs twice or thrice.
-pub(crate) fn steuer_id(digits: &[u8]) -> bool {
+#[must_use]
+pub fn steuer_id(digits: &[u8]) -> bool {
     let body = digits.get(..10).unwrap_or_default();
     let count = |digit: u8| body.iter().filter(|one| **one == digit).count();
     digits.first() != Some(&0)
@@ -156,7 +169,8 @@ pub(crate) fn steuer_id(digits: &[u8]) -> bool {
 }
 
 /// Numéro d'inscription au répertoire of France: 97 less the rest of the first thirteen digits.
-pub(crate) fn nir(digits: &[u8]) -> bool {
+#[must_use]
+pub fn nir(digits: &[u8]) -> bool {
     let month = part(digits, 3, 5);
     matches!(digits.first(), Some(1..=4 | 7 | 8))
         && matches!(month, 1..=12 | 20..=42 | 50..=99)
@@ -164,20 +178,23 @@ pub(crate) fn nir(digits: &[u8]) -> bool {
 }
 
 /// Burgerservicenummer of the Netherlands.
-pub(crate) fn bsn(digits: &[u8]) -> bool {
+#[must_use]
+pub fn bsn(digits: &[u8]) -> bool {
     let sum = weighted(digits, &[9, 8, 7, 6, 5, 4, 3, 2]);
     varied(digits) && sum % 11 == last(digits)
 }
 
 /// PESEL of Poland.
-pub(crate) fn pesel(digits: &[u8]) -> bool {
+#[must_use]
+pub fn pesel(digits: &[u8]) -> bool {
     let month = part(digits, 2, 4) % 20;
     let sum = weighted(digits, &[1, 3, 7, 9, 1, 3, 7, 9, 1, 3]);
     day(part(digits, 4, 6), month) && (10 - sum % 10) % 10 == last(digits)
 }
 
 /// Rijksregisternummer of Belgium: of those born since 2000 with a 2 before it.
-pub(crate) fn rijksregister(digits: &[u8]) -> bool {
+#[must_use]
+pub fn rijksregister(digits: &[u8]) -> bool {
     let (body, check) = (part(digits, 0, 9), part(digits, 9, 11));
     part(digits, 2, 4) % 20 <= 12
         && part(digits, 4, 6) <= 31
@@ -185,38 +202,44 @@ pub(crate) fn rijksregister(digits: &[u8]) -> bool {
 }
 
 /// Personnummer of Sweden: Luhn over ten digits that begin with a date.
-pub(crate) fn personnummer(digits: &[u8]) -> bool {
+#[must_use]
+pub fn personnummer(digits: &[u8]) -> bool {
     let ten = digits.get(digits.len().saturating_sub(10)..).unwrap_or_default();
     let date = part(ten, 4, 6);
     (day(date, part(ten, 2, 4)) || day(date.wrapping_sub(60), part(ten, 2, 4))) && luhn(ten)
 }
 
 /// CPR-nummer of Denmark: since 2007 without a check digit, so only the date tells.
-pub(crate) fn cpr(digits: &[u8]) -> bool {
+#[must_use]
+pub fn cpr(digits: &[u8]) -> bool {
     day(part(digits, 0, 2), part(digits, 2, 4)) && varied(digits)
 }
 
 /// Fødselsnummer of Norway: two check digits of modulus 11.
-pub(crate) fn fodselsnummer(digits: &[u8]) -> bool {
+#[must_use]
+pub fn fodselsnummer(digits: &[u8]) -> bool {
     varied(digits)
         && weighted(digits, &[3, 7, 6, 1, 8, 9, 4, 5, 2, 1]).is_multiple_of(11)
         && weighted(digits, &[5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1]).is_multiple_of(11)
 }
 
 /// Número de identificação fiscal of Portugal.
-pub(crate) fn nif_pt(digits: &[u8]) -> bool {
+#[must_use]
+pub fn nif_pt(digits: &[u8]) -> bool {
     let rest = 11 - weighted(digits, &[9, 8, 7, 6, 5, 4, 3, 2]) % 11;
     varied(digits) && (if rest >= 10 { 0 } else { rest }) == last(digits)
 }
 
 /// Cod numeric personal of Romania.
-pub(crate) fn cnp(digits: &[u8]) -> bool {
+#[must_use]
+pub fn cnp(digits: &[u8]) -> bool {
     let rest = weighted(digits, &[2, 7, 9, 1, 4, 6, 3, 5, 8, 2, 7, 9]) % 11;
     day(part(digits, 5, 7), part(digits, 3, 5)) && (if rest == 10 { 1 } else { rest }) == last(digits)
 }
 
 /// Rodné číslo of Czechia and Slovakia since 1954.
-pub(crate) fn rodne_cislo(digits: &[u8]) -> bool {
+#[must_use]
+pub fn rodne_cislo(digits: &[u8]) -> bool {
     let month = part(digits, 2, 4);
     let month = if month > 50 { month - 50 } else { month };
     let month = if month > 20 { month - 20 } else { month };
@@ -224,18 +247,21 @@ pub(crate) fn rodne_cislo(digits: &[u8]) -> bool {
 }
 
 /// EGN of Bulgaria.
-pub(crate) fn egn(digits: &[u8]) -> bool {
+#[must_use]
+pub fn egn(digits: &[u8]) -> bool {
     let rest = weighted(digits, &[2, 4, 8, 5, 10, 9, 7, 3, 6]) % 11 % 10;
     day(part(digits, 4, 6), part(digits, 2, 4) % 20) && rest == last(digits)
 }
 
 /// AMKA of Greece: a date and Luhn.
-pub(crate) fn amka(digits: &[u8]) -> bool {
+#[must_use]
+pub fn amka(digits: &[u8]) -> bool {
     day(part(digits, 0, 2), part(digits, 2, 4)) && luhn(digits)
 }
 
 /// Isikukood of Estonia and asmens kodas of Lithuania.
-pub(crate) fn isikukood(digits: &[u8]) -> bool {
+#[must_use]
+pub fn isikukood(digits: &[u8]) -> bool {
     let rest = match weighted(digits, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 1]) % 11 {
         10 => weighted(digits, &[3, 4, 5, 6, 7, 8, 9, 1, 2, 3]) % 11 % 10,
         rest => rest,
@@ -244,23 +270,27 @@ pub(crate) fn isikukood(digits: &[u8]) -> bool {
 }
 
 /// Versicherungsnummer of Austria: the fourth digit checks the others.
-pub(crate) fn svnr(digits: &[u8]) -> bool {
+#[must_use]
+pub fn svnr(digits: &[u8]) -> bool {
     let sum = weighted(digits, &[3, 7, 9, 0, 5, 8, 4, 2, 1, 6]) % 11;
     part(digits, 6, 8) <= 15 && digits.get(3).is_some_and(|check| sum == u32::from(*check)) && varied(digits)
 }
 
 /// AHV-Nummer of Switzerland: EAN-13 that begins with 756.
-pub(crate) fn ahv(digits: &[u8]) -> bool {
+#[must_use]
+pub fn ahv(digits: &[u8]) -> bool {
     part(digits, 0, 3) == 756 && weighted(digits, &[1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1]).is_multiple_of(10)
 }
 
 /// Prefix and number of the Drug Enforcement Administration.
-pub(crate) fn dea(digits: &[u8]) -> bool {
+#[must_use]
+pub fn dea(digits: &[u8]) -> bool {
     varied(digits) && weighted(digits, &[1, 2, 1, 2, 1, 2]) % 10 == last(digits)
 }
 
 /// ISO 7064, modulus 97,10 over letters and digits whose first four stand last: IBAN.
-pub(crate) fn iban(text: impl Iterator<Item = u8> + Clone) -> bool {
+#[must_use]
+pub fn iban(text: impl Iterator<Item = u8> + Clone) -> bool {
     let turned = text.clone().skip(4).chain(text.take(4));
     turned.fold(0_u32, |rest, byte| match byte {
         b'0'..=b'9' => (rest * 10 + u32::from(byte - b'0')) % 97,
@@ -269,7 +299,8 @@ pub(crate) fn iban(text: impl Iterator<Item = u8> + Clone) -> bool {
 }
 
 /// 49 CFR 565.15: the ninth character of a North American vehicle's number.
-pub(crate) fn vin(text: &[u8]) -> bool {
+#[must_use]
+pub fn vin(text: &[u8]) -> bool {
     const WEIGHTS: [u32; 17] = [8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2];
     let worth = |byte: u8| match byte.to_ascii_uppercase() {
         digit @ b'0'..=b'9' => u32::from(digit - b'0'),
@@ -283,7 +314,8 @@ pub(crate) fn vin(text: &[u8]) -> bool {
 }
 
 /// Codice fiscale of Italy: the last letter checks the other fifteen characters.
-pub(crate) fn codice_fiscale(text: &[u8]) -> bool {
+#[must_use]
+pub fn codice_fiscale(text: &[u8]) -> bool {
     const ODD: [u32; 26] =
         [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23];
     let worth = |byte: u8| match byte.to_ascii_uppercase() {
@@ -303,12 +335,14 @@ pub(crate) fn codice_fiscale(text: &[u8]) -> bool {
 }
 
 /// The letter of a Spanish DNI or NIE of that number.
-pub(crate) fn dni(number: u32, letter: u8) -> bool {
+#[must_use]
+pub fn dni(number: u32, letter: u8) -> bool {
     b"TRWAGMYFPDXBNJZSQVHLCKE".get((number % 23) as usize) == Some(&letter.to_ascii_uppercase())
 }
 
 /// BIP 173 and BIP 350: the checksum of a Bech32 address, human-readable part first.
-pub(crate) fn bech32(text: &[u8]) -> bool {
+#[must_use]
+pub fn bech32(text: &[u8]) -> bool {
     const LETTERS: &[u8] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
     const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
     let step = |sum: u32, value: u32| {
@@ -330,7 +364,8 @@ pub(crate) fn bech32(text: &[u8]) -> bool {
 }
 
 /// Base58Check of 25 bytes: the first four bytes of the double SHA-256 of what they stand behind.
-pub(crate) fn base58(text: &[u8]) -> bool {
+#[must_use]
+pub fn base58(text: &[u8]) -> bool {
     const LETTERS: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
     let mut bytes = [0_u8; 25];
     for byte in text {

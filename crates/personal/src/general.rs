@@ -16,7 +16,8 @@ const SMALL_AREAS: [&str; 17] = [
 const OLD: u16 = 89;
 
 /// What may be left of it; nothing where no rule says that any of it may.
-pub(crate) fn generalised(detector: &str, seen: &str, now: Option<u16>) -> Option<String> {
+#[must_use]
+pub fn generalised(detector: &str, seen: &str, now: Option<u16>) -> Option<String> {
     match detector {
         "age" => Some(String::from("90+")),
         "care_date" => year(seen).map(|year| format!("{year:04}")),

@@ -7,16 +7,19 @@ const ROUNDS_MAX: u8 = 4;
 
 /// A value without what it was wrapped in, in lower case (ASCII).
 #[derive(Debug)]
-pub(crate) struct Unwrapped {
-    pub(crate) bytes: Vec<u8>,
+pub struct Unwrapped {
+    /// What is left.
+    pub bytes: Vec<u8>,
     /// How often percent escapes stood in percent escapes.
-    pub(crate) rounds: u8,
+    pub rounds: u8,
     /// Escapes that no honest encoder writes: overlong UTF-8, `%u`, broken ones again and again.
-    pub(crate) odd: bool,
+    pub odd: bool,
 }
 
 impl Unwrapped {
-    pub(crate) fn of(raw: &[u8]) -> Self {
+    /// The value as programs read it.
+    #[must_use]
+    pub fn of(raw: &[u8]) -> Self {
         let mut this = Self { bytes: raw.to_ascii_lowercase(), rounds: 0, odd: false };
         if memchr::memchr(b'\\', raw).is_some() {
             this.bytes = backslashes(&this.bytes);
