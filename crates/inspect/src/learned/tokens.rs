@@ -55,8 +55,8 @@ pub(super) struct Reader<'a> {
     out: Vec<Token>,
 }
 
-/// Characters of quoted text after which the closing mark is no longer expected.
-const QUOTED_BYTES_MAX: usize = 400;
+/// Bytes of quoted text at most: who speaks about an order names it, and does not give all of it.
+const QUOTED_BYTES_MAX: usize = 64;
 
 /// The tokens of a text.
 pub(super) fn tokens(text: &str, words: &Words) -> Vec<Token> {
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
             b',' | b'$' | b'%' | b'&' | b'+' | b'@' | b'^' | b'\\' => self.after_word = false,
             b'-' | b'=' | b'*' | b'#' if single => self.after_word = false,
             b'"' | b'`' | b'\'' => {
-                self.quotation(char::from(byte));
+                self.begins |= self.quotation(char::from(byte));
                 self.after_word = false;
             }
             b')' | b'}' | b']' | b'>' | b'|' => (self.begins, self.after_word) = (true, false),
@@ -245,7 +245,8 @@ impl<'a> Reader<'a> {
         }
         self.at += end;
         self.begins = false;
-        self.after_word = true;
+        // What stands behind an address is its title.
+        self.after_word = concept_of_form != Some(Concept::Url);
     }
 
     /// The words of a joined name.
@@ -292,6 +293,8 @@ impl<'a> Reader<'a> {
             ' ' | '\t' | '\u{a0}' => {
                 used = run();
                 concept = (used >= 40).then_some(Concept::Padding);
+                // The next cell of a row.
+                begins |= c == '\t';
             }
             '.' | '!' | '?' | ';' | ':' | '\u{3002}' | '\u{ff01}' => {
                 used = run();
@@ -318,7 +321,9 @@ impl<'a> Reader<'a> {
                 concept = (used >= 3).then_some(Concept::Rule);
                 begins = begins || used >= 2;
             }
-            '"' | '`' | '\'' | '\u{201c}' | '\u{201d}' | '\u{2018}' | '\u{2019}' => self.quotation(c),
+            '"' | '`' | '\'' | '\u{201c}' | '\u{201d}' | '\u{2018}' | '\u{2019}' => {
+                begins |= self.quotation(c);
+            }
             '>' | ']' | '}' | ')' | '|' => begins = true,
             _ => {}
         }
@@ -332,23 +337,31 @@ impl<'a> Reader<'a> {
         self.after_word = after_word;
     }
 
-    fn quotation(&mut self, c: char) {
+    /// A quotation mark. True where something begins at it: a value, such as that of an attribute, of a member or of a cell,
+    /// whose end is no beginning. Behind a word and a blank somebody is quoted instead.
+    fn quotation(&mut self, c: char) -> bool {
+        if self.quote == Some(c) {
+            self.quote = None;
+            return false;
+        }
+        let (before, after) = self.text.split_at_checked(self.at).unwrap_or_default();
+        let after = after.get(c.len_utf8()..).unwrap_or_default();
+        let attached = before.ends_with(char::is_alphanumeric);
+        if self.quote.is_some() || attached || after.starts_with(char::is_whitespace) {
+            return false;
+        }
         let closing = match c {
             '\u{201c}' => '\u{201d}',
             '\u{2018}' => '\u{2019}',
             other => other,
         };
-        if self.quote == Some(c) {
-            self.quote = None;
-        } else if self.quote.is_none() && (self.after_word || self.after_equals()) {
-            (self.quote, self.quoted_from) = (Some(closing), self.at);
-            self.value = self.after_equals();
+        let apart = before.strip_suffix('(').unwrap_or(before).ends_with(char::is_whitespace);
+        let speech = self.after_word && apart;
+        if speech && !closes(after, closing) {
+            return false;
         }
-    }
-
-    /// Whether a value begins here, as in `class="x"`: nobody is quoted by it, and its end is no beginning.
-    fn after_equals(&self) -> bool {
-        self.text.as_bytes().get(..self.at).is_some_and(|text| text.ends_with(b"="))
+        (self.quote, self.quoted_from, self.value) = (Some(closing), self.at, !speech);
+        !speech
     }
 
     fn push(&mut self, hash: u32, concept: Option<Concept>, loud: bool, range: Range<usize>) {
@@ -435,6 +448,18 @@ fn ascii_chunk(rest: &[u8]) -> Option<(usize, usize)> {
 /// Whether what follows a sign is joined by it to what stands before.
 const fn joins(next: u8) -> bool {
     next.is_ascii_alphanumeric() || matches!(next, b'/' | b'_' | b'.' | b'~' | 128..)
+}
+
+/// Marks within what is quoted, such as apostrophes, behind which its end is not looked for.
+const INNER_MARKS_MAX: usize = 4;
+
+/// Whether what is quoted ends soon, at a mark that no word follows at once.
+fn closes(text: &str, mark: char) -> bool {
+    let near = text.get(..text.floor_char_boundary(QUOTED_BYTES_MAX)).unwrap_or(text);
+    near.match_indices(mark).take(INNER_MARKS_MAX).any(|(at, sign)| {
+        let rest = text.get(at + sign.len()..).unwrap_or_default();
+        !rest.starts_with(char::is_alphanumeric)
+    })
 }
 
 /// What a chunk with signs in it is.
