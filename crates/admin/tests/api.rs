@@ -482,11 +482,7 @@ impl World {
             findings: &[],
             session: None,
             trace: None,
-            shown: &|| Shown {
-                text: Some(text.to_owned()),
-                size: 7,
-                digest: Digest::of(text.as_bytes()),
-            },
+            shown: &|| Shown { text: Some(text.to_owned()), size: 7, digest: Digest::of(text.as_bytes()) },
         };
         let passed = self.desk.pass(&waiting, &Limits::default()).await.map(|used| used.id);
         passed.map_err(|refusal| {
