@@ -159,29 +159,8 @@ impl<'a> Reader<'a> {
                     length += 1 + spelling.read(rest.get(length + 1..).unwrap_or_default());
                 }
                 b'\'' | b'-' if next < 128 => break,
-                b'_' | b'/' | b'~' | b'.' | b'@' | b':' | b'\\' | b'=' | b'?' | b'&' | b'%' | b'#' | b'+'
-                | b'$'
-                    if !joins(next) =>
-                {
-                    break;
-                }
-                b'_'
-                | b'/'
-                | b'~'
-                | b'.'
-                | b'@'
-                | b':'
-                | b'\\'
-                | b'='
-                | b'?'
-                | b'&'
-                | b'%'
-                | b'#'
-                | b'+'
-                | b'$'
-                | b'\''
-                | b'-'
-                | 128.. => return false,
+                sign if binds(*sign) && !joins(next) => break,
+                sign if binds(*sign) || matches!(sign, b'\'' | b'-' | 128..) => return false,
                 _ => break,
             }
         }
@@ -387,7 +366,7 @@ fn any_chunk(rest: &str) -> (usize, usize) {
         let joins = match c {
             _ if inner(c) => true,
             '\'' | '\u{2019}' | '-' => chars.peek().is_some_and(|(_, next)| next.is_alphabetic()) && at > 0,
-            '_' | '/' | '~' | '.' | '@' | ':' | '\\' | '=' | '?' | '&' | '%' | '#' | '+' | '$' => {
+            _ if u8::try_from(c).is_ok_and(binds) => {
                 let close = chars
                     .peek()
                     .is_some_and(|(_, next)| inner(*next) || matches!(next, '/' | '_' | '.' | '~'));
@@ -412,30 +391,11 @@ fn ascii_chunk(rest: &[u8]) -> Option<(usize, usize)> {
         let joined = match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => true,
             b'\'' | b'-' if next.is_ascii() => next.is_ascii_alphabetic() && at > 0,
-            b'_' | b'/' | b'~' | b'.' | b'@' | b':' | b'\\' | b'=' | b'?' | b'&' | b'%' | b'#' | b'+'
-            | b'$'
-                if next.is_ascii() =>
-            {
+            sign if binds(*sign) && next.is_ascii() => {
                 signs += usize::from(joins(next));
                 joins(next)
             }
-            b'_'
-            | b'/'
-            | b'~'
-            | b'.'
-            | b'@'
-            | b':'
-            | b'\\'
-            | b'='
-            | b'?'
-            | b'&'
-            | b'%'
-            | b'#'
-            | b'+'
-            | b'$'
-            | b'\''
-            | b'-'
-            | 128.. => return None,
+            sign if binds(*sign) || matches!(sign, b'\'' | b'-' | 128..) => return None,
             _ => false,
         };
         if !joined || at > TOKEN_BYTES_MAX {
@@ -443,6 +403,14 @@ fn ascii_chunk(rest: &[u8]) -> Option<(usize, usize)> {
         }
     }
     Some((rest.len(), signs))
+}
+
+/// Signs that bind what follows to what stands before.
+const fn binds(sign: u8) -> bool {
+    matches!(
+        sign,
+        b'_' | b'/' | b'~' | b'.' | b'@' | b':' | b'\\' | b'=' | b'?' | b'&' | b'%' | b'#' | b'+' | b'$'
+    )
 }
 
 /// Whether what follows a sign is joined by it to what stands before.
@@ -497,4 +465,22 @@ const fn is_ideograph(c: char) -> bool {
 /// The letters of a word as they are compared.
 pub(super) fn letters(word: &str) -> impl Iterator<Item = char> + '_ {
     word.chars().filter_map(fold)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use proptest::prelude::*;
+
+    use super::{any_chunk, ascii_chunk};
+
+    proptest! {
+        #[test]
+        fn what_is_joined_is_the_same_read_by_bytes_and_by_characters(text in "[a-c1 _/~.@:=?#+'\u{2d}\u{e9}\u{4e2d}]{1,24}") {
+            let ascii = ascii_chunk(text.as_bytes());
+            prop_assert!(ascii.is_none_or(|joined| joined == any_chunk(&text)), "{text}");
+            prop_assert!(!text.is_ascii() || ascii.is_some());
+        }
+    }
 }
