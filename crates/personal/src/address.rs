@@ -15,6 +15,8 @@ const STREET: u16 = 850;
 /// What is called an address.
 const CALLED: u16 = 900;
 
+/// Words of a street that stand before its number, at most.
+const STREET_WORDS_MAX: usize = 7;
 /// Bytes of an address at most.
 const BYTES_MAX: usize = 160;
 
@@ -77,13 +79,13 @@ pub fn addresses(key: &str, text: &str) -> Vec<Found> {
         return found;
     }
     let mut at = 0;
+    // Where a value begins of which it was asked what it is called.
+    let mut asked = usize::MAX;
     while let Some(digit) = bytes.get(at..).and_then(|rest| rest.iter().position(u8::is_ascii_digit)) {
         let start = at + digit;
         let end = start + run(bytes.get(start..).unwrap_or_default(), |byte| byte.is_ascii_digit());
         at = end;
-        let looks = [before_street, behind_street, boxed, postcode];
-        let one = looks.iter().find_map(|look| look((key, text), start..end));
-        let one = one.or_else(|| called((key, text), start));
+        let one = near((key, text), start..end).or_else(|| called((key, text), start, &mut asked));
         let Some(one) = one.filter(|one| text.get(one.range.clone()).is_some()) else { continue };
         at = at.max(one.range.end);
         match found.last_mut().filter(|last| one.range.start <= last.range.end) {
@@ -95,6 +97,27 @@ pub fn addresses(key: &str, text: &str) -> Vec<Found> {
         }
     }
     found
+}
+
+/// What words beside a number make an address of it.
+fn near(text: (&str, &str), digits: Range<usize>) -> Option<Found> {
+    let bytes = text.1.as_bytes();
+    let gap = |byte: &&u8| matches!(byte, b' ' | b',' | b'\n' | b'.' | b'#');
+    let rest = bytes.get(digits.end..)?;
+    let next = rest.iter().take(4).position(|byte| !gap(&byte)).unwrap_or_default();
+    let behind = rest.get(next);
+    let before = bytes.get(..digits.start)?.iter().rev().take(4).find(|byte| !gap(byte));
+    let worded = |byte: &u8| byte.is_ascii_alphabetic() || *byte >= 128;
+    // `12 5th Avenue`, `12-14 Main Street`
+    let ordinal = || rest.iter().skip(next).take(5).any(u8::is_ascii_alphabetic);
+    let forth = behind.is_some_and(|byte| {
+        worded(byte) || matches!(byte, b'-' | b'/') || (byte.is_ascii_digit() && next > 0 && ordinal())
+    });
+    let one = if forth { before_street(text, digits.clone()) } else { None };
+    let back = before.is_some_and(worded);
+    one.or_else(|| if back { behind_street(text, digits.clone()) } else { None })
+        .or_else(|| if back { boxed(text, digits.clone()) } else { None })
+        .or_else(|| if forth { postcode(text, digits) } else { None })
 }
 
 fn run(bytes: &[u8], fits: impl Fn(&u8) -> bool) -> usize {
@@ -161,8 +184,9 @@ fn before_street((key, text): (&str, &str), digits: Range<usize>) -> Option<Foun
             + usize::from(
                 first.len() > bare(first).len() && first.get(bare(first).len()..)?.starts_with('.'),
             );
-        let (begins, rarely) = (has(BEGINS, &folded), has(BEGINS_RARE, &folded));
-        if seen <= usize::from(again) && (begins || (rarely && !first.starts_with(char::is_uppercase))) {
+        let begins = || has(BEGINS, &folded);
+        let rarely = || !first.starts_with(char::is_uppercase) && has(BEGINS_RARE, &folded);
+        if seen <= usize::from(again) && (begins() || rarely()) {
             return named_street(text, word.end)
                 .map(|end| with_place((key, text), number.start..end, STREET));
         }
@@ -260,14 +284,15 @@ fn behind_street((key, text): (&str, &str), digits: Range<usize>) -> Option<Foun
         let start = own(base - last.len())?;
         return sure(start..number.end, !ends(ENDS));
     }
-    let mut at = base - line.len();
-    for word in line.split(' ') {
-        let folded = fold(bare(word));
-        let (begins, rarely) = (has(BEGINS, &folded), has(BEGINS_RARE, &folded));
-        if (begins || rarely)
-            && at + word.len() < base
-            && (is_capital(word) || matches!(&*folded, "ul" | "rue"))
-        {
+    let words = line.split(' ').count();
+    let far = words.saturating_sub(STREET_WORDS_MAX);
+    let skipped: usize = line.split(' ').take(far).map(|word| word.len() + 1).sum();
+    let mut at = base - line.len() + skipped;
+    for word in line.split(' ').skip(far) {
+        let fits = bare(word).len() > 1 && (is_capital(word) || matches!(bare(word), "ul" | "rue"));
+        let folded = if fits { fold(bare(word)) } else { Default::default() };
+        let (begins, rarely) = (fits && has(BEGINS, &folded), fits && has(BEGINS_RARE, &folded));
+        if (begins || rarely) && at + word.len() < base {
             let end = named_street(text, at + word.len())?;
             return if end + 1 >= base { sure(at..number.end, rarely) } else { None };
         }
@@ -289,20 +314,30 @@ fn boxed((_, text): (&str, &str), digits: Range<usize>) -> Option<Found> {
     let before = text.get(text.ceil_char_boundary(digits.start.saturating_sub(32))..digits.start)?;
     let name = before.trim_end_matches([' ', '#', ':', '.']);
     let gap = before.len() - name.len();
-    let fits = |one: &&str| {
-        let (rest, last) = name.split_at_checked(name.len().checked_sub(one.len())?)?;
-        (last.to_lowercase() == **one && !rest.ends_with(char::is_alphanumeric)).then_some(())
-    };
-    let one = BOXES.split('|').filter(|one| fits(one).is_some()).max_by_key(|one| one.len())?;
+    let name = name.to_lowercase();
+    let fits =
+        |one: &&str| name.strip_suffix(*one).is_some_and(|rest| !rest.ends_with(char::is_alphanumeric));
+    let one = BOXES.split('|').filter(fits).max_by_key(|one| one.len())?;
     (gap > 0 && digits.len() <= 8)
         .then(|| Found { range: digits.start - gap - one.len()..digits.end, confidence: CALLED })
 }
 
+/// Bytes of an address before its first number at most.
+const VALUE_BYTES_MAX: usize = 52;
+
 /// What is called an address, to the end of its line or value.
-fn called((key, text): (&str, &str), digit: usize) -> Option<Found> {
-    let from = text.get(..digit)?.rfind(['\n', '"', ':', ';', '=', '|', '\t', '>']).map_or(0, |at| at + 1);
-    let start = from + text.get(from..digit)?.len() - text.get(from..digit)?.trim_start().len();
-    if digit - start > 48 || !is_called((key, text), start) {
+fn called((key, text): (&str, &str), digit: usize, asked: &mut usize) -> Option<Found> {
+    let least = text.ceil_char_boundary(digit.saturating_sub(VALUE_BYTES_MAX));
+    let near = text.get(least..digit)?;
+    let from = match near.rfind(['\n', '"', ':', ';', '=', '|', '\t', '>']) {
+        Some(at) => at + 1,
+        None if least == 0 => 0,
+        None => return None,
+    };
+    let value = near.get(from..)?;
+    let start = least + from + value.len() - value.trim_start().len();
+    // Of a value with many numbers it is asked once.
+    if core::mem::replace(asked, start) == start || !is_called((key, text), start) {
         return None;
     }
     let rest = text.get(start..text.floor_char_boundary(start + BYTES_MAX))?;
@@ -319,11 +354,11 @@ fn called((key, text): (&str, &str), digit: usize) -> Option<Found> {
 /// Whether what begins there is called an address of a house.
 fn is_called((key, text): (&str, &str), start: usize) -> bool {
     let Some((label, way)) = label::before(LABELS, (key, text), start) else { return false };
-    let before = text.get(..start).unwrap_or_default();
     let from = text.ceil_char_boundary(start.saturating_sub(40));
-    let near = fold(text.get(from..start).unwrap_or_default());
+    let before = text.get(from..start).unwrap_or_default();
+    let near = fold(before);
     let near = near.rsplit(['\n', ',', ';']).next().unwrap_or_default();
-    let named = if before.trim().is_empty() { fold(key) } else { near.into() };
+    let named = if from == 0 && before.trim().is_empty() { fold(key) } else { near.into() };
     let other = NO_HOUSE.split('|').any(|word| named.contains(word));
     !other && (way == Way::Named || label.contains(" at") || label == "wohnhaft")
 }
@@ -386,10 +421,11 @@ fn british(text: &str) -> usize {
 fn postcode((_, text): (&str, &str), digits: Range<usize>) -> Option<Found> {
     let number = house(text, &digits)?;
     let rest = text.get(number.end..text.floor_char_boundary(number.end + BYTES_MAX))?;
-    let unit = text.get(..number.start)?.trim_end();
+    let least = text.ceil_char_boundary(number.start.saturating_sub(16));
+    let unit = text.get(least..number.start)?.trim_end();
     let last = unit.rsplit([' ', '\n', ',']).next().unwrap_or_default();
-    let in_house = has(UNITS, &last.to_lowercase()) && unit.len() + 1 == number.start;
-    let start = if in_house { unit.len() - last.len() } else { number.start };
+    let in_house = has(UNITS, &last.to_lowercase()) && least + unit.len() + 1 == number.start;
+    let start = if in_house { least + unit.len() - last.len() } else { number.start };
     let mut at = 0;
     for (index, line) in rest.split(['\n', ',']).enumerate().take(6) {
         let words = line.trim();

@@ -16,10 +16,15 @@ pub(crate) enum Way {
 
 /// Which of the labels (in small letters) stands right before that place, and how.
 pub(crate) fn before<'a>(labels: &'a str, (key, text): (&str, &str), start: usize) -> Option<(&'a str, Way)> {
-    let before = text.get(..start)?;
+    let from = text.ceil_char_boundary(start.saturating_sub(BEFORE_BYTES_MAX + BETWEEN_BYTES_MAX));
+    let before = text.get(from..start)?;
     let bare = before.trim_end_matches([' ', '\t', '"', '\'', '=', ':', '>', '|', '*', '\n', '\r', '\\']);
     let between = before.get(bare.len()..)?;
-    if bare.is_empty() && between.bytes().all(|byte| matches!(byte, b' ' | b'"' | b'\n')) && !key.is_empty() {
+    if from == 0
+        && bare.is_empty()
+        && between.bytes().all(|byte| matches!(byte, b' ' | b'"' | b'\n'))
+        && !key.is_empty()
+    {
         return ends(labels, key).map(|label| (label, Way::Named));
     }
     let apart = between.bytes().any(|byte| matches!(byte, b':' | b'=' | b'>' | b'|'));
@@ -34,7 +39,11 @@ pub(crate) fn before<'a>(labels: &'a str, (key, text): (&str, &str), start: usiz
 fn ends<'a>(labels: &'a str, text: &str) -> Option<&'a str> {
     let from = text.ceil_char_boundary(text.len().saturating_sub(BEFORE_BYTES_MAX));
     let near = text.get(from..)?;
+    let last = near.chars().next_back()?.to_ascii_lowercase();
     let fits = |label: &&str| {
+        if !label.ends_with(last) && last.is_ascii() {
+            return false;
+        }
         let Some(at) = near.len().checked_sub(label.len()) else { return false };
         let Some((rest, last)) = near.split_at_checked(at) else { return false };
         let same = last.eq_ignore_ascii_case(label) || (!label.is_ascii() && last.to_lowercase() == *label);

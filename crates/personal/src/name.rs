@@ -1,14 +1,16 @@
 //! Names of persons: a title, or what is called a name or a patient, and what follows; a given name and what follows; a
 //! given name alone, which says least.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
     Found, has,
     label::{self, Way},
-    word::{Shape, Word, fold, words},
+    word::{Shape, Word, fold, fold_into, words},
 };
 
+/// Bytes of a word that is looked up.
+const WORD_BYTES_MAX: usize = 48;
 /// Words of a name at most.
 const WORDS_MAX: usize = 5;
 
@@ -62,40 +64,44 @@ const OTHERS: &str = "\
     true|tuesday|university|unknown|user|users|was|we|wednesday|were|west|what|when|where|which|who|why|\
     will|with|would|yes|you|your";
 
+/// What a word is, by bits: a given name that is no other word, one that is, a family name, another word, a title.
+const GIVEN: u8 = 1;
+const SHARED: u8 = 2;
+const FAMILY: u8 = 4;
+const OTHER: u8 = 8;
+const TITLE: u8 = 16;
+
 /// The dictionaries.
 #[derive(Debug)]
 pub struct Names {
-    /// Given names that are no other words.
-    given: Vec<String>,
-    /// Given names that are.
-    shared: Vec<String>,
-    family: Vec<String>,
-    others: Vec<String>,
+    /// In order.
+    words: Vec<(String, u8)>,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        let read = |file: &str| {
-            let words = file.split(|c: char| c.is_whitespace() || c == '|').filter(|word| !word.is_empty());
-            let mut words: Vec<String> = words.map(fold).collect();
-            words.sort_unstable();
-            words
-        };
-        Self {
-            given: read(include_str!("../data/given.txt")),
-            shared: read(include_str!("../data/shared.txt")),
-            family: read(include_str!("../data/family.txt")),
-            others: read(OTHERS),
+        let lists = [
+            (include_str!("../data/given.txt"), GIVEN),
+            (include_str!("../data/shared.txt"), SHARED),
+            (include_str!("../data/family.txt"), FAMILY),
+            (OTHERS, OTHER),
+            (TITLES, TITLE),
+        ];
+        let mut all: BTreeMap<String, u8> = BTreeMap::new();
+        for (list, kind) in lists {
+            let words = list.split(|c: char| c.is_whitespace() || c == '|').filter(|word| !word.is_empty());
+            words.for_each(|word| *all.entry(fold(word)).or_default() |= kind);
         }
+        Self { words: all.into_iter().collect() }
     }
 }
 
-/// One text, in words.
+/// One text, in words, and what each of them is that has a capital letter.
 struct Text<'a> {
-    names: &'a Names,
     key: &'a str,
     text: &'a str,
     words: Vec<Word>,
+    kinds: Vec<u8>,
 }
 
 impl Text<'_> {
@@ -103,8 +109,12 @@ impl Text<'_> {
         self.words.get(at).map_or("", |word| word.text(self.text))
     }
 
+    fn is(&self, at: usize, kind: u8) -> bool {
+        self.kinds.get(at).is_some_and(|kinds| kinds & kind != 0)
+    }
+
     fn is_other(&self, at: usize) -> bool {
-        is_in(&self.names.others, &fold(self.word(at)))
+        self.is(at, OTHER)
     }
 
     /// What stands between a word and the next.
@@ -144,7 +154,14 @@ impl Names {
     /// The names in a text that stands under that name of a member.
     #[must_use]
     pub fn find(&self, key: &str, text: &str) -> Vec<Found> {
-        let text = Text { names: self, key, text, words: words(text) };
+        let words = words(text);
+        let mut folded = String::new();
+        let kind = |word: &Word| match word.shape {
+            Shape::Lower | Shape::Initial => 0,
+            Shape::Capital | Shape::Upper => self.kind(word.text(text), &mut folded),
+        };
+        let kinds = words.iter().map(kind).collect();
+        let text = Text { key, text, words, kinds };
         let mut found = Vec::new();
         let mut at = 0;
         while at < text.words.len() {
@@ -167,25 +184,24 @@ impl Names {
         if word.shape == Shape::Lower {
             return self.small(text, at);
         }
-        let titled = word.shape != Shape::Upper && has(TITLES, &fold(word.text(text.text)));
-        if titled && matches!(text.gap(at), " " | ". ") {
+        if word.shape != Shape::Upper && text.is(at, TITLE) && matches!(text.gap(at), " " | ". ") {
             let run = text.run(at + 1);
             return (run > 0 && !text.is_other(at + 1)).then_some((at + 1, at + 1 + run, CALLED));
         }
         if word.shape == Shape::Upper {
-            return self.loud(text, at);
+            return loud(text, at);
         }
         let run = text.run(at);
         if run == 0 || (run == 1 && word.shape == Shape::Initial) || text.is_other(at) {
             return None;
         }
-        let (given, shared) = self.first(text, at);
-        let family = (at + 1..at + run).any(|at| self.is_family(text.word(at)));
+        let (given, shared) = (text.is(at, GIVEN), text.is(at, SHARED));
+        let family = (at + 1..at + run).any(|at| text.is(at, FAMILY));
         let confidence =
-            self.called(text, at, run, (given, shared, family)).or_else(|| match (given, shared, run) {
+            called(text, at, run, (given, shared, family)).or_else(|| match (given, shared, run) {
                 (true, _, 2..) => Some(WHOLE),
                 (_, true, 2..) if family => Some(WHOLE),
-                (true, ..) if self.is_family_before(text, at) => Some(WHOLE),
+                (true, ..) if is_family_before(text, at) => Some(WHOLE),
                 (true, ..) => Some(ALONE),
                 _ if word.shape == Shape::Initial && family => Some(ALONE),
                 _ => None,
@@ -193,74 +209,84 @@ impl Names {
         Some((at, at + run, confidence))
     }
 
-    /// How sure the label before a name makes.
-    fn called(
-        &self,
-        text: &Text<'_>,
-        at: usize,
-        run: usize,
-        (given, shared, family): (bool, bool, bool),
-    ) -> Option<u16> {
-        let start = text.words.get(at)?.range.start;
-        let known = given || shared || family || (run == 1 && self.is_family(text.word(at)));
-        if let Some((label, way)) = label::before(STRONG, (text.key, text.text), start) {
-            let whole = text.words.get(at + run - 1).and_then(|last| text.text.get(last.range.end..));
-            let ends = whole.is_none_or(|rest| {
-                rest.is_empty() || rest.starts_with(['"', '\n', ',', ';', '\\', '|', '<'])
-            });
-            let explicit =
-                label.ends_with("name") || matches!(label, "apellido" | "apellidos" | "nazwisko" | "cognome");
-            return (known || (way == Way::Named && ends && (run > 1 || explicit))).then_some(CALLED);
-        }
-        let (_, way) = label::before(WEAK, (text.key, text.text), start)?;
-        let sure = match way {
-            Way::Named => given || (family && run > 1),
-            Way::Said => given || (shared && run > 1),
+    /// What a word is. Of two with a dash the first counts.
+    fn kind(&self, word: &str, folded: &mut String) -> u8 {
+        let of = |word: &str| {
+            let found = self.words.binary_search_by(|(known, _)| known.as_str().cmp(word));
+            found.ok().and_then(|at| self.words.get(at)).map_or(0, |(_, kind)| *kind)
         };
-        sure.then_some(NAMED)
-    }
-
-    /// Whether the first word is a given name that is no other word, and whether it is one that is. Of two with a dash the
-    /// first counts.
-    fn first(&self, text: &Text<'_>, at: usize) -> (bool, bool) {
-        let word = fold(text.word(at));
-        let word = word.split('-').next().unwrap_or_default();
-        (is_in(&self.given, word), is_in(&self.shared, word))
-    }
-
-    fn is_family(&self, word: &str) -> bool {
-        is_in(&self.family, &fold(word))
-    }
-
-    /// `Nixon, John`
-    fn is_family_before(&self, text: &Text<'_>, at: usize) -> bool {
-        at.checked_sub(1).is_some_and(|before| text.gap(before) == ", " && self.is_family(text.word(before)))
-    }
-
-    /// A name all in capital letters.
-    fn loud(&self, text: &Text<'_>, at: usize) -> Option<(usize, usize, u16)> {
-        let upper = |at: usize| text.words.get(at).is_some_and(|word| word.shape == Shape::Upper);
-        let (given, shared) = self.first(text, at);
-        let pair = text.gap(at) == " " && upper(at + 1) && !text.is_other(at + 1);
-        let whole = pair && (given || shared) && self.is_family(text.word(at + 1));
-        whole.then_some((at, at + 2, WHOLE))
+        if word.len() > WORD_BYTES_MAX {
+            return 0;
+        }
+        fold_into(word, folded);
+        match (of(folded), folded.split_once('-')) {
+            (0, Some((first, _))) => of(first) & (GIVEN | SHARED),
+            (kind, _) => kind,
+        }
     }
 
     /// A name all in small letters, where it is called one.
     fn small(&self, text: &Text<'_>, at: usize) -> Option<(usize, usize, u16)> {
-        let (given, shared) = self.first(text, at);
-        if !(given || shared) || text.gap(at) != " " || !self.is_family(text.word(at + 1)) {
+        let start = text.words.get(at)?.range.start;
+        let before = text.text.get(..start)?.trim_end_matches([' ', '"', '\'']);
+        let called = before.is_empty() || before.ends_with([':', '=', '>', '|']) || before.ends_with("is");
+        if !called || text.gap(at) != " " {
             return None;
         }
-        let start = text.words.get(at)?.range.start;
+        let mut folded = String::new();
+        let mut kind = |at: usize| self.kind(text.word(at), &mut folded);
+        let (first, next) = (kind(at), kind(at + 1));
+        if first & (GIVEN | SHARED) == 0 || next & FAMILY == 0 {
+            return None;
+        }
         let (_, way) = label::before(STRONG, (text.key, text.text), start)
             .or_else(|| label::before(WEAK, (text.key, text.text), start))?;
-        (given || way == Way::Named).then_some((at, at + 2, NAMED))
+        (first & GIVEN != 0 || way == Way::Named).then_some((at, at + 2, NAMED))
     }
 }
 
-fn is_in(words: &[String], word: &str) -> bool {
-    words.binary_search_by(|known| known.as_str().cmp(word)).is_ok()
+/// How sure the label before a name makes.
+fn called(
+    text: &Text<'_>,
+    at: usize,
+    run: usize,
+    (given, shared, family): (bool, bool, bool),
+) -> Option<u16> {
+    let start = text.words.get(at)?.range.start;
+    let known = given || shared || family || (run == 1 && text.is(at, FAMILY));
+    // What nobody knows counts only where a sign parts it from its label.
+    let before = text.text.get(..start)?.trim_end_matches([' ', '"', '\'']);
+    if !known && !before.is_empty() && !before.ends_with([':', '=', '>', '|', '*', '\n']) {
+        return None;
+    }
+    if let Some((label, way)) = label::before(STRONG, (text.key, text.text), start) {
+        let whole = text.words.get(at + run - 1).and_then(|last| text.text.get(last.range.end..));
+        let ends = whole
+            .is_none_or(|rest| rest.is_empty() || rest.starts_with(['"', '\n', ',', ';', '\\', '|', '<']));
+        let explicit =
+            label.ends_with("name") || matches!(label, "apellido" | "apellidos" | "nazwisko" | "cognome");
+        return (known || (way == Way::Named && ends && (run > 1 || explicit))).then_some(CALLED);
+    }
+    let (_, way) = label::before(WEAK, (text.key, text.text), start)?;
+    let sure = match way {
+        Way::Named => given || (family && run > 1),
+        Way::Said => given || (shared && run > 1),
+    };
+    sure.then_some(NAMED)
+}
+
+/// `Nixon, John`
+fn is_family_before(text: &Text<'_>, at: usize) -> bool {
+    at.checked_sub(1).is_some_and(|before| text.gap(before) == ", " && text.is(before, FAMILY))
+}
+
+/// A name all in capital letters.
+fn loud(text: &Text<'_>, at: usize) -> Option<(usize, usize, u16)> {
+    let upper = |at: usize| text.words.get(at).is_some_and(|word| word.shape == Shape::Upper);
+    let given = text.is(at, GIVEN | SHARED);
+    let pair = text.gap(at) == " " && upper(at + 1) && !text.is_other(at + 1);
+    let whole = pair && given && text.is(at + 1, FAMILY);
+    whole.then_some((at, at + 2, WHOLE))
 }
 
 #[cfg(test)]
@@ -324,10 +350,10 @@ mod tests {
     }
 
     #[test]
-    fn the_dictionaries_hold_each_name_once() {
+    fn the_dictionaries_are_there_and_no_name_is_both_another_word_and_none() {
         let names = Names::default();
-        assert!(names.given.len() > 2_000 && names.family.len() > 600);
-        let both = names.given.iter().filter(|name| is_in(&names.shared, name));
-        assert_eq!(both.collect::<Vec<_>>(), Vec::<&String>::new());
+        let of = |kind: u8| names.words.iter().filter(move |(_, kinds)| kinds & kind == kind).count();
+        assert!(of(GIVEN) > 2_000 && of(FAMILY) > 600);
+        assert_eq!((of(GIVEN | SHARED), of(GIVEN | OTHER), of(GIVEN | TITLE)), (0, 0, 0));
     }
 }

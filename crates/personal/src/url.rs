@@ -19,10 +19,15 @@ pub fn urls(text: &str) -> Vec<Found> {
     let bare = memmem::find_iter(bytes, b"www.").filter(|at| !is_inner(bytes, *at));
     let mut starts: Vec<usize> = schemes.chain(bare).collect();
     starts.sort_unstable();
+    let mut reached = 0;
     for start in starts {
-        let inside = found.last().is_some_and(|last| start < last.range.end);
+        // Addresses in addresses are not measured again.
+        if start < reached {
+            continue;
+        }
         let end = start + length(bytes.get(start..).unwrap_or_default());
-        if !inside && end > start + "www.x".len() {
+        reached = end;
+        if end > start + "www.x".len() {
             found.push(Found { range: start..end, confidence: 1_000 });
         }
     }

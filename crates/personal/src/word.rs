@@ -36,45 +36,80 @@ impl Word {
 
 /// The words of a text.
 pub(crate) fn words(text: &str) -> Vec<Word> {
+    let bytes = text.as_bytes();
     let mut words = Vec::with_capacity(text.len() / 6);
-    let mut chars = text.char_indices().peekable();
-    while let Some((start, first)) = chars.next() {
-        // Parts of names of programs are no words.
-        if !first.is_alphabetic() {
-            continue;
-        }
-        let (mut end, mut letters) = (start + first.len_utf8(), 1_usize);
-        let (mut small, mut large) = (usize::from(first.is_lowercase()), usize::from(first.is_uppercase()));
-        while let Some((at, c)) = chars.peek().copied() {
-            let rest = text.get(at + c.len_utf8()..).unwrap_or_default();
-            // `Ann's`
-            let owns =
-                c != '-' && rest.strip_prefix('s').is_some_and(|rest| !rest.starts_with(char::is_alphabetic));
-            let joins =
-                matches!(c, '\'' | '\u{2019}' | '-') && rest.starts_with(char::is_alphabetic) && !owns;
-            if !c.is_alphabetic() && !joins {
-                break;
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | 128.. => {
+                let word = word(text, at);
+                at = word.range.end.max(at + 1);
+                if !word.range.is_empty() {
+                    words.push(word);
+                }
             }
-            letters += 1;
-            small += usize::from(c.is_lowercase());
-            large += usize::from(c.is_uppercase());
-            end = at + c.len_utf8();
-            chars.next();
+            _ => at += 1,
         }
-        let shape = match (first.is_uppercase(), letters) {
-            (true, 1) => Shape::Initial,
-            (true, _) if small == 0 => Shape::Upper,
-            (true, _) if large <= 3 => Shape::Capital,
-            _ => Shape::Lower,
-        };
-        words.push(Word { range: start..end, shape });
     }
     words
 }
 
+/// The word that begins there; an empty one where none does.
+fn word(text: &str, start: usize) -> Word {
+    let bytes = text.as_bytes();
+    let (mut end, mut letters, mut small, mut large) = (start, 0_usize, 0_usize, 0_usize);
+    let mut upper = false;
+    while let Some(byte) = bytes.get(end) {
+        let (is_small, is_large, length) = match byte {
+            b'a'..=b'z' => (true, false, 1),
+            b'A'..=b'Z' => (false, true, 1),
+            b'\'' | b'-' if letters > 0 && joins(text, end, 1) => (false, false, 1),
+            128.. => match text.get(end..).and_then(|rest| rest.chars().next()) {
+                Some(c) if c.is_alphabetic() => (c.is_lowercase(), c.is_uppercase(), c.len_utf8()),
+                Some(c @ '\u{2019}') if letters > 0 && joins(text, end, c.len_utf8()) => (false, false, 3),
+                _ => break,
+            },
+            _ => break,
+        };
+        upper |= letters == 0 && is_large;
+        letters += 1;
+        small += usize::from(is_small);
+        large += usize::from(is_large);
+        end += length;
+    }
+    let shape = match (upper, letters) {
+        (true, 1) => Shape::Initial,
+        (true, _) if small == 0 => Shape::Upper,
+        (true, _) if large <= 3 => Shape::Capital,
+        _ => Shape::Lower,
+    };
+    Word { range: start..end, shape }
+}
+
+/// Whether a letter follows an apostrophe or dash, other than that of `Ann's`.
+fn joins(text: &str, at: usize, length: usize) -> bool {
+    let rest = text.get(at + length..).unwrap_or_default();
+    let owns = text.as_bytes().get(at) != Some(&b'-')
+        && rest.strip_prefix('s').is_some_and(|rest| !rest.starts_with(char::is_alphabetic));
+    rest.starts_with(char::is_alphabetic) && !owns
+}
+
 /// A word in small letters without accents.
 pub(crate) fn fold(word: &str) -> String {
-    word.chars().flat_map(char::to_lowercase).map(bare).collect()
+    let mut folded = String::new();
+    fold_into(word, &mut folded);
+    folded
+}
+
+/// The same, in a text that is used again.
+pub(crate) fn fold_into(word: &str, folded: &mut String) {
+    folded.clear();
+    if word.is_ascii() {
+        folded.push_str(word);
+        folded.make_ascii_lowercase();
+    } else {
+        folded.extend(word.chars().flat_map(char::to_lowercase).map(bare));
+    }
 }
 
 const fn bare(c: char) -> char {
