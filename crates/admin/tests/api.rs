@@ -16,15 +16,16 @@ use axum::{
 };
 use portcullis_admin::{
     Access, AdminParts, CanaryBook, CanaryState, CanaryValues, ConnectionBook, ENDPOINTS, FreshKey,
-    GatewayInfo, Health, Pending, RenewedSecret, Revoked, SecretBook, SecretState, SecretUse, SinkBook,
-    SinkState, api::ServerState, openapi_document, router,
+    GatewayInfo, Health, Pending, RenewedSecret, Revoked, Searching, SecretBook, SecretState, SecretUse,
+    SinkBook, SinkState, api::ServerState, openapi_document, router,
 };
 use portcullis_approve::{Counts, Desk, Hooks, Parts, Shown, Waiting};
 use portcullis_core::{
     Approval, Caller, Clock, Code, Digest, Entropy, Limits, Secret, Target, TargetKind, Timestamp,
 };
+use portcullis_forensics::{Librarian, Place, Shelf};
 use portcullis_policy::{Policies, PolicySource, builtin_roles};
-use portcullis_proof::{SigningKey, manifest::definition_digest};
+use portcullis_proof::{SigningKey, VerifierKey, manifest::definition_digest};
 use portcullis_seal::{FileKek, Keyring};
 use portcullis_store::{
     Batch, ConnectionRow, FileLedger, FileLedgerOptions, Keys, KillSwitch, Ledger, LocalSecrets, Move,
@@ -183,16 +184,16 @@ fn keyring(store: &Arc<Sqlite>) -> Keyring {
     })
 }
 
-fn no_index() -> portcullis_admin::Searching {
-    let librarian = Arc::new(portcullis_forensics::Librarian::new(None));
-    portcullis_admin::Searching { librarian, readers: Arc::new(Vec::new) }
+fn searching(folder: &std::path::Path, key: VerifierKey) -> Searching {
+    let place = Place { index: folder.join("index.db"), shelf: Shelf::new(folder.join("ledger"), key) };
+    Searching { librarian: Arc::new(Librarian::new(Some(place))), readers: Arc::new(Vec::new) }
 }
 
 fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Sqlite::open(folder.path().join("db")).unwrap());
     let key = SigningKey::from_seed("admin.test/ledger", [7; 32]).unwrap();
-    let vkey = key.verifier().to_string();
+    let (verifier, vkey) = (key.verifier(), key.verifier().to_string());
     let options = FileLedgerOptions::new(folder.path().join("ledger"), key, Limits::default(), store.clone());
     let (ledger, _) = FileLedger::open(options).unwrap();
     let ledger = Arc::new(ledger);
@@ -220,7 +221,7 @@ fn world() -> World {
         secrets: Arc::new(Nobody),
         canaries: Arc::new(Nobody),
         sinks: Arc::new(Nobody),
-        searching: no_index(),
+        searching: searching(folder.path(), verifier),
         revisions: store.clone(),
         kills: Arc::new(KillSwitch::new(store.clone())),
         approvals: desk.clone(),
@@ -670,7 +671,7 @@ async fn the_ledger_is_searched_followed_and_proven() {
     let (status, checkpoint) =
         world.send(with_token("POST", "/v1/ledger/checkpoint").body(Body::empty()).unwrap()).await;
     assert_eq!(status, 200);
-    let vkey = portcullis_proof::VerifierKey::from_text(checkpoint["vkey"].as_str().unwrap()).unwrap();
+    let vkey = VerifierKey::from_text(checkpoint["vkey"].as_str().unwrap()).unwrap();
     let opened =
         portcullis_proof::Checkpoint::open(checkpoint["checkpoint"].as_str().unwrap(), &vkey).unwrap();
     assert_eq!(opened.size, 5);
