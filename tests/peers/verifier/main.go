@@ -92,9 +92,19 @@ func (f files) checkpoint(key string) (tlog.Tree, error) {
 	return opened(message, verifier)
 }
 
+// strict reads base64 in its one canonical form (RFC 4648, section 3.5): a changed bit of the padding is a change.
+var strict = base64.StdEncoding.Strict()
+
 // opened reads the three lines of a note that the key signed.
 func opened(message []byte, verifier note.Verifier) (tlog.Tree, error) {
 	var none tlog.Tree
+	for _, line := range strings.Split(string(message), "\n") {
+		signature, found := strings.CutPrefix(line, "\u2014 ")
+		_, encoded, _ := strings.Cut(signature, " ")
+		if _, err := strict.DecodeString(encoded); found && err != nil {
+			return none, fmt.Errorf("a signature is not in canonical form")
+		}
+	}
 	opened, err := note.Open(message, note.VerifierList(verifier))
 	if err != nil {
 		return none, err
@@ -107,7 +117,7 @@ func opened(message []byte, verifier note.Verifier) (tlog.Tree, error) {
 	if err != nil {
 		return none, err
 	}
-	root, err := base64.StdEncoding.DecodeString(lines[2])
+	root, err := strict.DecodeString(lines[2])
 	if err != nil || len(root) != tlog.HashSize {
 		return none, fmt.Errorf("checkpoint without a root hash")
 	}
@@ -216,7 +226,7 @@ func proven(entry []byte, proof, index string, verifier note.Verifier) error {
 	}
 	var path tlog.RecordProof
 	for _, line := range lines[2:] {
-		hash, err := base64.StdEncoding.DecodeString(line)
+		hash, err := strict.DecodeString(line)
 		if err != nil || len(hash) != tlog.HashSize {
 			return fmt.Errorf("a line of the proof is no hash")
 		}
