@@ -12,6 +12,8 @@ use crate::process;
 
 /// How long one package manager may take.
 const INSTALL_MAX: Duration = Duration::from_secs(12 * 60);
+/// How long a counterpart may be built, beside the tests that run meanwhile.
+const BUILD_MAX: Duration = Duration::from_secs(40 * 60);
 
 /// A group of counterparts that is installed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,11 +36,13 @@ pub enum Need {
     PythonSiem,
     /// A Go toolchain with the reference implementation of transparency logs.
     Go,
+    /// A server of the Vault API, as far as one can be had.
+    CargoVault,
 }
 
 impl Need {
-    /// All, in the order of their size.
-    pub const ALL: [Self; 9] = [
+    /// All, those that several suites wait for first.
+    pub const ALL: [Self; 10] = [
         Self::Npm,
         Self::NpmOauth,
         Self::Python,
@@ -48,6 +52,7 @@ impl Need {
         Self::PythonReads,
         Self::PythonSiem,
         Self::Go,
+        Self::CargoVault,
     ];
 
     /// Its folder in the cache.
@@ -62,6 +67,7 @@ impl Need {
             Self::PythonReads => "pypi-reads",
             Self::PythonSiem => "pypi-siem",
             Self::Go => "go",
+            Self::CargoVault => "cargo-vault",
         }
     }
 }
@@ -131,6 +137,7 @@ impl Cache {
                 self.python(&folder, need, &packages)?;
                 self.go_modules(&folder)?;
             }
+            Need::CargoVault => self.cargo(&folder, need, &packages)?,
         }
         fs::write(stamp, wanted)?;
         Ok(true)
@@ -180,29 +187,49 @@ impl Cache {
         let source = Path::new("/usr/share/gocode/src/golang.org/x/mod/sumdb");
         if !source.is_dir() {
             let packages = self.packages("apt");
-            let manager =
-                process::find("apt-get").context("golang.org/x/mod/sumdb is not there, nor is apt-get")?;
-            for arguments in [
-                vec!["update"],
-                [
-                    vec!["install", "--yes", "--no-install-recommends"],
-                    packages.iter().map(String::as_str).collect(),
-                ]
-                .concat(),
-            ] {
-                let mut command = Command::new(&manager);
-                command.env("DEBIAN_FRONTEND", "noninteractive").args(&arguments);
-                self.step(Need::Go, &format!("apt-{}", arguments.first().unwrap_or(&"get")), command)?;
-            }
+            self.debian(Need::Go, &packages.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         ensure!(source.is_dir(), "`{}` is not there", source.display());
         ensure!(folder.join("bin/go").exists(), "the Go toolchain is not there");
         Ok(())
     }
 
+    /// Programs from the Rust registry, built behind everything else that wants the machine.
+    fn cargo(&self, folder: &Path, need: Need, packages: &[String]) -> Result<()> {
+        if !Path::new("/usr/include/openssl/ssl.h").is_file() {
+            self.debian(need, &["libssl-dev", "pkg-config"])?;
+        }
+        let target = folder.join("target");
+        let mut command = Command::new("nice");
+        command.args(["-n", "10", "cargo", "install", "--debug", "--locked", "--quiet", "--root"]);
+        command.arg(folder).arg("--target-dir").arg(&target).args(packages).current_dir(folder);
+        // Nobody looks at its symbols, and they would be most of what is written.
+        command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_INCREMENTAL", "0");
+        self.step_within(need, "install", command, BUILD_MAX)?;
+        fs::remove_dir_all(&target)?;
+        Ok(())
+    }
+
+    /// Packages of Debian, which need root.
+    fn debian(&self, need: Need, packages: &[&str]) -> Result<()> {
+        let manager = process::find("apt-get")
+            .with_context(|| format!("{} is not there, nor is apt-get", packages.join(", ")))?;
+        let install = [&["install", "--yes", "--no-install-recommends"], packages].concat();
+        for (name, arguments) in [("apt-update", vec!["update"]), ("apt-install", install)] {
+            let mut command = Command::new(&manager);
+            command.env("DEBIAN_FRONTEND", "noninteractive").args(&arguments);
+            self.step(need, name, command)?;
+        }
+        Ok(())
+    }
+
     fn step(&self, need: Need, name: &str, command: Command) -> Result<()> {
+        self.step_within(need, name, command, INSTALL_MAX)
+    }
+
+    fn step_within(&self, need: Need, name: &str, command: Command, limit: Duration) -> Result<()> {
         let log = self.folder.join(format!("{}-{name}.log", need.name()));
-        let ended = process::run(command, &log, INSTALL_MAX)?;
+        let ended = process::run(command, &log, limit)?;
         if !ended.success() {
             bail!(
                 "{name} of `{}`: {} (see {})\n{}",

@@ -273,8 +273,13 @@ fn settled(path: &[&str], answer: Answer) -> Result<Value, Failure> {
 
 fn errors(answer: &Answer) -> String {
     let texts = answer.body.get("errors").and_then(Value::as_array).into_iter().flatten();
-    let texts: Vec<&str> = texts.filter_map(Value::as_str).collect();
-    let text = if texts.is_empty() { (*answer.text).clone() } else { texts.join("; ") };
+    // Servers that only speak its API say `error`.
+    let texts: Vec<&str> = texts.chain(answer.body.get("error")).filter_map(Value::as_str).collect();
+    let text = match (texts.is_empty(), answer.text.is_empty()) {
+        (false, _) => texts.join("; "),
+        (true, false) => (*answer.text).clone(),
+        (true, true) => "no reason given".to_owned(),
+    };
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 

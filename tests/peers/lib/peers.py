@@ -208,14 +208,18 @@ class Missing(Exception):
     """There is no gateway to test."""
 
 
+def gateway_binary():
+    binary = os.environ.get("PEERS_GATEWAY")
+    if not binary or not Path(binary).is_file():
+        raise Missing(f"no gateway at `{binary}`; hint: `cargo build -p portcullis`")
+    return binary
+
+
 class Gateway:
     """The gateway with these servers, all allowed but the tools named in `refused`."""
 
     def __init__(self, servers, refused=(), limits=None, more=None, environment=None, port=None):
-        binary = os.environ.get("PEERS_GATEWAY")
-        if not binary or not Path(binary).is_file():
-            raise Missing(f"no gateway at `{binary}`; hint: `cargo build -p portcullis`")
-        self.binary, self.folder = binary, folder()
+        self.binary, self.folder = gateway_binary(), folder()
         self.port, self.admin = port or free_port(), free_port()
         self.environment = {**os.environ, **(environment or {})}
         role = {"description": "Everything but what the test refuses.", "allow": [{"servers": ["*"]}]}

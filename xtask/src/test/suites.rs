@@ -115,11 +115,11 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "secrets",
-        doc: "secrets of AWS Secrets Manager, which checks signatures and permissions, in use, rotated and out of reach",
+        doc: "secrets of AWS Secrets Manager, which checks signatures and permissions, and of a server of the Vault API",
         place: Where::Beside,
         slow: true,
         again: false,
-        needs: &[Need::Python, Need::PythonAws],
+        needs: &[Need::Python, Need::PythonAws, Need::CargoVault],
         steps: secrets,
     },
     Suite {
@@ -296,7 +296,10 @@ fn oauth(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
 }
 
 fn secrets(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
-    Ok(vec![peers(root, cache, "secrets/run.py", minutes(10))])
+    Ok(vec![
+        peers(root, cache, "secrets/run.py", minutes(10)),
+        peers(root, cache, "secrets/vault.py", minutes(5)),
+    ])
 }
 
 fn seal(root: &Path, cache: &Cache) -> Result<Vec<Step>> {
