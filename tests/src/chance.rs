@@ -32,3 +32,10 @@ impl Chance {
         (0..count).map(|_| self.below(256) as u8).collect()
     }
 }
+
+/// How often a test that leaves much to chance goes through its rounds: once, or as often as `TORTURE` says, which
+/// `cargo xtask torture` sets.
+#[must_use]
+pub fn torture() -> usize {
+    std::env::var("TORTURE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}

@@ -1,6 +1,6 @@
 //! A gateway that is killed at random instants: whatever a client saw answered is in the ledger, whatever a server
 //! received has its intent there, the ledger verifies before and after the restart, and nothing is left running.
-//! `KILL_SEED` repeats a run's choices.
+//! `KILL_SEED` repeats a run's choices, `TORTURE` makes it longer.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_testkit::{Gateway, HostileServer, Outcome};
 use portcullis_tests::book::{Book, verified};
-use portcullis_tests::chance::Chance;
+use portcullis_tests::chance::{Chance, torture};
 use portcullis_tests::load::{Call, Load};
 use portcullis_tests::pair::{Pair, soon};
 use portcullis_tests::process::{children, cpu_ms, gone};
@@ -174,24 +174,24 @@ fn world(gateway: Gateway, server: Option<HostileServer>) -> World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_before_a_kill_and_everything_forwarded_is_in_the_ledger_after_it() -> Outcome {
-    const KILLS: usize = 32;
+    let kills = 32 * torture();
     let Pair { gateway, server } = Pair::start(LIMITS).await?;
     let mut world = world(gateway, Some(server));
-    for number in 0..KILLS {
+    for number in 0..kills {
         world.round(number, &["s"]).await?;
     }
-    world.sum(KILLS).await
+    world.sum(kills).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_gateway_leaves_no_child_behind_and_its_answers_are_in_the_ledger() -> Outcome {
-    const KILLS: usize = 20;
+    let kills = 20 * torture();
     let gateway = Gateway::start(&portcullis_tests::pair::limits_yaml(LIMITS)).await?;
     let mut world = world(gateway, None);
-    for number in 0..KILLS {
+    for number in 0..kills {
         world.round(number, &["sample"]).await?;
     }
-    world.sum(KILLS).await
+    world.sum(kills).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,12 @@
 //! A power cut in the middle of calls: only what was flushed to the disk is left, and all that was answered is there.
-//! `CUT_SEED` repeats a run's choices.
+//! `CUT_SEED` repeats a run's choices, `TORTURE` makes it longer.
 
 use std::fs;
 use std::time::Duration;
 
 use portcullis_testkit::{Gateway, HostileServer, Outcome};
 use portcullis_tests::book::{Book, verified};
-use portcullis_tests::chance::Chance;
+use portcullis_tests::chance::{Chance, torture};
 use portcullis_tests::disk::{PowerDisk, unmountable};
 use portcullis_tests::load::{Call, Load};
 use portcullis_tests::pair::{SOON, soon};
@@ -74,7 +74,8 @@ async fn every_answer_before_a_power_cut_is_in_the_ledger_after_it() -> Outcome 
     let mut chance = Chance::named("CUT_SEED");
     let Some(mut world) = World::start().await? else { return Ok(()) };
     let (mut journal, mut book) = (Vec::new(), Book::default());
-    for number in 0..6 {
+    let cuts = 6 * torture();
+    for number in 0..cuts {
         let wait = Duration::from_micros(chance.below(200_000));
         journal.extend(world.cut(&number.to_string(), wait).await?);
         let World { gateway, server, .. } = &mut world;
@@ -86,7 +87,7 @@ async fn every_answer_before_a_power_cut_is_in_the_ledger_after_it() -> Outcome 
         book.holds_forwarded(received.map(|request| request.body))?;
         server.forget();
     }
-    println!("{} answers survived 6 power cuts", book.holds(&journal)?);
+    println!("{} answers survived {cuts} power cuts", book.holds(&journal)?);
     assert!(world.gateway.stop().await?.success());
     Ok(())
 }

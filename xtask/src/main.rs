@@ -13,6 +13,7 @@ mod source;
 mod style;
 mod test;
 mod tidy;
+mod torture;
 mod verdict;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ Tasks:
   matrix                                     take over the last results and write the compatibility page
   generate [--check]                         write docs/reference and the configuration schema
   bench [ARGUMENTS]                          measure speed beside a bare proxy
+  torture [ROUNDS]                           hurt the ledger: kills, power cuts, disks and system calls that fail
   eval [ARGUMENTS]                           measure what the detectors find of labelled texts
   train [ARGUMENTS]                          make the tables of the classifier from labelled and generated texts
   install [--fast]                           install the counterparts of the tests
@@ -65,6 +67,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "matrix" => matrix::run(&root, rest),
         "generate" => generate::run(&root, rest),
         "bench" => bench::run(&root, rest),
+        "torture" => torture::run(&root, rest),
         "eval" => eval::run(&root, &[], rest),
         "train" => eval::run(&root, &["train"], rest),
         "install" => install::run(&root, rest),

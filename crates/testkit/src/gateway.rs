@@ -201,12 +201,27 @@ impl Gateway {
         self.signal(Signal::HUP)
     }
 
-    /// Stops the process without ending it, so that it answers nothing until [`Gateway::thaw`].
+    /// Stops the process without ending it, so that it answers nothing until [`Gateway::thaw`]. Returns when every one of
+    /// its threads stands still: on a busy machine that is some time after the signal.
     ///
     /// # Errors
-    /// It does not run.
+    /// It does not run, or does not stop.
     pub fn freeze(&self) -> Outcome {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let tasks = format!("/proc/{}/task", self.pid().ok_or("the gateway does not run")?);
+        let due = Instant::now() + STOP_MAX;
+        let stopped = |task: fs::DirEntry| {
+            // The state follows the name, which is in brackets.
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
+        };
+        while !fs::read_dir(&tasks)?.all(|task| task.is_ok_and(stopped)) {
+            if Instant::now() > due {
+                return Err("not every thread stopped".into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Lets a frozen process run again.
