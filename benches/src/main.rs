@@ -1,7 +1,7 @@
 //! What a call costs. One program in several roles, so that the bench needs nothing that is not built here:
 //! `upstream`, `floor` and `load` are the counterparts, `compare` and `standing` run them beside the gateway,
 //! `stages` counts instructions, `inspect` measures looks at texts, `leaks` the look for secrets,
-//! `handshakes` those of TLS.
+//! `handshakes` those of TLS, `ledger` durable entries.
 
 mod account;
 mod compare;
@@ -11,6 +11,7 @@ mod handshakes;
 mod identity;
 mod inspect;
 mod leaks;
+mod ledger;
 mod load;
 mod payload;
 mod report;
@@ -72,6 +73,8 @@ enum Role {
     Leaks(leaks::Options),
     /// Measures handshakes of TLS beside plain rustls.
     Handshakes(handshakes::Options),
+    /// Measures durable and verified entries of the ledger.
+    Ledger(ledger::Options),
     /// Calls a server and prints what it saw.
     Load(LoadOptions),
 }
@@ -108,35 +111,21 @@ fn main() -> Result<ExitCode> {
             // On the worker, as the gateway's connections are; the main thread only waits.
             tokio::spawn(async move { floor::serve(port, &upstream).await }).await?
         })?,
-        Role::Compare(options) => {
-            if !compare::run(&options)? {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
-        Role::Standing(options) => {
-            if !standing::run(&options)? {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
+        Role::Compare(options) => return compare::run(&options).map(met),
+        Role::Standing(options) => return standing::run(&options).map(met),
         Role::Stages(options) => stages::run(&options)?,
-        Role::Inspect(options) => {
-            if !inspect::run(&options)? {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
-        Role::Leaks(options) => {
-            if !leaks::run(&options)? {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
-        Role::Handshakes(options) => {
-            if !handshakes::run(&options)? {
-                return Ok(ExitCode::FAILURE);
-            }
-        }
+        Role::Inspect(options) => return inspect::run(&options).map(met),
+        Role::Leaks(options) => return leaks::run(&options).map(met),
+        Role::Ledger(options) => return ledger::run(&options).map(met),
+        Role::Handshakes(options) => return handshakes::run(&options).map(met),
         Role::Load(options) => single()?.block_on(load(options))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code of a measurement.
+fn met(aims: bool) -> ExitCode {
+    if aims { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// A runtime without worker threads, for the counterparts.
