@@ -10,6 +10,7 @@ use portcullis_core::{Caller, Clock, Limits, Secret, Timestamp};
 use portcullis_net::{
     client::{HttpUpstream, UpstreamOptions},
     guard::EgressPolicy,
+    webhook::Key,
 };
 use portcullis_store::ApprovalRow;
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use url::Url;
 
 use crate::{
     counts::{Counts, Posted},
-    signature::{Key, Seen, Signature, SignatureError},
+    signature::{Seen, Signature, SignatureError},
 };
 
 /// Questions of one hook that wait to be posted; beyond, one is not posted, and people find it by `approval list`.

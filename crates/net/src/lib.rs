@@ -16,6 +16,7 @@ mod stall;
 pub mod stdio;
 pub mod tls;
 mod visible;
+pub mod webhook;
 
 /// An error of any kind that can cross threads, as hyper's bodies and services carry it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue};
 use portcullis_core::{
     Clock, Timestamp,
     kind::{Kind, KindError},
 };
+use portcullis_net::webhook::Key;
 use serde_json::json;
 
 use super::wrong;
@@ -45,9 +45,7 @@ fn signature(secret: &str, id: &str, seconds: u64, body: &str) -> Result<String,
             .map_err(|_| Failure::Away("`token`: what follows `whsec_` is no Base64".into()))?,
         None => secret.trim().as_bytes().to_vec(),
     };
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-    let tag = hmac::sign(&key, format!("{id}.{seconds}.{body}").as_bytes());
-    Ok(format!("v1,{}", STANDARD.encode(tag)))
+    Ok(Key::new(&key).sign(id, seconds, body.as_bytes()))
 }
 
 #[async_trait]
