@@ -30,6 +30,8 @@ pub(crate) struct SectionShape {
     pub name: &'static str,
     pub doc: &'static str,
     pub fields: Vec<FieldShape>,
+    /// What may stand under other keys, where there may be any.
+    pub more: Option<Box<Shape>>,
 }
 
 /// One key of a section.
@@ -71,12 +73,14 @@ pub(crate) struct Walk {
     pub base: PathBuf,
     /// Roles that may be named.
     pub roles: BTreeSet<String>,
+    /// Recognisers that may be named, as detectors are.
+    pub recognisers: BTreeSet<String>,
 }
 
 impl Walk {
-    /// At the top of a file in `base` whose values may name `roles`.
-    pub(crate) fn new(base: PathBuf, roles: BTreeSet<String>) -> Self {
-        Self { base, roles, ..Self::default() }
+    /// At the top of a file in `base` whose values may name `roles` and `recognisers`.
+    pub(crate) fn new(base: PathBuf, roles: BTreeSet<String>, recognisers: BTreeSet<String>) -> Self {
+        Self { base, roles, recognisers, ..Self::default() }
     }
 
     /// The key that was entered last.
@@ -223,6 +227,7 @@ macro_rules! section {
                 Shape::Section(SectionShape {
                     name: stringify!($name),
                     doc: concat!($($doc, "\n"),+),
+                    more: None,
                     fields: vec![$({
                         let default = section!(@default $type $(, $default)?).or_else(<$type as Setting>::absent);
                         FieldShape {

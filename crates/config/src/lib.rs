@@ -16,6 +16,7 @@ mod mapping;
 mod meaning;
 mod primitives;
 mod privacy;
+mod recognisers;
 mod reference;
 mod safety;
 mod sandbox;
@@ -159,7 +160,7 @@ impl Config {
     pub fn parse(text: &str, path: Option<&Path>, overrides: &Overrides) -> Result<Self, Vec<ConfigMistake>> {
         let base = path.and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
         let root = yaml::parse(text)?;
-        let mut walk = Walk::new(base.clone(), role_names(&root));
+        let mut walk = Walk::new(base.clone(), role_names(&root), keys_of(&root, "recognisers"));
         let settings = Settings::read(&root, &mut walk);
         let mut mistakes = core::mem::take(&mut walk.mistakes);
         match settings {
@@ -231,11 +232,16 @@ pub fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// The roles that may be named: built in, or declared in this file.
 fn role_names(root: &Node) -> BTreeSet<String> {
-    let declared = match root.get("roles").map(|(_, node)| &node.value) {
+    let builtin = portcullis_policy::builtin_roles().into_iter().map(|role| role.name);
+    builtin.chain(keys_of(root, "roles")).collect()
+}
+
+/// The keys of a section, whatever stands under them.
+fn keys_of(root: &Node, section: &str) -> BTreeSet<String> {
+    match root.get(section).map(|(_, node)| &node.value) {
         Some(yaml::Value::Map(pairs)) => pairs.iter().map(|(key, _)| key.text.clone()).collect(),
-        Some(yaml::Value::List(_) | yaml::Value::Null | yaml::Value::Scalar { .. }) | None => Vec::new(),
-    };
-    portcullis_policy::builtin_roles().into_iter().map(|role| role.name).chain(declared).collect()
+        Some(yaml::Value::List(_) | yaml::Value::Null | yaml::Value::Scalar { .. }) | None => BTreeSet::new(),
+    }
 }
 
 /// The sections of the file, for tests of the example.

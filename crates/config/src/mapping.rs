@@ -267,6 +267,7 @@ impl Settings {
     pub fn compiled_inspect(&self) -> InspectSettings {
         let preset = self.privacy.preset.map(preset_of);
         let mut all = preset.map_or_else(|| DETECTORS.clone(), portcullis_inspect::Preset::settings);
+        all.add(self.recognisers.iter().filter_map(|(name, section)| section.compiled(name)).collect());
         for (name, section) in &self.inspect {
             if let Some(detector) = all.detectors.get_mut(&name.0) {
                 detector.enabled = section.enabled;
@@ -275,6 +276,9 @@ impl Settings {
             }
             if let Some(labels) = &section.labels {
                 all.labels.insert(name.0.clone(), labels.iter().copied().collect());
+            }
+            if !section.allow.is_empty() {
+                all.allowed.insert(name.0.clone(), section.allow.clone());
             }
             if let Some(form) = section.form {
                 all.forms.insert(name.0.clone(), form_of(form));

@@ -66,7 +66,7 @@ fn section_schema(section: &SectionShape, definitions: &mut Map<String, Value>) 
         "type": "object",
         "description": flat(section.doc),
         "properties": properties,
-        "additionalProperties": false,
+        "additionalProperties": section.more.as_ref().map_or(json!(false), |more| shape_schema(more, definitions)),
     });
     if let (false, Value::Object(members)) = (required.is_empty(), &mut out) {
         members.insert("required".into(), json!(required));

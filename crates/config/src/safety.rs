@@ -6,6 +6,7 @@ mod dangers;
 mod governance;
 mod identities;
 mod privacy;
+mod recognisers;
 mod secrets;
 mod sinks;
 
@@ -70,6 +71,7 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
             certificates::mistakes(settings, root),
             governance::mistakes(settings, root),
             privacy::mistakes(settings, root),
+            recognisers::mistakes(settings, root),
             secrets::mistakes(settings, root),
             sinks::mistakes(settings, root),
             connecting(settings, root),
@@ -116,7 +118,7 @@ fn exchanging(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
 
 /// The sections that [`mistakes`] judges, as far as they can be read; the rest at its default.
 pub(super) fn readable(root: &Node, walk: &Walk) -> Option<Settings> {
-    let scratch = || Walk::new(walk.base.clone(), walk.roles.clone());
+    let scratch = || Walk::new(walk.base.clone(), walk.roles.clone(), walk.recognisers.clone());
     let mut sections = Vec::new();
     for name in ["listen", "admin", "identities"] {
         let Some((key, Node { at, value: Value::Map(pairs) })) = root.get(name) else { continue };

@@ -15,6 +15,7 @@ use super::{
     identities::Identities,
     primitives::Bounded,
     privacy::Privacy,
+    recognisers::RecogniserSection,
     secrets::SecretsSection,
     server::Server,
     sinks::SinkSection,
@@ -68,6 +69,8 @@ section! {
         privacy: Privacy;
         /// What detectors look for in arguments and answers, by detector name. Overrules the preset.
         inspect: BTreeMap<DetectorName, Detector>;
+        /// What is looked for beyond the detectors there are, by the name of its finds.
+        recognisers: BTreeMap<String, RecogniserSection>;
         /// Whom to ask about finds that are treated with `ask`, where their detector does not say. Default: one person with role `admin`.
         inspect_approval: Option<ApprovalSection>;
         /// Where secrets are kept that are named by reference.
@@ -250,6 +253,8 @@ section! {
         form: Option<Form>;
         /// Labels that a session has once a finding in an answer to it was let through.
         labels: Option<Vec<Label>>;
+        /// Values that are no findings, in whatever case; `*` stands for any text.
+        allow: Vec<String>;
         /// Whom to ask about its findings, where they are treated with `ask`. Default: `inspect_approval`.
         approval: Option<ApprovalSection>;
     }

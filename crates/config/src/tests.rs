@@ -369,7 +369,6 @@ fn the_schema_refuses_what_the_loader_refuses_for_keys_and_types() {
         "listen: 5",
         "limits: {body_bytes_max: 1}",
         "log: {format: xml}",
-        "inspect: {emial: {}}",
         "listen: {tls: {acme: {domains: [a]}}}",
     ] {
         assert!(!validator.is_valid(&json_of(&yaml::parse(text).unwrap())), "{text}");

@@ -67,9 +67,10 @@ text! {
 text! {
     /// The name of a detector in the catalogue.
     DetectorName: "detector", |text, walk, node| {
-        let names = detector_names();
-        let known = names.contains(&text.as_str());
+        let names = detector_names(walk);
+        let known = names.contains(&text);
         if !known {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let hint = nearest(&text, &names)
                 .map_or_else(|| format!("known detectors: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
             walk.report(node, format!("unknown detector `{text}`"), hint);
@@ -147,16 +148,18 @@ text! {
     }
 }
 
-/// The detectors there are.
-pub(crate) fn detector_names() -> Vec<&'static str> {
-    portcullis_inspect::CATALOG.iter().map(|kind| kind.name).collect()
+/// The detectors there are, and recognisers.
+pub(crate) fn detector_names(walk: &Walk) -> Vec<String> {
+    let own = walk.recognisers.iter().cloned();
+    portcullis_inspect::CATALOG.iter().map(|kind| kind.name.to_owned()).chain(own).collect()
 }
 
 impl<T: Setting> Setting for BTreeMap<DetectorName, T> {
     fn shape() -> Shape {
         Shape::Section(SectionShape {
             name: "Detectors",
-            doc: "Detectors, by name.",
+            doc: "Detectors and recognisers, by name.",
+            more: Some(Box::new(T::shape())),
             fields: portcullis_inspect::CATALOG
                 .iter()
                 .map(|kind| FieldShape {
@@ -171,7 +174,8 @@ impl<T: Setting> Setting for BTreeMap<DetectorName, T> {
     }
 
     fn read(node: &Node, walk: &mut Walk) -> Option<Self> {
-        let known = walk.only_keys(node, &detector_names());
+        let names = detector_names(walk);
+        let known = walk.only_keys(node, &names.iter().map(String::as_str).collect::<Vec<_>>());
         let read: Vec<Option<(DetectorName, T)>> = walk
             .pairs(node)?
             .iter()
@@ -245,6 +249,7 @@ impl Setting for Limits {
         Shape::Section(SectionShape {
             name: "Limits",
             doc: "Everything that can grow, with its bound. The unit is the last word of each key.",
+            more: None,
             fields: Self::ROWS
                 .iter()
                 .map(|row| FieldShape {

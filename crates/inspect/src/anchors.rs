@@ -17,7 +17,7 @@ pub(crate) struct Anchors {
     needles: Needles,
     owners: Vec<Owners>,
     /// Detectors, by bits, that are told where their anchors stand.
-    told: u64,
+    told: u128,
     /// Of each word, as anchor of which of these, and which of theirs it is.
     anchors: Vec<Vec<(usize, usize)>>,
 }
@@ -41,14 +41,14 @@ impl Places {
 struct Owners {
     seen: Seen,
     /// Detectors, by bits, that ask for two of their weak words near each other.
-    weak: u64,
+    weak: u128,
 }
 
 /// Whose words occur.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// Detectors of which an anchor occurs, by bits.
-    pub(crate) detectors: u64,
+    pub(crate) detectors: u128,
     /// Schemes of which a label occurs, by bits.
     pub(crate) schemes: u128,
 }
@@ -61,7 +61,7 @@ impl Seen {
 
 impl Anchors {
     /// Detectors are told apart by the bits of a word.
-    pub(crate) const DETECTORS_MAX: usize = 64;
+    pub(crate) const DETECTORS_MAX: usize = 128;
 
     /// Bytes within which two weak words begin that count.
     const REACH: usize = 320;
@@ -74,10 +74,10 @@ impl Anchors {
     pub(crate) fn new(
         detectors: impl Iterator<Item = [Vec<&'static str>; 2]>,
         schemes: impl Iterator<Item = &'static [&'static str]>,
-        told: u64,
+        told: u128,
     ) -> Result<Self, KindError> {
         let mut words: BTreeMap<String, (Owners, Vec<(usize, usize)>)> = BTreeMap::new();
-        let mut add = |word: &str, seen: Seen, weak: u64| {
+        let mut add = |word: &str, seen: Seen, weak: u128| {
             let (owners, _) = words.entry(word.to_ascii_lowercase()).or_default();
             *owners = Owners { seen: owners.seen.and(seen), weak: owners.weak | weak };
         };
@@ -106,7 +106,7 @@ impl Anchors {
 
     /// Whose words occur in raw JSON, until those of `enough` do. How near words stand to each other it does not say: one
     /// weak one counts.
-    pub(crate) fn seen_raw(&self, raw: &[u8], enough: u64) -> Seen {
+    pub(crate) fn seen_raw(&self, raw: &[u8], enough: u128) -> Seen {
         let mut seen = Seen::default();
         self.needles.each(raw, |hit| {
             let owners = self.owners.get(hit.word).copied().unwrap_or_default();

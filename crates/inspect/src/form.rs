@@ -12,8 +12,6 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use portcullis_core::Digest;
 use portcullis_personal::general::generalised;
 
-use crate::CATALOG;
-
 /// How a masked text looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
@@ -100,10 +98,13 @@ pub(crate) struct Keys {
     /// a nonce that is used again.
     tokens: Option<LessSafeKey>,
     year: Option<u16>,
+    /// What finds are called, the longest first: one may begin like another.
+    names: Vec<&'static str>,
 }
 
 impl Keys {
-    pub(crate) fn new(secret: &[u8]) -> Self {
+    pub(crate) fn new(secret: &[u8], mut names: Vec<&'static str>) -> Self {
+        names.sort_by_key(|name| core::cmp::Reverse(name.len()));
         let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
         let derive = |purpose: &str| hmac::sign(&secret, purpose.as_bytes());
         let tokens = UnboundKey::new(&AES_256_GCM_SIV, derive("portcullis inspect token").as_ref());
@@ -113,7 +114,13 @@ impl Keys {
             pseudonyms: hmac::Key::new(hmac::HMAC_SHA256, derive("portcullis inspect pseudonym").as_ref()),
             tokens: tokens.map(LessSafeKey::new).ok(),
             year: None,
+            names,
         }
+    }
+
+    /// With another secret.
+    pub(crate) fn keyed(self, secret: &[u8]) -> Self {
+        Self { people: self.people, year: self.year, ..Self::new(secret, self.names) }
     }
 
     /// With the year that it is.
@@ -165,9 +172,11 @@ impl Keys {
         if rest.as_bytes().get(len) != Some(&b'>') {
             return None;
         }
-        let (name, sealed) = CATALOG.iter().find_map(|kind| {
-            let sealed = rest.get(..len)?.strip_prefix(kind.name.to_ascii_uppercase().as_str())?;
-            Some((kind.name, sealed.strip_prefix('_')?))
+        let (name, sealed) = self.names.iter().find_map(|name| {
+            let (head, sealed) = rest.get(..len)?.split_at_checked(name.len())?;
+            let sealed = sealed.strip_prefix('_')?;
+            let same = head.bytes().eq(name.bytes().map(|byte| byte.to_ascii_uppercase()));
+            same.then_some((*name, sealed))
         })?;
         let mut bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let value = match &self.people {
@@ -210,9 +219,18 @@ impl Keys {
         let Some(start) = memchr::memrchr2(b'[', b'<', before).map(|open| from + open) else { return false };
         let end = match text.as_bytes().get(start) {
             Some(b'<') => self.open(scope, text, start).map(|(_, _, end)| end),
-            _ => end_of_brackets(text, start),
+            _ => self.end_of_brackets(text, start),
         };
         end.is_some_and(|end| range.end <= end)
+    }
+
+    fn end_of_brackets(&self, text: &str, start: usize) -> Option<usize> {
+        let rest = text.get(start..)?;
+        let close = rest.bytes().take(MARK_MAX).position(|byte| byte == b']')?;
+        let (name, value) = rest.get(1..close)?.split_once(':')?;
+        let known = |name: &str| self.names.contains(&name);
+        let digits = value.len() == 16 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+        ((name == "masked" && known(value)) || (known(name) && digits)).then_some(start + close + 1)
     }
 }
 
@@ -222,15 +240,6 @@ fn own(key: &[u8; 32]) -> Option<LessSafeKey> {
 
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
-}
-
-fn end_of_brackets(text: &str, start: usize) -> Option<usize> {
-    let rest = text.get(start..)?;
-    let close = rest.bytes().take(MARK_MAX).position(|byte| byte == b']')?;
-    let (name, value) = rest.get(1..close)?.split_once(':')?;
-    let known = |name: &str| CATALOG.iter().any(|kind| kind.name == name);
-    let digits = value.len() == 16 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
-    ((name == "masked" && known(value)) || (known(name) && digits)).then_some(start + close + 1)
 }
 
 impl core::fmt::Debug for Keys {
@@ -290,6 +299,14 @@ mod tests {
 
     use super::*;
 
+    fn every() -> Vec<&'static str> {
+        crate::CATALOG.iter().map(|kind| kind.name).collect()
+    }
+
+    fn keys(secret: &[u8]) -> Keys {
+        Keys::new(secret, every())
+    }
+
     #[test]
     fn only_what_lies_within_a_mark_is_one() {
         let text =
@@ -304,13 +321,13 @@ mod tests {
             (67..91, false),
             (0..1, false),
         ] {
-            assert_eq!(Keys::new(b"one").is_mark(None, text, &range), expected, "{range:?}");
+            assert_eq!(keys(b"one").is_mark(None, text, &range), expected, "{range:?}");
         }
     }
 
     #[test]
     fn each_form_hides_the_value_and_keeps_what_it_says() {
-        let (one, other) = (Keys::new(b"one"), Keys::new(b"other"));
+        let (one, other) = (keys(b"one"), keys(b"other"));
         for (seen, expected) in [
             ("4111 1111 1111 1111", "**** **** **** 1111"),
             ("me.too@example.com", "**.***@example.com"),
@@ -354,7 +371,7 @@ mod tests {
     #[test]
     fn a_token_of_a_person_opens_as_long_as_the_key_of_that_person_is_there() {
         let book = Arc::new(Book::default());
-        let keys = Keys::new(b"one").of_people(Arc::clone(&book) as Arc<dyn TokenKeys>);
+        let keys = super::Keys::new(b"one", every()).of_people(Arc::clone(&book) as Arc<dyn TokenKeys>);
         let [me, again, you] = ["me@example.com", "ME@example.com", "you@example.com"]
             .map(|value| Form::Token.of(None, "email", value, &keys));
         let restored = |text: &str| keys.restore(None, text, |_| true).map(|(text, _)| text);
@@ -378,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_token_is_restored_by_who_made_it_where_that_is_allowed_and_by_nobody_else() {
-        let (one, other) = (Keys::new(b"one"), Keys::new(b"other"));
+        let (one, other) = (keys(b"one"), keys(b"other"));
         let token = Form::Token.of(None, "email", "me@example.com", &one);
         assert!(token.starts_with("<EMAIL_") && !token.contains("example"), "{token}");
         assert_eq!(token, Form::Token.of(None, "email", "me@example.com", &one));

@@ -13,16 +13,16 @@ use portcullis_core::{Digest, Direction, Finding, Label, Labels, Severity, Treat
 use bounds::{bound, start_of};
 
 use crate::{
-    Budget, CATALOG, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Window,
+    Budget, Detector, DetectorSettings, InspectError, InspectSettings, Role, Subject, Window,
     anchors::{Anchors, Places, Seen},
     attacks::Argument,
     decode,
     detectors::Sighting,
     form::{Form, Keys, TokenKeys},
     identifiers::Identifiers,
-    labels::labels_of,
     plain::Plain,
     raw::Raw,
+    recogniser::Allowed,
     watch::{self, Watch},
 };
 
@@ -47,6 +47,8 @@ struct Active {
     labels: Labels,
     /// It has words of which one has to occur.
     anchored: bool,
+    /// What is no find of it.
+    allowed: Allowed,
     detector: Box<dyn Detector>,
 }
 
@@ -62,7 +64,7 @@ pub struct Inspector {
     /// Of one message, with what is hidden in it.
     bytes_max: usize,
     /// For each direction the detectors that look, and those of them of which an anchor alone says enough.
-    looking: [[u64; 2]; 2],
+    looking: [[u128; 2]; 2],
     watch: Option<Arc<dyn Watch>>,
 }
 
@@ -80,28 +82,27 @@ impl Inspector {
     /// Builds the detectors.
     ///
     /// # Errors
-    /// Settings that name an unknown detector.
+    /// Settings that name an unknown detector, or a recogniser that cannot be built.
     pub fn new(settings: &InspectSettings) -> Result<Self, InspectError> {
-        if let Some(name) =
-            settings.detectors.keys().find(|name| !CATALOG.iter().any(|kind| kind.name == **name))
-        {
+        let names = settings.names();
+        if let Some(name) = settings.detectors.keys().find(|name| !names.contains(&name.as_str())) {
             return Err(InspectError::Unknown { name: name.clone() });
         }
         let mut active = Vec::new();
-        for kind in CATALOG {
-            let detector = (kind.build)(&())?;
-            let form = settings.forms.get(kind.name).copied().unwrap_or_default();
-            let labels = settings.labels.get(kind.name).copied().unwrap_or_else(|| labels_of(kind.name));
-            let settings = settings.detectors.get(kind.name).copied().unwrap_or_else(|| detector.defaults());
+        for (name, detector) in settings.build()? {
+            let form = settings.forms.get(name).copied().unwrap_or_default();
+            let labels = settings.labels_of(name);
+            let allowed = Allowed::new(settings.allowed.get(name).map_or(&[], Vec::as_slice));
+            let settings = settings.detectors.get(name).copied().unwrap_or_else(|| detector.defaults());
             if settings.enabled {
                 let anchored = !detector.anchors().is_empty();
-                active.push(Active { name: kind.name, settings, form, labels, anchored, detector });
+                active.push(Active { name, settings, form, labels, anchored, allowed, detector });
             }
         }
         let identifiers = Identifiers::new(active.iter().map(|one: &Active| one.detector.schemes()))?;
         let bits = |fits: &dyn Fn(&Active) -> bool| {
             let fits = active.iter().enumerate().filter(|(_, one)| fits(one));
-            fits.fold(0, |all: u64, (index, _)| all | 1 << index)
+            fits.fold(0, |all: u128, (index, _)| all | 1 << index)
         };
         let anchors = Anchors::new(
             active.iter().map(|one| [one.detector.anchors(), one.detector.weak_anchors()]),
@@ -117,7 +118,7 @@ impl Inspector {
         Ok(Self {
             active,
             anchors,
-            keys: Keys::new(&[]),
+            keys: Keys::new(&[], names),
             identifiers,
             called: 0,
             bytes_max,
@@ -148,7 +149,7 @@ impl Inspector {
     /// With a secret of the gateway, so that nobody else can tell whose pseudonym one is by trying values, or open a token.
     #[must_use]
     pub fn keyed(self, secret: &[u8]) -> Self {
-        Self { keys: Keys::new(secret), ..self }
+        Self { keys: self.keys.keyed(secret), ..self }
     }
 
     /// With a key for each person whose data becomes a token.
@@ -210,7 +211,7 @@ impl Inspector {
     }
 
     /// The detectors that look at what travels that way, by bits, and those of which an anchor alone says enough.
-    fn looking(&self, direction: Direction) -> [u64; 2] {
+    fn looking(&self, direction: Direction) -> [u128; 2] {
         self.looking.get(usize::from(direction == Direction::Outward)).copied().unwrap_or_default()
     }
 
@@ -260,7 +261,9 @@ impl Inspector {
         self.sight(subject, |one, threshold, sightings| {
             found.clear();
             let marked = |one: &Sighting| self.keys.is_mark(scope, subject.text, &one.range);
-            let counts = |one: &&Sighting| one.confidence >= threshold && !marked(one);
+            let allowed =
+                |seen: &Sighting| one.allowed.has(subject.text.get(seen.range.clone()).unwrap_or_default());
+            let counts = |one: &&Sighting| one.confidence >= threshold && !marked(one) && !allowed(one);
             found.extend(sightings.iter().filter(counts).cloned());
             bound(&mut found);
             found.iter().for_each(|sighting| tell(one.report(subject, scope, sighting, &self.keys)));

@@ -16,9 +16,9 @@ mod gates;
 mod identifiers;
 mod inspector;
 mod labels;
-pub mod learned;
 mod preset;
 mod raw;
+mod recogniser;
 mod settings;
 mod subject;
 #[cfg(test)]
@@ -27,6 +27,7 @@ mod verdict;
 mod watch;
 mod window;
 
+pub use portcullis_classify as learned;
 use portcullis_reading::{chance, decode, needles, plain, unseen};
 
 pub use attacks::Attack;
@@ -38,6 +39,7 @@ pub use inspector::{Inspector, Match};
 pub use labels::labels_of;
 pub use preset::{Beyond, Clause, Preset};
 pub use raw::Raw;
+pub use recogniser::{Check, Recogniser};
 pub use settings::{DetectorSettings, InspectError, InspectSettings};
 pub use subject::{Role, Subject};
 pub use verdict::{Verdict, mask, takes, verdict};

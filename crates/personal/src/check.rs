@@ -82,9 +82,15 @@ pub fn abn_au(digits: &[u8]) -> bool {
     digits.first() != Some(&0) && sum.wrapping_sub(10).is_multiple_of(89)
 }
 
-/// Verhoeff's scheme: Aadhaar of India.
+/// Aadhaar of India.
 #[must_use]
 pub fn aadhaar(digits: &[u8]) -> bool {
+    matches!(digits.first(), Some(2..=9)) && varied(digits) && verhoeff(digits)
+}
+
+/// Verhoeff's scheme.
+#[must_use]
+pub fn verhoeff(digits: &[u8]) -> bool {
     const TIMES: [&[u8; 10]; 10] = [
         b"0123456789",
         b"1234067895",
@@ -112,9 +118,7 @@ pub fn aadhaar(digits: &[u8]) -> bool {
     };
     let turned = |(index, digit): (usize, &u8)| read(TURNS.get(index % 8), *digit);
     let check = digits.iter().rev().enumerate().map(turned);
-    matches!(digits.first(), Some(2..=9))
-        && varied(digits)
-        && check.fold(0, |check, digit| read(TIMES.get(usize::from(check)), digit)) == 0
+    check.fold(0, |check, digit| read(TIMES.get(usize::from(check)), digit)) == 0
 }
 
 /// The check digit that Brazil computes: modulus 11, 10 becomes 0.

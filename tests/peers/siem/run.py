@@ -1,4 +1,4 @@
-"""Entries of the ledger at the receivers that people have: rsyslog and syslog-ng over mutual TLS, an OpenTelemetry collector,
+"""Entries of the ledger at the receivers that people have: rsyslog over mutual TLS, an OpenTelemetry collector,
 NATS JetStream, the verifier of Standard Webhooks, the validator of OCSF; and Splunk HEC and Elasticsearch bulk, which no
 registry has, held to the documented contract by strict receivers of our own (`receivers.py`). Receivers and the gateway are
 killed in the middle; afterwards everything is there, and what is there twice says so."""

@@ -13,7 +13,8 @@ const CRATE_LINES_MAX: usize = 14_000;
 /// Most packages in the tree of the shipped binary.
 const PACKAGES_MAX: usize = 450;
 /// The crates that cannot name a file, a socket, a clock or a thread.
-const PURE: &[&str] = &["core", "mcp", "policy", "reading", "personal", "inspect", "meaning", "proof"];
+const PURE: &[&str] =
+    &["core", "mcp", "policy", "reading", "classify", "personal", "inspect", "meaning", "proof"];
 /// Who may use whom; what is not here, none may.
 const ORDER: &[(&str, &[&str])] = &[
     ("core", &[]),
@@ -21,7 +22,8 @@ const ORDER: &[(&str, &[&str])] = &[
     ("policy", &["core"]),
     ("personal", &["core"]),
     ("reading", &[]),
-    ("inspect", &["personal", "reading", "core"]),
+    ("classify", &["reading"]),
+    ("inspect", &["classify", "personal", "reading", "core"]),
     ("meaning", &["policy", "mcp", "core"]),
     ("screen", &["inspect", "mcp", "core"]),
     ("proof", &["core"]),

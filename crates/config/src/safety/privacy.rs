@@ -1,6 +1,6 @@
 //! Rules about data that cannot take effect.
 
-use portcullis_core::{Label, Labels};
+use portcullis_core::Label;
 
 use crate::{decode::place, mistake::ConfigMistake, sections::Settings, yaml::Node};
 
@@ -10,11 +10,10 @@ impl Settings {
         let declared = |all: &Vec<Label>| all.contains(&label);
         let inspect = self.compiled_inspect();
         let found = |name: &str| {
-            let labels = inspect.labels.get(name).copied();
-            let labels: Labels = labels.unwrap_or_else(|| portcullis_inspect::labels_of(name));
-            labels.has(label) && inspect.detectors.get(name).is_none_or(|detector| detector.enabled)
+            inspect.labels_of(name).has(label)
+                && inspect.detectors.get(name).is_none_or(|detector| detector.enabled)
         };
-        portcullis_inspect::CATALOG.iter().any(|kind| found(kind.name))
+        inspect.names().into_iter().any(found)
             || self.servers.values().any(|server| server.facts.labels.values().any(declared))
     }
 }

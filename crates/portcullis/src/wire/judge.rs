@@ -61,7 +61,8 @@ pub(super) fn check_with(
     let shadow = shadow(config, servers).map_err(|mistakes| found.extend(mistakes)).ok().flatten();
     let policy = policy.map_err(|mistakes| found.extend(mistakes)).ok();
     if let Some(policy) = &policy {
-        let known = |name: &String| portcullis_inspect::CATALOG.iter().any(|kind| kind.name == name);
+        let names = config.settings.compiled_inspect().names();
+        let known = |name: &String| names.contains(&name.as_str());
         for name in policy.detectors().into_iter().filter(|name| !known(name)) {
             let hint = "docs/reference/config.md lists the detectors";
             found.push(mistake(

@@ -3,12 +3,11 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::{
+use crate::{
     hash::Hash,
     lexicon::Concept,
     words::{Spelling, Words},
 };
-use crate::plain::fold;
 
 /// Bytes of a text of which tokens are made: the first ones. What is longer is looked at in parts.
 pub(super) const TOKEN_BYTES_MAX: usize = 256;
@@ -460,11 +459,6 @@ fn form(chunk: &str) -> Option<Concept> {
 /// Scripts that put no blanks between words.
 const fn is_ideograph(c: char) -> bool {
     matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}')
-}
-
-/// The letters of a word as they are compared.
-pub(super) fn letters(word: &str) -> impl Iterator<Item = char> + '_ {
-    word.chars().filter_map(fold)
 }
 
 #[cfg(test)]

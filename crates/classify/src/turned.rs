@@ -5,10 +5,10 @@
 use alloc::{string::String, vec::Vec};
 use core::ops::Range;
 
-use crate::needles::Needles;
+use portcullis_reading::needles::Needles;
 
 /// Words of requests as they look when they are written so.
-pub(crate) const MARKS: &[(Writing, &[&str])] = &[
+pub const MARKS: &[(Writing, &[&str])] = &[
     (
         Writing::Digits,
         &[
@@ -38,13 +38,16 @@ pub(crate) const MARKS: &[(Writing, &[&str])] = &[
 
 /// How something is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Writing {
+pub enum Writing {
     /// `1gn0r3` for `ignore`.
     Digits,
     /// Every letter is so many further on in the alphabet.
     Shifted(u8),
+    /// The last letter first.
     Backwards,
+    /// Letters as numbers of eight digits between blanks.
     Binary,
+    /// Letters as numbers of two digits between blanks.
     Hex,
 }
 

@@ -2,11 +2,14 @@
 //! parts of it that look most like an order to a model, and from what stands in these and around them, by trees, to a score.
 //!
 //! Training, evaluation and detectors share this code. All arithmetic is on integers, so that a text has one score.
+#![no_std]
+
+extern crate alloc;
 
 use alloc::{borrow::Cow, string::String, vec, vec::Vec};
 use core::ops::Range;
 
-use crate::{decode, plain::Plain};
+use portcullis_reading::{decode, plain::Plain};
 
 mod hash;
 mod judge;
@@ -19,9 +22,9 @@ use hash::Hash;
 pub use judge::{DEPTH, SIGNS, Signs, TREE_BYTES, Trees};
 use lexicon::Concept;
 use tokens::{Token, tokens};
-pub(crate) use turned::MARKS;
+pub use turned::MARKS;
 use turned::{Marks, Turned};
-pub(crate) use words::Words as Table;
+use words::Words as Table;
 
 /// Features are numbered below this.
 pub const FEATURES: usize = 1 << 16;
@@ -306,7 +309,8 @@ impl<'a> Model<'a> {
 
     /// As [`Self::read_through`], of a text in which [`MARKS`] occur: where, and which by their places in the list, in the
     /// order in which they do.
-    pub(crate) fn read_marked(
+    #[must_use]
+    pub fn read_marked(
         &self,
         words: &Words,
         text: &str,

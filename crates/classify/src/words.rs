@@ -2,10 +2,11 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{
+use portcullis_reading::plain::fold;
+
+use crate::{
     hash::Hash,
     lexicon::{Concept, LEXICON},
-    tokens::letters,
 };
 
 /// Places in the table; a power of two well above the number of words.
@@ -16,6 +17,11 @@ const LETTERS_MAX: usize = 12;
 const THREES: usize = 1 << 13;
 /// Bits that say whether a hash may be that of a beginning.
 const BITS: usize = 1 << 15;
+
+/// The letters of a word as they are compared.
+fn letters(word: &str) -> impl Iterator<Item = char> + '_ {
+    word.chars().filter_map(fold)
+}
 
 /// Every word of the lexicon by its hash.
 #[derive(Debug)]
