@@ -7,17 +7,37 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD as STANDARD, BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD},
 };
-use portcullis_core::{Direction, Obligations, Treatment};
+use portcullis_core::{Direction, Labels, Obligations, Severity, Treatment};
 use portcullis_inspect::{
-    Budget, CATALOG, DetectorSettings, Form, InspectError, InspectSettings, Inspector, Match, Role, Subject,
-    Verdict, Window, learned, mask, verdict,
+    Budget, CATALOG, DetectorSettings, Form, InspectError, InspectSettings, Inspector, Match, Recogniser,
+    Role, Subject, Verdict, Window, learned, mask, verdict,
 };
 use proptest::prelude::*;
 
 fn inspector() -> &'static Inspector {
     static DEFAULT: LazyLock<Inspector> =
-        LazyLock::new(|| Inspector::new(&InspectSettings::default()).unwrap());
+        LazyLock::new(|| Inspector::new(&with_recognisers(InspectSettings::default())).unwrap());
     &DEFAULT
+}
+
+/// What an operator may look for as well, in what texts here are made of.
+fn with_recognisers(mut settings: InspectSettings) -> InspectSettings {
+    let list = |words: &[&str]| words.iter().copied().map(String::from).collect();
+    let one = |name, patterns: &[&str], words: &[&str], context: &[&str]| Recogniser {
+        name,
+        patterns: list(patterns),
+        words: list(words),
+        context: list(context),
+        check: None,
+        case: false,
+        severity: Severity::Medium,
+        labels: Labels::NONE,
+    };
+    settings.add(vec![
+        one("own_number", &[r"\b[0-9]{4,9}\b", r"[a-d]{2,5}-\w{1,8}"], &[], &["order", "call"]),
+        one("own_word", &[], &["version", "name,phone", "née"], &[]),
+    ]);
+    settings
 }
 
 fn scan(inspector: &Inspector, text: &str) -> Vec<Match> {
@@ -44,7 +64,8 @@ fn masks(form: Form) -> Inspector {
     let forms = CATALOG.iter().map(|kind| (kind.name.to_owned(), form)).collect();
     let mask = DetectorSettings { enabled: true, arguments: Treatment::Mask, answers: Treatment::Mask };
     let detectors = CATALOG.iter().map(|kind| (kind.name.to_owned(), mask)).collect();
-    Inspector::new(&InspectSettings { detectors, forms, ..InspectSettings::default() }).unwrap()
+    let settings = InspectSettings { detectors, forms, ..InspectSettings::default() };
+    Inspector::new(&with_recognisers(settings)).unwrap()
 }
 
 const TOKEN: &str = "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8";

@@ -4,6 +4,8 @@ use portcullis_inspect::{CATALOG, Recogniser};
 
 use crate::{decode::place, mistake::ConfigMistake, recognisers::is_name, sections::Settings, yaml::Node};
 
+/// Patterns of all recognisers.
+const PATTERNS_MAX: usize = 256;
 /// Words of all recognisers.
 const WORDS_MAX: usize = 100_000;
 /// What a name has to be.
@@ -18,6 +20,11 @@ pub(super) fn mistakes(settings: &Settings, root: &Node) -> Vec<ConfigMistake> {
     if settings.recognisers.len() > Recogniser::COUNT_MAX {
         let message = format!("{}, {} are allowed", settings.recognisers.len(), Recogniser::COUNT_MAX);
         refuse("recognisers".into(), message, "one recogniser can have many patterns and words");
+    }
+    let patterns: usize = settings.recognisers.values().map(|one| one.patterns.len()).sum();
+    if patterns > PATTERNS_MAX {
+        let message = format!("{patterns} patterns, {PATTERNS_MAX} are allowed");
+        refuse("recognisers".into(), message, "join some with `|`");
     }
     let words: usize = settings.recognisers.values().map(|one| one.words.len() + one.context.len()).sum();
     if words > WORDS_MAX {

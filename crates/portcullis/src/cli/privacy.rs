@@ -4,6 +4,7 @@ use clap::Subcommand;
 use portcullis_admin::api::{
     EntryList, EntryQuery, ErasePerson, ErasedPerson, HeldAbout, LedgerEntry, PersonQuestion,
 };
+use portcullis_config::Overrides;
 use portcullis_privacy::{Flow, Processing, Records};
 use serde_json::json;
 
@@ -89,8 +90,11 @@ pub(super) fn carry_out(common: &Common, command: Privacy, output: &Output) -> R
         Privacy::Records { since, until, server } => {
             let query = EntryQuery { since, until, server, ..all("call.*") };
             let mut records = Records::default();
+            // As the file says it now, recognisers included; without one, as detectors come.
+            let config = super::check::load(common.config.as_deref(), &Overrides::default());
+            let known = config.map(|config| config.settings.compiled_inspect()).unwrap_or_default();
             pages(&client, query, |row| {
-                records.note(&row.entry, portcullis_inspect::labels_of);
+                records.note(&row.entry, |kind| known.labels_of(kind));
                 true
             })?;
             let rows = records.rows();
